@@ -1,0 +1,13 @@
+// The custom calls for jax.ffi, where the build found jaxlib's headers (GLASSCELL_JAX).
+#pragma once
+
+namespace glasscell {
+
+struct JaxHandler {
+    const char* name;
+    void* function;
+};
+
+const JaxHandler* jax_handlers();  // ends with a null name
+
+}  // namespace glasscell

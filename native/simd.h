@@ -1,0 +1,137 @@
+// Vectors of T lanes for one instruction set. Included once per target, inside that target's namespace: everything
+// here is either a builtin type or internal to the translation unit, so two instruction sets never merge at link time.
+//
+// Vec<T>::type is a vector of kLanes<T> elements; Vec<T>::bits the signed integers of the same width, which
+// comparisons return (all ones for true). Arithmetic is the compiler's, element by element, correctly rounded.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define GLASSCELL_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define GLASSCELL_UNROLL _Pragma("unroll")
+#else
+#define GLASSCELL_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace glasscell {
+namespace GLASSCELL_TARGET {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+constexpr int kTileRows = 6;  // 6 rows x 4 vectors = 24 accumulators of 32 registers
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+constexpr int kTileRows = 3;  // 12 accumulators of 16 registers
+#elif defined(__ARM_NEON)
+constexpr int kVectorBytes = 16;
+constexpr int kTileRows = 6;
+#else
+constexpr int kVectorBytes = 16;
+constexpr int kTileRows = 2;
+#endif
+
+template <class T> constexpr int kLanes = kVectorBytes / int(sizeof(T));
+
+template <class T> struct Vec;
+template <> struct Vec<float> {
+    typedef float type __attribute__((vector_size(kVectorBytes)));
+    typedef int32_t bits __attribute__((vector_size(kVectorBytes)));
+};
+template <> struct Vec<double> {
+    typedef double type __attribute__((vector_size(kVectorBytes)));
+    typedef int64_t bits __attribute__((vector_size(kVectorBytes)));
+};
+typedef Vec<float>::type F32;
+typedef Vec<double>::type F64;
+
+template <class T> GLASSCELL_INLINE typename Vec<T>::type load(const T* from) {
+    typename Vec<T>::type v = {};
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+template <class T> GLASSCELL_INLINE void store(T* to, typename Vec<T>::type v) { memcpy(to, &v, sizeof v); }
+
+template <class T> GLASSCELL_INLINE typename Vec<T>::type broadcast(T value) {
+    typename Vec<T>::type v = {};
+    GLASSCELL_UNROLL
+    for (int k = 0; k < kLanes<T>; ++k) v[k] = value;
+    return v;
+}
+
+// The first n lanes, 0 < n <= kLanes; the others are zero, and memory beyond is not read.
+template <class T> GLASSCELL_INLINE typename Vec<T>::type load_n(const T* from, int64_t n) {
+    if (n >= kLanes<T>) return load<T>(from);
+    typename Vec<T>::type v = {};
+    for (int64_t k = 0; k < n; ++k) v[k] = from[k];
+    return v;
+}
+
+template <class T> GLASSCELL_INLINE void store_n(T* to, typename Vec<T>::type v, int64_t n) {
+    if (n >= kLanes<T>) return store<T>(to, v);
+    for (int64_t k = 0; k < n; ++k) to[k] = v[k];
+}
+
+// a * b + c, rounded once. Without an FMA instruction the C library's fma gives the same bits, slowly.
+#if defined(__AVX512F__)
+GLASSCELL_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+template <> GLASSCELL_INLINE F32 broadcast<float>(float value) { return (F32)_mm512_set1_ps(value); }
+template <> GLASSCELL_INLINE F64 broadcast<double>(double value) { return (F64)_mm512_set1_pd(value); }
+template <> GLASSCELL_INLINE F32 load_n<float>(const float* from, int64_t n) {
+    return (F32)_mm512_maskz_loadu_ps(n >= 16 ? 0xffff : __mmask16((1u << n) - 1), from);
+}
+template <> GLASSCELL_INLINE F64 load_n<double>(const double* from, int64_t n) {
+    return (F64)_mm512_maskz_loadu_pd(n >= 8 ? 0xff : __mmask8((1u << n) - 1), from);
+}
+template <> GLASSCELL_INLINE void store_n<float>(float* to, F32 v, int64_t n) {
+    _mm512_mask_storeu_ps(to, n >= 16 ? 0xffff : __mmask16((1u << n) - 1), (__m512)v);
+}
+template <> GLASSCELL_INLINE void store_n<double>(double* to, F64 v, int64_t n) {
+    _mm512_mask_storeu_pd(to, n >= 8 ? 0xff : __mmask8((1u << n) - 1), (__m512d)v);
+}
+#elif defined(__AVX2__)
+GLASSCELL_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+template <> GLASSCELL_INLINE F32 broadcast<float>(float value) { return (F32)_mm256_set1_ps(value); }
+template <> GLASSCELL_INLINE F64 broadcast<double>(double value) { return (F64)_mm256_set1_pd(value); }
+#elif defined(__ARM_NEON)
+GLASSCELL_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#else
+GLASSCELL_INLINE F32 fma(F32 a, F32 b, F32 c) {
+    F32 v = {};
+    for (int k = 0; k < kLanes<float>; ++k) v[k] = __builtin_fmaf(a[k], b[k], c[k]);
+    return v;
+}
+GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) {
+    F64 v = {};
+    for (int k = 0; k < kLanes<double>; ++k) v[k] = __builtin_fma(a[k], b[k], c[k]);
+    return v;
+}
+#endif
+
+template <class T> GLASSCELL_INLINE typename Vec<T>::bits as_bits(typename Vec<T>::type v) {
+    return (typename Vec<T>::bits)v;
+}
+template <class T> GLASSCELL_INLINE typename Vec<T>::type as_float(typename Vec<T>::bits v) {
+    return (typename Vec<T>::type)v;
+}
+
+// mask ? a : b, lane by lane; a NaN in a comparison is false.
+template <class T>
+GLASSCELL_INLINE typename Vec<T>::type select(typename Vec<T>::bits mask, typename Vec<T>::type a,
+                                              typename Vec<T>::type b) {
+    return mask ? a : b;
+}
+
+}  // namespace GLASSCELL_TARGET
+}  // namespace glasscell

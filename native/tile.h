@@ -1,0 +1,55 @@
+// The register tile: R rows times N vectors of columns, accumulated over k by fused multiply-adds, in the order of k.
+#pragma once
+
+#include "elementwise.h"
+
+namespace glasscell {
+namespace GLASSCELL_TARGET {
+
+constexpr int kTileVectors = 4;
+
+// Row counts a target's tile never has share the instantiation of its largest one.
+constexpr int at_most_tile(int rows) { return rows < kTileRows ? rows : kTileRows; }
+
+// sum[r][n] += a[r][k] * b[k][n] for k = 0..count-1.  a: R rows; b: (count, N, lanes).
+template <class T, int R, int N>
+GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][N], const T* const* a, const T* b, int64_t count) {
+    const T* row[R];
+    GLASSCELL_UNROLL
+    for (int r = 0; r < R; ++r) row[r] = a[r];
+    for (int64_t k = 0; k < count; ++k, b += N * kLanes<T>) {
+        V<T> column[N];
+        GLASSCELL_UNROLL
+        for (int n = 0; n < N; ++n) column[n] = load<T>(b + n * kLanes<T>);
+        GLASSCELL_UNROLL
+        for (int r = 0; r < R; ++r) {
+            const V<T> value = broadcast<T>(row[r][k]);
+            GLASSCELL_UNROLL
+            for (int n = 0; n < N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
+        }
+    }
+}
+
+// The same where each gate n reads its own a: sum[r][n] += a[r][n * gate + k] * b[k][n].
+template <class T, int R>
+GLASSCELL_INLINE void accumulate_each(V<T> (&sum)[R][4], const T* const* a, int64_t gate, const T* b, int64_t count) {
+    for (int64_t k = 0; k < count; ++k, b += 4 * kLanes<T>) {
+        V<T> column[4];
+        GLASSCELL_UNROLL
+        for (int n = 0; n < 4; ++n) column[n] = load<T>(b + n * kLanes<T>);
+        GLASSCELL_UNROLL
+        for (int r = 0; r < R; ++r) {
+            GLASSCELL_UNROLL
+            for (int n = 0; n < 4; ++n) sum[r][n] = fma(broadcast<T>(a[r][n * gate + k]), column[n], sum[r][n]);
+        }
+    }
+}
+
+// Splits `rows` into as few tiles of at most kTileRows rows as there can be, as even as they can be.
+GLASSCELL_INLINE int64_t tile_count(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+GLASSCELL_INLINE int64_t tile_start(int64_t rows, int64_t tiles, int64_t tile) { return rows * tile / tiles; }
+
+GLASSCELL_INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+
+}  // namespace GLASSCELL_TARGET
+}  // namespace glasscell

@@ -1,0 +1,8 @@
+"""glasscell: the LSTM cell as Keras defines it, open, fast and the same everywhere."""
+
+from glasscell.engine import show_config
+from glasscell.lstm_cell import LSTMCell
+from glasscell.rnn import LSTM, RNN
+from glasscell.trace import Trace
+
+__all__ = ["LSTM", "RNN", "LSTMCell", "Trace", "show_config"]

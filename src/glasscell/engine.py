@@ -1,0 +1,157 @@
+"""Which engine runs a call: the NumPy reference or the native kernel. Checks arrays, allocates, calls."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from glasscell import _native, reference
+from glasscell.cell import Options
+from glasscell.sequence import Call, Forward, Gradients, Keep, Tape, plan_steps
+from glasscell.weights import LSTMWeights, State, check_array, check_state
+
+Array = npt.NDArray[Any]
+Engine = Literal["auto", "native", "reference"]
+Used = Literal["native", "reference"]
+
+FRAMEWORKS = ("keras", "jax", "tensorflow", "torch")
+
+
+class Masks(NamedTuple):
+    """Which steps and which elements of a call take part.
+
+    mask: (B, T) bool; lengths: (B,) integers; reset: (B, T) bool, as `plan_steps` reads them.
+    dropout_mask: (B, I), or (4, B, I) one for each gate; recurrent_dropout_mask: (B, H) or (4, B, H). Factors.
+    """
+
+    mask: Any = None
+    lengths: Any = None
+    reset: Any = None
+    dropout_mask: Any = None
+    recurrent_dropout_mask: Any = None
+
+
+def make_call(weights: LSTMWeights, options: Options, x: Any, initial_state: Any, masks: Masks = Masks()) -> Call:
+    """Check everything a pass takes. Raises: ValueError or TypeError naming the argument, the expected and the got."""
+    inputs, (units, _), dtype = weights.kernel.shape[0], weights.recurrent_kernel.shape, weights.kernel.dtype
+    shape = np.shape(x)
+    if len(shape) != 3:
+        raise ValueError(f"x: expected shape (B, T, I) = (B, T, {inputs}), got {shape}")
+    batch, time, _ = shape
+    return Call(
+        weights,
+        options,
+        check_array("x", x, (batch, time, inputs), dtype, "(B, T, I)"),
+        check_state("initial_state", initial_state, batch, units, dtype),
+        plan_steps(batch, time, masks.mask, masks.lengths, masks.reset),
+        _factors("dropout_mask", masks.dropout_mask, batch, inputs, dtype, "I"),
+        _factors("recurrent_dropout_mask", masks.recurrent_dropout_mask, batch, units, dtype, "H"),
+    )
+
+
+def _factors(name: str, value: Any, batch: int, width: int, dtype: npt.DTypeLike, symbol: str) -> Array | None:
+    if value is None:
+        return None
+    if np.ndim(value) == 2:
+        return check_array(name, value, (batch, width), dtype, f"(B, {symbol})")[None]
+    return check_array(name, value, (4, batch, width), dtype, f"(B, {symbol}) or (4, B, {symbol})")
+
+
+def choose(engine: Engine, call: Call) -> Used:
+    """The engine that runs `call`: with "auto" the native one wherever it can.
+
+    Raises: ValueError for an unknown name, and for "native" where the native engine cannot serve, with the reason.
+    """
+    if engine not in get_args(Engine):
+        raise ValueError(f'engine: expected "auto", "native" or "reference", got {engine!r}')
+    if engine == "reference":
+        return "reference"
+    try:
+        call.options.codes()
+        if call.x.dtype not in (np.float32, np.float64):
+            raise ValueError(f"x: the native engine runs float32 and float64, got {call.x.dtype}")
+    except ValueError:
+        if engine == "native":
+            raise
+        return "reference"
+    return "native"
+
+
+def forward(call: Call, keep: Keep = "sequence", engine: Engine = "auto") -> Forward:
+    """Run a call. `keep` says what beside the final state: nothing, every h, the tape for gradients, a whole trace."""
+    if choose(engine, call) == "reference":
+        return reference.forward(call, keep)
+    B, T, _, H = call.sizes
+    dtype, codes = call.x.dtype, call.options.codes()
+    final = State(np.empty((B, H), dtype), np.empty((B, H), dtype))
+    h = None if keep == "state" else np.empty((B, T, H), dtype)
+    c = gates = z = None
+    if keep in ("tape", "trace"):
+        c, gates = np.empty((B, T, H), dtype), np.empty((B, T, 4, H), dtype)
+        if keep == "trace" or _native.needs_raw_gates(codes["activation"], codes["recurrent_activation"]):
+            z = np.empty((B, T, 4, H), dtype)
+    _native.forward(
+        call.x, *call.weights, *call.initial, call.steps, call.input_mask, call.recurrent_mask,
+        h, c, gates, z, *final, **codes,
+    )  # fmt: skip
+    tape = None if h is None or c is None or gates is None else Tape(call, h, c, gates, z)
+    return Forward(h, final, tape)
+
+
+def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array, engine: Engine = "auto") -> Gradients:
+    """The gradients of a call. Arguments as `reference.backward`; the tape stays as it is."""
+    call = tape.call
+    if choose(engine, call) == "reference":
+        return reference.backward(tape, dh_all, dh, dc)
+    gradients = Gradients(
+        x=np.empty_like(call.x),
+        kernel=np.empty_like(call.weights.kernel),
+        recurrent_kernel=np.empty_like(call.weights.recurrent_kernel),
+        bias=None if call.weights.bias is None else np.empty_like(call.weights.bias),
+        h0=np.empty_like(dh),
+        c0=np.empty_like(dc),
+    )
+    _native.backward(
+        call.x, call.weights.kernel, call.weights.recurrent_kernel, *call.initial,
+        call.steps, call.input_mask, call.recurrent_mask, tape.h, tape.c, tape.gates, tape.z,
+        dh_all, dh, dc, np.empty_like(tape.gates),
+        gradients.x, gradients.kernel, gradients.recurrent_kernel, gradients.bias, gradients.h0, gradients.c0,
+        **call.options.codes(),
+    )  # fmt: skip
+    return gradients
+
+
+def show_config() -> dict[str, Any]:
+    """What this installation is and can do: version, compiler, instruction sets, threads, frameworks found.
+
+    `targets` are the instruction sets this build has and this machine can run, best first; `target` is the one in
+    use (GLASSCELL_TARGET forces one). Frameworks are looked up, not imported.
+    """
+    return {
+        "glasscell": metadata.version("glasscell"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "compiler": _native.compiler(),
+        "target": _native.target(),
+        "targets": _native.targets(),
+        "threads": _native.num_threads(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "jax_call": bool(_native.jax_handlers()),
+        **{name: _version(name) for name in FRAMEWORKS},
+    }
+
+
+def _version(package: str) -> str | None:
+    names = {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(package, (package,))
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

@@ -1,0 +1,209 @@
+"""`LSTMCell` on NumPy: Keras's arguments, weights and configuration around one step of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from glasscell import activations, engine
+from glasscell.cell import Gates, Options
+from glasscell.engine import Engine, Masks
+from glasscell.weights import LSTMWeights, State, check_state, get_initializer
+
+Array = npt.NDArray[Any]
+Activation = str | Callable[[Array], Array] | None
+
+
+class LSTMCell:
+    """The LSTM cell as `keras.layers.LSTMCell` defines it.
+
+    i, f, o = s(x W + h R + b), g = a(x W + h R + b), each with its own columns of W, R and b, in the order i, f, g, o;
+    c' = f * c + i * g;  h' = o * a(c'), with a = `activation` and s = `recurrent_activation`.
+
+    Arguments, names and defaults are Keras's. `units` is H. Regularisers and constraints are kept for the
+    configuration; they act where training happens, in Keras. Dropout masks are given to `RNN`'s call as arrays.
+    `dtype` is float32 (the fast path), float64, or another NumPy float (reference engine).
+    `engine`: "auto", "native" or "reference"; `engine_used` tells what ran last.
+
+    Raises: ValueError or TypeError for an argument Keras would not take, naming it.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        *,
+        name: str = "lstm_cell",
+        trainable: bool = True,
+        dtype: Any = "float32",
+        implementation: int = 2,
+        engine: Engine = "auto",
+    ) -> None:
+        if isinstance(units, bool) or not isinstance(units, (int, np.integer)) or units <= 0:
+            raise ValueError(f"units: expected a positive integer, got {units!r}")
+        if implementation not in (1, 2):
+            raise ValueError(f"implementation: expected 1 or 2 (they run alike here), got {implementation!r}")
+        for argument, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not isinstance(rate, (int, float, np.number)) or not 0 <= rate <= 1:
+                raise ValueError(f"{argument}: expected a fraction in 0..1, got {rate!r}")
+        self.units = int(units)
+        self.activation = activations.get(activation, "activation")
+        self.recurrent_activation = activations.get(recurrent_activation, "recurrent_activation")
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = get_initializer(kernel_initializer, "kernel_initializer")
+        self.recurrent_initializer = get_initializer(recurrent_initializer, "recurrent_initializer")
+        self.bias_initializer = get_initializer(bias_initializer, "bias_initializer")
+        self.unit_forget_bias = bool(unit_forget_bias)
+        self.penalties = {
+            "kernel_regularizer": kernel_regularizer,
+            "recurrent_regularizer": recurrent_regularizer,
+            "bias_regularizer": bias_regularizer,
+            "kernel_constraint": kernel_constraint,
+            "recurrent_constraint": recurrent_constraint,
+            "bias_constraint": bias_constraint,
+        }
+        self.dropout, self.recurrent_dropout, self.seed = float(dropout), float(recurrent_dropout), seed
+        self.name, self.trainable, self.dtype = name, trainable, _dtype(dtype)
+        self.engine: Engine = engine
+        self.engine_used: str | None = None
+        self._weights: LSTMWeights | None = None
+
+    def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> LSTMCell:
+        """Make the weights for I = `input_dim` input features, by Keras's rules from NumPy's draws.
+
+        `seed` makes them reproducible; `dtype` (default: the cell's own, float32) becomes the cell's. Returns the cell.
+        """
+        if isinstance(input_dim, bool) or not isinstance(input_dim, (int, np.integer)) or input_dim <= 0:
+            raise ValueError(f"input_dim: expected a positive integer, got {input_dim!r}")
+        self.dtype = self.dtype if dtype is None else _dtype(dtype)
+        rng, H = np.random.default_rng(seed), self.units
+        kernel = self.kernel_initializer((int(input_dim), 4 * H), self.dtype, rng)
+        recurrent_kernel = self.recurrent_initializer((H, 4 * H), self.dtype, rng)
+        bias = None
+        if self.use_bias and self.unit_forget_bias:  # ones for f; the others still use the initialiser
+            i, go = (self.bias_initializer((n * H,), self.dtype, rng) for n in (1, 2))
+            bias = np.concatenate([i, np.ones(H, self.dtype), go])
+        elif self.use_bias:
+            bias = self.bias_initializer((4 * H,), self.dtype, rng)
+        self._weights = LSTMWeights(kernel, recurrent_kernel, bias)
+        return self
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights exist."""
+        return self._weights is not None
+
+    @property
+    def weights(self) -> LSTMWeights:
+        """`kernel (I, 4H)`, `recurrent_kernel (H, 4H)`, `bias (4H,)` or None. Raises: ValueError before `build`."""
+        if self._weights is None:
+            raise ValueError("weights: the cell has none yet; call build(I) or set_weights([...]) first")
+        return self._weights
+
+    def get_weights(self) -> list[Array]:
+        """Copies, as Keras orders them: `[kernel, recurrent_kernel, bias]`, or the first two without bias."""
+        return [w.copy() for w in self.weights if w is not None]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Take copies of `[kernel, recurrent_kernel, bias]`; builds the cell if it is not built.
+
+        Raises: ValueError for another number or shape, TypeError for another dtype than a built cell has.
+        """
+        expected = 3 if self.use_bias else 2
+        if len(weights) != expected:
+            raise ValueError(f"weights: expected {expected} arrays (use_bias={self.use_bias}), got {len(weights)}")
+        kernel, recurrent_kernel, *bias = (np.array(w) for w in weights)
+        new = LSTMWeights(kernel, recurrent_kernel, bias[0] if bias else None).checked()
+        if new.recurrent_kernel.shape[0] != self.units:
+            raise ValueError(f"recurrent_kernel: expected H = {self.units}, got {new.recurrent_kernel.shape[0]}")
+        if self._weights is not None:
+            if new.kernel.shape != self._weights.kernel.shape:
+                raise ValueError(f"kernel: expected shape {self._weights.kernel.shape}, got {new.kernel.shape}")
+            if new.kernel.dtype != self.dtype:
+                raise TypeError(f"weights: expected dtype {self.dtype}, got {new.kernel.dtype}")
+        self._weights, self.dtype = new, new.kernel.dtype
+
+    def options(self, go_backwards: bool = False) -> Options:
+        """The cell's options as one value."""
+        return Options(self.activation, self.recurrent_activation, go_backwards)
+
+    def get_initial_state(self, batch_size: int) -> State:
+        """Zeros: h and c, each (B, H)."""
+        return check_state("initial_state", None, batch_size, self.units, self.dtype)
+
+    def __call__(self, x: Any, state: Any = None) -> tuple[Array, State]:
+        """One step: `x: (B, I)`, `state: (h, c)` each (B, H), None for zeros. Returns h' and (h', c')."""
+        final = self._step(x, state).final
+        return final.h, final
+
+    def gates(self, x: Any, state: Any = None) -> Gates:
+        """The activated gates i, f, g, o, each (B, H), of the step that `cell(x, state)` makes."""
+        tape = self._step(x, state, "tape").tape
+        assert tape is not None
+        return Gates(*(tape.gates[:, 0, k] for k in range(4)))
+
+    def _step(self, x: Any, state: Any, keep: engine.Keep = "state") -> engine.Forward:
+        if np.ndim(x) != 2:
+            _refuse("x", f"shape (B, I) = (B, {self.weights.kernel.shape[0]})", np.shape(x))
+        call = engine.make_call(self.weights, self.options(), np.asarray(x)[:, None], state, Masks())
+        self.engine_used = engine.choose(self.engine, call)
+        return engine.forward(call, keep, self.engine)
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it."""
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": self.dtype.name,
+            "units": self.units,
+            "activation": self.activation.name,
+            "recurrent_activation": self.recurrent_activation.name,
+            "use_bias": self.use_bias,
+            "unit_forget_bias": self.unit_forget_bias,
+            "kernel_initializer": self.kernel_initializer.serialize(),
+            "recurrent_initializer": self.recurrent_initializer.serialize(),
+            "bias_initializer": self.bias_initializer.serialize(),
+            **self.penalties,
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LSTMCell:
+        """A cell from `get_config()`, ours or that of a Keras LSTMCell as it is. Raises: TypeError for unknown keys."""
+        return cls(**config)
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    if isinstance(dtype, dict):  # a serialised Keras policy
+        dtype = (dtype.get("config") or {}).get("name")
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        _refuse("dtype", "a NumPy float dtype, such as float32", dtype)
+    if dtype is None or found.kind != "f":
+        _refuse("dtype", "a NumPy float dtype, such as float32", dtype)
+    return found
+
+
+def _refuse(argument: str, expected: str, got: object) -> NoReturn:
+    raise ValueError(f"{argument}: expected {expected}, got {got!r}")

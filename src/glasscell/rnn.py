@@ -1,0 +1,185 @@
+"""`RNN` and `LSTM` on NumPy: a cell over time, its gradient and its trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glasscell import engine as engines
+from glasscell.engine import Engine, Masks
+from glasscell.lstm_cell import LSTMCell
+from glasscell.sequence import KEEP, Call, Forward, Gradients, Keep
+from glasscell.trace import Trace
+from glasscell.weights import State, check_array, check_state
+
+Array = npt.NDArray[Any]
+Pullback = Callable[..., Gradients]
+
+
+class RNN:
+    """Runs a cell over time, as `keras.layers.RNN` does, in one native call.
+
+    return_sequences: every output (B, T, H), else the last (B, H). return_state: (output, h, c).
+    go_backwards: time runs from the last step to the first, and outputs come in that order.
+    stateful: the final state of a call is the initial state of the next, until `reset_state()`.
+    zero_output_for_mask: the output of a skipped step is zero, else it repeats the state's h.
+    engine: "auto", "native" or "reference"; `engine_used` tells what ran last.
+
+    At a skipped step the state carries over and the input is not read. Before the first kept step the output repeats
+    the initial h, as Keras does on JAX and NumPy.
+    """
+
+    def __init__(
+        self,
+        cell: LSTMCell,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        *,
+        engine: Engine = "auto",
+    ) -> None:
+        if not isinstance(cell, LSTMCell):
+            raise TypeError(f"cell: expected a glasscell.LSTMCell, got {type(cell).__name__}")
+        self.cell = cell
+        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
+        self.go_backwards, self.stateful = bool(go_backwards), bool(stateful)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.engine: Engine = engine
+        self.engine_used: str | None = None
+        self.state: State | None = None
+
+    def __call__(
+        self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
+        *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
+    ) -> Array | tuple[Array, Array, Array]:  # fmt: skip
+        """Run over `x: (B, T, I)`, of the cell's dtype.
+
+        initial_state: (h, c), each (B, H); default: the stateful state, or zeros.
+        mask: (B, T) bool, True = use the step. lengths: (B,) integers: row b uses its first lengths[b] steps.
+        reset: (B, T) bool, True = the state is set to zero before the step.
+        dropout_mask: (B, I), or (4, B, I) one for each gate, multiplies x; recurrent_dropout_mask: (B, H) or
+        (4, B, H) multiplies h on its way into the gates. Scaled factors, as Keras draws them.
+
+        Returns the output, or (output, h, c) with `return_state`.
+        Raises: ValueError or TypeError naming the argument, what was expected and what came.
+        """
+        masks = Masks(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        call, done = self._run(x, initial_state, masks, "sequence" if self.return_sequences else "state")
+        output = self._output(call, done)
+        return (output, *done.final) if self.return_state else output
+
+    def vjp(
+        self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
+        *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
+    ) -> tuple[Array, Pullback]:  # fmt: skip
+        """The output, and the function that takes gradients back through the call.
+
+        `pullback(dy, dstate=None)`: `dy` has the output's shape (None for zero), `dstate` is the gradient (dh, dc) of
+        the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0, and can be called
+        again.
+        """
+        masks = Masks(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        call, done = self._run(x, initial_state, masks, "tape")
+        tape, output = done.tape, self._output(call, done)
+        assert tape is not None
+        B, _, _, H = call.sizes
+        dtype, engine = call.x.dtype, self.engine
+        silent = self._silent(call)
+
+        def pullback(dy: Any = None, dstate: Any = None) -> Gradients:
+            dh, dc = check_state("dstate", dstate, B, H, dtype)
+            dh_all = None
+            if dy is not None:
+                dy = check_array("dy", dy, output.shape, dtype, "(B, T, H)" if self.return_sequences else "(B, H)")
+                if silent is not None:
+                    dy = np.where(silent, np.zeros((), dtype), dy)
+                if self.return_sequences:
+                    dh_all = dy
+                else:
+                    dh = dh + dy
+            return engines.backward(tape, dh_all, dh, dc, engine)
+
+        return output, pullback
+
+    def trace(
+        self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
+        *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
+    ) -> Trace:  # fmt: skip
+        """Every gate, raw and activated, and every h and c, of the same call. Arguments as in `__call__`."""
+        masks = Masks(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        _, done = self._run(x, initial_state, masks, "trace")
+        assert done.tape is not None
+        return Trace.from_tape(done.tape)
+
+    def reset_state(self) -> None:
+        """Forget the state that `stateful` keeps: the next call starts from zeros, with any batch size."""
+        self.state = None
+
+    def _run(self, x: Any, initial_state: Any, masks: Masks, keep: Keep) -> tuple[Call, Forward]:
+        cell = self.cell
+        if initial_state is None and self.stateful and self.state is not None:
+            if np.ndim(x) and np.shape(x)[0] != len(self.state.h):
+                raise ValueError(
+                    f"x: expected the batch size of the stateful state, {len(self.state.h)}, got {np.shape(x)[0]}; "
+                    "reset_state() starts anew"
+                )
+            initial_state = self.state
+        call = engines.make_call(cell.weights, cell.options(self.go_backwards), x, initial_state, masks)
+        self.engine_used = engines.choose(self.engine, call)
+        done = engines.forward(call, keep, self.engine)
+        if self.stateful:
+            self.state = State(*(s.copy() for s in done.final))  # the caller may write into what was returned
+        return call, done
+
+    def _output(self, call: Call, done: Forward) -> Array:
+        output = done.final.h if not self.return_sequences else done.h
+        assert output is not None
+        silent = self._silent(call)
+        if silent is not None:
+            return np.where(silent, np.zeros((), output.dtype), output)
+        return output.copy() if self.return_sequences and done.tape is not None else output
+
+    def _silent(self, call: Call) -> Array | None:
+        """Where the output is zero because its step was skipped; broadcasts against the output. None: nowhere."""
+        if not self.zero_output_for_mask or call.steps is None or call.x.shape[1] == 0:
+            return None
+        skipped = (call.steps & KEEP) == 0
+        if self.go_backwards:
+            skipped = skipped[:, ::-1]
+        return skipped[:, :, None] if self.return_sequences else skipped[:, -1, None]
+
+
+class LSTM(RNN):
+    """`RNN(LSTMCell(units, ...), ...)` in one name: the arguments of both, as in `keras.layers.LSTM`."""
+
+    def __init__(
+        self,
+        units: int,
+        *args: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        engine: Engine = "auto",
+        **cell: Any,
+    ) -> None:
+        super().__init__(
+            LSTMCell(units, *args, engine=engine, **cell),
+            return_sequences,
+            return_state,
+            go_backwards,
+            stateful,
+            zero_output_for_mask,
+            engine=engine,
+        )
+
+    def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> LSTM:
+        """Make the cell's weights; see `LSTMCell.build`. Returns the layer."""
+        self.cell.build(input_dim, seed, dtype)
+        return self

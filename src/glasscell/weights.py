@@ -1,0 +1,199 @@
+"""The weights and the state of a cell: their layout, their first values, their checks.
+
+The only file that knows other systems' layouts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class State(NamedTuple):
+    """`h: (B, H)`, the hidden state and output; `c: (B, H)`, the cell state."""
+
+    h: Array
+    c: Array
+
+
+class LSTMWeights(NamedTuple):
+    """`kernel: (I, 4H)`, `recurrent_kernel: (H, 4H)`, `bias: (4H,)` or None; columns i, f, g, o; C-contiguous."""
+
+    kernel: Array
+    recurrent_kernel: Array
+    bias: Array | None
+
+    @classmethod
+    def from_torch(
+        cls, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None, bias_hh: Array | None = None
+    ) -> LSTMWeights:
+        """From PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which add up."""
+        if (bias_ih is None) != (bias_hh is None):
+            raise ValueError("bias_ih, bias_hh: expected both or neither")
+        bias = None if bias_ih is None or bias_hh is None else np.asarray(bias_ih) + np.asarray(bias_hh)
+        kernel, recurrent_kernel = np.ascontiguousarray(weight_ih.T), np.ascontiguousarray(weight_hh.T)
+        return cls(kernel, recurrent_kernel, bias).checked()
+
+    def checked(self) -> LSTMWeights:
+        """These weights, C-contiguous. Raises: ValueError or TypeError where they do not fit each other."""
+        kernel, recurrent_kernel = np.asarray(self.kernel), np.asarray(self.recurrent_kernel)
+        if recurrent_kernel.ndim != 2 or recurrent_kernel.shape[1] != 4 * recurrent_kernel.shape[0]:
+            raise ValueError(f"recurrent_kernel: expected shape (H, 4H), got {recurrent_kernel.shape}")
+        units, dtype = recurrent_kernel.shape[0], recurrent_kernel.dtype
+        if dtype.kind != "f":
+            raise TypeError(f"recurrent_kernel: expected a float dtype, got {dtype}")
+        if kernel.ndim != 2:
+            raise ValueError(f"kernel: expected shape (I, 4H), got {kernel.shape}")
+        bias = self.bias
+        return LSTMWeights(
+            check_array("kernel", kernel, (kernel.shape[0], 4 * units), dtype, "(I, 4H)"),
+            check_array("recurrent_kernel", recurrent_kernel, (units, 4 * units), dtype, "(H, 4H)"),
+            None if bias is None else check_array("bias", bias, (4 * units,), dtype, "(4H,)"),
+        )
+
+
+def check_array(name: str, value: Any, shape: Shape, dtype: npt.DTypeLike, symbols: str) -> Array:
+    """`value` as a C-contiguous array of exactly this shape and dtype; copied only if its layout demands it.
+
+    Raises: ValueError for another shape, TypeError for another dtype; both name the argument, the expected, the got.
+    """
+    array, dtype = np.asarray(value), np.dtype(dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {symbols} = {shape}, got {array.shape}")
+    if array.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}; convert it with .astype({dtype.name!r})")
+    return np.ascontiguousarray(array)
+
+
+def check_state(name: str, state: Any, batch: int, units: int, dtype: npt.DTypeLike) -> State:
+    """`state` as a `State` of (batch, units) arrays; None gives zeros. Raises as `check_array` does."""
+    if state is None:
+        return State(np.zeros((batch, units), dtype), np.zeros((batch, units), dtype))
+    if not isinstance(state, (tuple, list)) or len(state) != 2:
+        raise ValueError(f"{name}: expected a pair (h, c), got {type(state).__name__}")
+    return State(*(check_array(f"{name}.{n}", s, (batch, units), dtype, "(B, H)") for n, s in zip("hc", state, strict=True)))
+
+
+class Initializer(NamedTuple):
+    """A Keras initialiser: its class name and its configuration."""
+
+    class_name: str
+    config: dict[str, Any]
+
+    def __call__(self, shape: Shape, dtype: npt.DTypeLike, rng: np.random.Generator) -> Array:
+        """Draw an array. A seed in the configuration wins over `rng`, as in Keras; the draws are NumPy's."""
+        seed = self.config.get("seed")
+        draws = rng if seed is None else np.random.default_rng(seed)
+        return np.ascontiguousarray(_DRAW[self.class_name](shape, self.config, draws), dtype)
+
+    def serialize(self) -> dict[str, Any]:
+        """The dictionary Keras writes for it."""
+        return {
+            "module": "keras.initializers",
+            "class_name": self.class_name,
+            "config": dict(self.config),
+            "registered_name": None,
+        }
+
+
+def get_initializer(identifier: Any, argument: str) -> Initializer:
+    """The initialiser of a Keras name (`"glorot_uniform"`, `"GlorotUniform"`) or configuration.
+
+    Raises: ValueError naming `argument` for one that is not known; nothing named in a configuration is imported.
+    """
+    if isinstance(identifier, Initializer):
+        return identifier
+    name, config = identifier, {}
+    if isinstance(identifier, dict):
+        name, config = identifier.get("class_name"), identifier.get("config") or {}
+    if not isinstance(name, str):
+        raise TypeError(f"{argument}: expected a Keras initialiser's name or configuration, got {identifier!r}")
+    class_name = {"Normal": "RandomNormal", "Uniform": "RandomUniform"}.get(_camel(name), _camel(name))
+    if class_name not in _DRAW:
+        known = ", ".join(_snake(known) for known in _DRAW)
+        raise ValueError(f"{argument}: expected one of {known}; got {name!r}")
+    return Initializer(class_name, {**_DEFAULTS.get(class_name, {}), **config})
+
+
+def _camel(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+Draw = Callable[[Shape, dict[str, Any], np.random.Generator], Array]
+
+
+def _truncated_normal(mean: float, stddev: float, shape: Shape, rng: np.random.Generator) -> Array:
+    draws = rng.standard_normal(shape)
+    while (far := np.abs(draws) > 2).any():  # Keras redraws beyond two standard deviations
+        draws[far] = rng.standard_normal(int(far.sum()))
+    return mean + stddev * draws
+
+
+def _variance_scaling(scale: float, mode: str, distribution: str) -> Draw:
+    def draw(shape: Shape, config: dict[str, Any], rng: np.random.Generator) -> Array:
+        s, m, d = (config.get(k, v) for k, v in (("scale", scale), ("mode", mode), ("distribution", distribution)))
+        fan_in, fan_out = (shape[0], shape[-1])
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[m]
+        variance = s / max(1.0, fan)
+        if d == "uniform":
+            limit = math.sqrt(3 * variance)
+            return rng.uniform(-limit, limit, shape)
+        if d == "untruncated_normal":
+            return rng.normal(0, math.sqrt(variance), shape)
+        # dividing by the standard deviation of a normal cut at two sigma restores the variance
+        return _truncated_normal(0, math.sqrt(variance) / 0.87962566103423978, shape, rng)
+
+    return draw
+
+
+def _orthogonal(shape: Shape, config: dict[str, Any], rng: np.random.Generator) -> Array:
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.sign(np.diag(r))  # makes the draw uniform over the orthogonal matrices
+    return float(config["gain"]) * (q if rows >= columns else q.T).reshape(shape)
+
+
+def _identity(shape: Shape, config: dict[str, Any], rng: np.random.Generator) -> Array:
+    return float(config["gain"]) * np.eye(*shape)
+
+
+_FANS = {"seed": None, "input_axes": None, "output_axes": None}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "Constant": {"value": 0.0},
+    "RandomNormal": {"mean": 0.0, "stddev": 0.05, "seed": None},
+    "TruncatedNormal": {"mean": 0.0, "stddev": 0.05, "seed": None},
+    "RandomUniform": {"minval": -0.05, "maxval": 0.05, "seed": None},
+    "Orthogonal": {"gain": 1.0, "seed": None},
+    "Identity": {"gain": 1.0},
+    "VarianceScaling": {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal", **_FANS},
+    **{f"{who}{how}": _FANS for who in ("Glorot", "He", "Lecun") for how in ("Uniform", "Normal")},
+}
+_DRAW: dict[str, Draw] = {
+    "Zeros": lambda shape, config, rng: np.zeros(shape),
+    "Ones": lambda shape, config, rng: np.ones(shape),
+    "Constant": lambda shape, config, rng: np.full(shape, float(config["value"])),
+    "RandomNormal": lambda shape, config, rng: rng.normal(config["mean"], config["stddev"], shape),
+    "TruncatedNormal": lambda shape, config, rng: _truncated_normal(config["mean"], config["stddev"], shape, rng),
+    "RandomUniform": lambda shape, config, rng: rng.uniform(config["minval"], config["maxval"], shape),
+    "VarianceScaling": _variance_scaling(1.0, "fan_in", "truncated_normal"),
+    "GlorotUniform": _variance_scaling(1.0, "fan_avg", "uniform"),
+    "GlorotNormal": _variance_scaling(1.0, "fan_avg", "truncated_normal"),
+    "HeUniform": _variance_scaling(2.0, "fan_in", "uniform"),
+    "HeNormal": _variance_scaling(2.0, "fan_in", "truncated_normal"),
+    "LecunUniform": _variance_scaling(1.0, "fan_in", "uniform"),
+    "LecunNormal": _variance_scaling(1.0, "fan_in", "truncated_normal"),
+    "Orthogonal": _orthogonal,
+    "Identity": _identity,
+}

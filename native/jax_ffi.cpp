@@ -70,7 +70,7 @@ template <ffi::DataType D, class T> struct Handlers {
         static_cast<Call<T>&>(call) = make_call<T>(x, kernel, recurrent_kernel, h0, c0, steps, input_mask,
                                                    recurrent_mask, a, s, go_backwards);
         call.h = h.typed_data(), call.c = c.typed_data(), call.gates = gates.typed_data(), call.z = optional(z);
-        call.dh_all = dh_all.typed_data(), call.dhT = dhT.typed_data(), call.dcT = dcT.typed_data();
+        call.dh_all = optional(dh_all), call.dhT = dhT.typed_data(), call.dcT = dcT.typed_data();
         call.dz = dz->typed_data(), call.dx = dx->typed_data();
         call.d_kernel = d_kernel->typed_data(), call.d_recurrent = d_recurrent->typed_data();
         call.d_bias = optional(*d_bias), call.dh0 = dh0->typed_data(), call.dc0 = dc0->typed_data();

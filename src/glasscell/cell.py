@@ -12,11 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from glasscell.activations import Activation
 
 Array = Any
+
+
+class Codes(TypedDict):
+    """`Options` as the native kernel takes them."""
+
+    activation: int
+    recurrent_activation: int
+    go_backwards: int
 
 
 @dataclass(frozen=True)
@@ -31,18 +39,22 @@ class Options:
     recurrent_activation: Activation
     go_backwards: bool = False
 
-    def codes(self) -> dict[str, int]:
+    def codes(self) -> Codes:
         """The options as the native kernel takes them. Raises: ValueError if it does not know an activation."""
-        codes = {"go_backwards": int(self.go_backwards)}
-        for name in ("activation", "recurrent_activation"):
-            activation: Activation = getattr(self, name)
+
+        def code(name: str, activation: Activation) -> int:
             if activation.code is None:
                 raise ValueError(
                     f"{name}: the native engine runs the built-in activations only, got the callable "
                     f'{activation.name!r}; use a Keras name, or engine="reference"'
                 )
-            codes[name] = activation.code
-        return codes
+            return activation.code
+
+        return {
+            "activation": code("activation", self.activation),
+            "recurrent_activation": code("recurrent_activation", self.recurrent_activation),
+            "go_backwards": int(self.go_backwards),
+        }
 
 
 class Gates(NamedTuple):

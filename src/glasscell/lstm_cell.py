@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from glasscell import activations, engine
+from glasscell import activations
+from glasscell import engine as engines
 from glasscell.cell import Gates, Options
 from glasscell.engine import Engine, Masks
+from glasscell.sequence import Forward, Keep
 from glasscell.weights import LSTMWeights, State, check_state, get_initializer
 
 Array = npt.NDArray[Any]
@@ -160,12 +162,12 @@ class LSTMCell:
         assert tape is not None
         return Gates(*(tape.gates[:, 0, k] for k in range(4)))
 
-    def _step(self, x: Any, state: Any, keep: engine.Keep = "state") -> engine.Forward:
+    def _step(self, x: Any, state: Any, keep: Keep = "state") -> Forward:
         if np.ndim(x) != 2:
             _refuse("x", f"shape (B, I) = (B, {self.weights.kernel.shape[0]})", np.shape(x))
-        call = engine.make_call(self.weights, self.options(), np.asarray(x)[:, None], state, Masks())
-        self.engine_used = engine.choose(self.engine, call)
-        return engine.forward(call, keep, self.engine)
+        call = engines.make_call(self.weights, self.options(), np.asarray(x)[:, None], state, Masks())
+        self.engine_used = engines.choose(self.engine, call)
+        return engines.forward(call, keep, self.engine)
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it."""
@@ -197,7 +199,7 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     if isinstance(dtype, dict):  # a serialised Keras policy
         dtype = (dtype.get("config") or {}).get("name")
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
         _refuse("dtype", "a NumPy float dtype, such as float32", dtype)
     if dtype is None or found.kind != "f":

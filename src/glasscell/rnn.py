@@ -148,7 +148,7 @@ class RNN:
         """Where the output is zero because its step was skipped; broadcasts against the output. None: nowhere."""
         if not self.zero_output_for_mask or call.steps is None or call.x.shape[1] == 0:
             return None
-        skipped = (call.steps & KEEP) == 0
+        skipped: Array = (call.steps & KEEP) == 0
         if self.go_backwards:
             skipped = skipped[:, ::-1]
         return skipped[:, :, None] if self.return_sequences else skipped[:, -1, None]

@@ -43,7 +43,7 @@ class Call:
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """B, T, I, H."""
-        return *self.x.shape, self.weights.recurrent_kernel.shape[0]  # type: ignore[return-value]
+        return *self.x.shape, self.weights.recurrent_kernel.shape[0]
 
 
 @dataclass(frozen=True)

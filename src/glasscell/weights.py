@@ -79,7 +79,8 @@ def check_state(name: str, state: Any, batch: int, units: int, dtype: npt.DTypeL
         return State(np.zeros((batch, units), dtype), np.zeros((batch, units), dtype))
     if not isinstance(state, (tuple, list)) or len(state) != 2:
         raise ValueError(f"{name}: expected a pair (h, c), got {type(state).__name__}")
-    return State(*(check_array(f"{name}.{n}", s, (batch, units), dtype, "(B, H)") for n, s in zip("hc", state, strict=True)))
+    h, c = (check_array(f"{name}.{n}", s, (batch, units), dtype, "(B, H)") for n, s in zip("hc", state, strict=True))
+    return State(h, c)
 
 
 class Initializer(NamedTuple):
@@ -111,7 +112,7 @@ def get_initializer(identifier: Any, argument: str) -> Initializer:
     """
     if isinstance(identifier, Initializer):
         return identifier
-    name, config = identifier, {}
+    name, config = identifier, dict[str, Any]()
     if isinstance(identifier, dict):
         name, config = identifier.get("class_name"), identifier.get("config") or {}
     if not isinstance(name, str):
@@ -162,11 +163,12 @@ def _orthogonal(shape: Shape, config: dict[str, Any], rng: np.random.Generator) 
     rows, columns = math.prod(shape[:-1]), shape[-1]
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diag(r))  # makes the draw uniform over the orthogonal matrices
-    return float(config["gain"]) * (q if rows >= columns else q.T).reshape(shape)
+    matrix: Array = (q if rows >= columns else q.T).reshape(shape)
+    return float(config["gain"]) * matrix
 
 
 def _identity(shape: Shape, config: dict[str, Any], rng: np.random.Generator) -> Array:
-    return float(config["gain"]) * np.eye(*shape)
+    return float(config["gain"]) * np.eye(shape[0], shape[-1])
 
 
 _FANS = {"seed": None, "input_axes": None, "output_axes": None}

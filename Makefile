@@ -1,0 +1,42 @@
+# The two doors: `make demo` and `make test`. Each sets up what it needs in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -name '*.pyc')
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.train
+	$(BIN)/glasscell train --output runs/japanese-vowels
+
+# The builds use one core each: two test processes are what two cores can feed.
+test: $(VENV)/.test
+	GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "glasscell needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version`; try: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.train: $(VENV)/.python $(SOURCES)
+	$(BIN)/python -m pip install --quiet '.[train]'
+	touch $@
+
+# PyTorch by its exact version first: without it, the newest build brings gigabytes that nothing here uses.
+$(VENV)/.test: $(VENV)/.python $(SOURCES)
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet '.[test]'
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist

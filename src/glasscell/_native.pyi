@@ -1,0 +1,64 @@
+"""The C++ module: native/bindings.cpp. Arrays are C-contiguous, all of one dtype, float32 or float64."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+def forward(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None,
+    h0: Array,
+    c0: Array,
+    steps: Array | None,
+    input_mask: Array | None,
+    recurrent_mask: Array | None,
+    h: Array | None,
+    c: Array | None,
+    gates: Array | None,
+    z: Array | None,
+    hT: Array,
+    cT: Array,
+    *,
+    activation: int,
+    recurrent_activation: int,
+    go_backwards: int,
+) -> None: ...
+def backward(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    h0: Array,
+    c0: Array,
+    steps: Array | None,
+    input_mask: Array | None,
+    recurrent_mask: Array | None,
+    h: Array,
+    c: Array,
+    gates: Array,
+    z: Array | None,
+    dh_all: Array | None,
+    dhT: Array,
+    dcT: Array,
+    dz: Array,
+    dx: Array,
+    d_kernel: Array,
+    d_recurrent: Array,
+    d_bias: Array | None,
+    dh0: Array,
+    dc0: Array,
+    *,
+    activation: int,
+    recurrent_activation: int,
+    go_backwards: int,
+) -> None: ...
+def needs_raw_gates(activation: int, recurrent_activation: int, /) -> bool: ...
+def target() -> str: ...
+def targets() -> list[str]: ...
+def compiler() -> str: ...
+def jax_handlers() -> dict[str, Any]: ...
+def num_threads() -> int: ...
+def set_num_threads(threads: int) -> None: ...

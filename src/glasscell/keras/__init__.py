@@ -1,0 +1,9 @@
+"""Keras 3 layers that run the LSTM in one native call: the drop-in for `keras.layers`.
+
+`from glasscell.keras import LSTM, LSTMCell, RNN` where it said `from keras.layers import ...`. Same arguments, same
+weights, same numbers, same files. Import this module before loading a `.keras` file that holds these layers.
+"""
+
+from glasscell.keras.layers import LSTM, RNN, LSTMCell
+
+__all__ = ["LSTM", "RNN", "LSTMCell"]

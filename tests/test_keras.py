@@ -1,0 +1,219 @@
+"""`glasscell.keras` against `keras.layers`: numbers, gradients, dropout draws, files, engines."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import keras
+import numpy as np
+import pytest
+
+import glasscell.keras as ours
+from glasscell.activations import BUILT_IN
+
+# Both sides sum in float32, in another order: a few roundings of the largest value, grown over up to a dozen steps.
+RELATIVE = 1e-5
+
+
+def close(got, expected, what=""):
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape, what
+    scale = max(1e-3, float(np.abs(expected).max(initial=0)))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=RELATIVE * scale, err_msg=what)
+
+
+def random_layers(seed):
+    """A Keras layer, ours with the same configuration and weights, and what to call both with."""
+    rng = np.random.default_rng(seed)
+    B, T, features, H = rng.integers(1, 9), rng.integers(1, 13), rng.integers(1, 20), rng.integers(1, 20)
+    names = [n for n in BUILT_IN if n != "exponential"]  # which overflows over time
+    standard = rng.random() < 0.5
+    cell = {
+        "units": int(H),
+        "activation": "tanh" if standard else str(rng.choice(names)),
+        "recurrent_activation": "sigmoid" if standard else str(rng.choice(["hard_sigmoid", "sigmoid", "softsign"])),
+        "use_bias": bool(rng.random() < 0.8),
+        "unit_forget_bias": bool(rng.random() < 0.5),
+        "dropout": float(rng.choice([0, 0.3])),
+        "recurrent_dropout": float(rng.choice([0, 0.3])),
+        "implementation": int(rng.integers(1, 3)),
+        "seed": int(seed),
+    }
+    layer = {
+        "return_sequences": bool(rng.random() < 0.6),
+        "return_state": bool(rng.random() < 0.5),
+        "go_backwards": bool(rng.random() < 0.4),
+        "zero_output_for_mask": bool(rng.random() < 0.4),
+    }
+    if rng.random() < 0.5:
+        theirs, mine = keras.layers.LSTM(**cell, **layer), ours.LSTM(**cell, **layer)
+    else:
+        theirs = keras.layers.RNN(keras.layers.LSTMCell(**cell), **layer)
+        mine = ours.RNN(ours.LSTMCell(**cell), **layer)
+    x = rng.standard_normal((B, T, features)).astype("float32")
+    call = {"training": bool(rng.random() < 0.7)}
+    if rng.random() < 0.5:
+        call["mask"] = rng.random((B, T)) < 0.7
+    if rng.random() < 0.4:
+        call["initial_state"] = [rng.standard_normal((B, H)).astype("float32") for _ in "hc"]
+    theirs.build(x.shape), mine.build(x.shape)
+    mine.set_weights(theirs.get_weights())
+    return theirs, mine, x, call
+
+
+def loss_and_gradients(layer, x, call):
+    """A weighted sum of all outputs, the outputs, and the gradients of the weights and of x."""
+    trainable = [v.value for v in layer.trainable_variables]
+    frozen = [v.value for v in layer.non_trainable_variables]
+
+    def loss(variables, x):
+        outputs, _ = layer.stateless_call(variables, frozen, x, **call)
+        flat = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        weights = [np.random.default_rng(k).standard_normal(np.shape(o)) for k, o in enumerate(flat)]
+        return sum((jax.numpy.asarray(w, "float32") * o).sum() for w, o in zip(weights, flat, strict=True)), flat
+
+    (_, outputs), gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(trainable, x)
+    return outputs, jax.tree.leaves(gradients)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_outputs_states_and_gradients_follow_keras(seed):
+    theirs, mine, x, call = random_layers(seed)
+    expected, expected_gradients = loss_and_gradients(theirs, x, call)
+    got, gradients = loss_and_gradients(mine, x, call)
+    assert mine.engine_used == "native"
+    for k, (g, e) in enumerate(zip(got, expected, strict=True)):
+        close(g, e, f"output {k} of {call}")
+    for k, (g, e) in enumerate(zip(gradients, expected_gradients, strict=True)):
+        close(g, e, f"gradient {k} of {call}")
+
+
+LOSS_CURVE = """
+import os, sys, json
+os.environ["KERAS_BACKEND"] = sys.argv[1]
+import keras, numpy as np
+from keras import layers
+import glasscell.keras
+
+def curve(kind):
+    keras.utils.set_random_seed(3)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((32, 12, 6)).astype("float32"), rng.integers(0, 5, 32)
+    x[rng.random((32, 12)) < 0.2] = 0
+    rnn = kind.RNN(kind.LSTMCell(64, dropout=0.2, recurrent_dropout=0.2, seed=5))
+    model = keras.Sequential([keras.Input((None, 6)), layers.Masking(), rnn, layers.Dense(5)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=sys.argv[1] == "jax")
+    return [float(model.train_on_batch(x, y)) for _ in range(50)], getattr(rnn, "engine_used", None)
+
+(theirs, _), (ours, engine) = curve(layers), curve(glasscell.keras)
+print(json.dumps({"theirs": theirs, "ours": ours, "engine": engine}))
+"""
+
+
+@pytest.mark.parametrize(("backend", "engine"), [("jax", "native"), ("torch", "framework"), ("tensorflow", "framework")])
+def test_loss_curve_follows_keras_for_fifty_steps(backend, engine):
+    run = subprocess.run([sys.executable, "-c", LOSS_CURVE, backend], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert result["engine"] == engine
+    np.testing.assert_allclose(result["ours"], result["theirs"], rtol=0, atol=1e-4)
+    assert result["ours"][-1] < 0.8 * result["ours"][0]  # it learned, so the curves had somewhere to part
+
+
+def small_model(kind):
+    keras.utils.set_random_seed(1)
+    rnn = kind.RNN(kind.LSTMCell(8, recurrent_dropout=0.1), return_sequences=True)
+    return keras.Sequential([keras.Input((None, 3)), rnn, kind.LSTM(5, go_backwards=True), keras.layers.Dense(2)])
+
+
+def test_model_loads_in_a_fresh_process(tmp_path):
+    model, x = small_model(ours), np.random.default_rng(0).standard_normal((4, 6, 3)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, numpy as np, keras, glasscell.keras\n"
+        "folder = sys.argv[1]\n"
+        "model = keras.models.load_model(folder + '/model.keras')\n"
+        "np.save(folder + '/y.npy', model.predict(np.load(folder + '/x.npy'), verbose=0))\n"
+        "assert [l.engine_used for l in model.layers[:2]] == ['native', 'native']\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), model.predict(x, verbose=0))
+
+
+def test_weight_files_go_both_ways(tmp_path):
+    x = np.random.default_rng(0).standard_normal((4, 6, 3)).astype("float32")
+    for source, target in ((ours, keras.layers), (keras.layers, ours)):
+        a, b = small_model(source), small_model(target)
+        a.set_weights([w + 0.1 for w in a.get_weights()])
+        a.save_weights(tmp_path / "model.weights.h5")
+        b.load_weights(tmp_path / "model.weights.h5")
+        close(b.predict(x, verbose=0), a.predict(x, verbose=0))
+
+
+def test_config_is_keras_config():
+    mine, theirs = ours.LSTM(4, dropout=0.1, name="a"), keras.layers.LSTM(4, dropout=0.1, name="a")
+    assert mine.get_config() == theirs.get_config()
+    assert keras.layers.LSTM.from_config(mine.get_config()).units == 4
+    chosen = ours.LSTM.from_config(ours.LSTM(4, engine="framework").get_config())
+    assert chosen.engine == "framework"
+    cell = ours.LSTMCell(4, name="c")
+    assert cell.get_config() == keras.layers.LSTMCell(4, name="c").get_config()
+
+
+def test_engine_native_names_the_reason():
+    x = np.zeros((2, 3, 4), "float32")
+    with pytest.raises(ValueError, match="activation is a callable"):
+        ours.LSTM(4, activation=lambda x: x, engine="native")(x)
+    with pytest.raises(ValueError, match="mixed_bfloat16"):
+        ours.LSTM(4, dtype="mixed_bfloat16", engine="native")(x)
+    with pytest.raises(ValueError, match="not an LSTMCell"):
+        ours.RNN(keras.layers.GRUCell(4), engine="native")(x)
+    with pytest.raises(ValueError, match="engine: expected one of auto, native, framework, got 'fast'"):
+        ours.LSTM(4, engine="fast")
+
+
+@pytest.mark.parametrize("options", [{"activation": keras.ops.sin}, {"dtype": "mixed_bfloat16"}, {"engine": "framework"}])
+def test_what_the_engine_cannot_do_runs_in_the_framework(options):
+    x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype("float32")
+    mine = ours.LSTM(4, **options)
+    plain = {k: v for k, v in options.items() if k != "engine"}
+    theirs = keras.layers.LSTM(4, **plain)
+    theirs.build(x.shape), mine.build(x.shape)
+    mine.set_weights(theirs.get_weights())
+    np.testing.assert_array_equal(np.asarray(mine(x), "float32"), np.asarray(theirs(x), "float32"))
+    assert mine.engine_used == "framework"
+
+
+def test_float64_runs_natively_under_x64():
+    # held against our reference: Keras's own float64 loop on JAX keeps only about 1e-8
+    code = (
+        "import jax; jax.config.update('jax_enable_x64', True)\n"
+        "import glasscell, numpy as np, glasscell.keras as ours\n"
+        "x = np.random.default_rng(0).standard_normal((3, 7, 4))\n"
+        "layer, plain = ours.LSTM(5, dtype='float64', engine='native'), glasscell.LSTM(5, engine='reference')\n"
+        "layer.build(x.shape); plain.cell.set_weights(layer.get_weights())\n"
+        "np.testing.assert_allclose(np.asarray(layer(x)), plain(x), rtol=1e-13)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_stateful_carries_the_state():
+    x = np.random.default_rng(0).standard_normal((2, 6, 3)).astype("float32")
+    mine, theirs = ours.LSTM(4, stateful=True), keras.layers.LSTM(4, stateful=True)
+    theirs.build(x.shape), mine.build(x.shape)
+    mine.set_weights(theirs.get_weights())
+    for _ in range(3):
+        close(mine(x), theirs(x))
+    mine.reset_state(), theirs.reset_state()
+    close(mine(x), theirs(x))
+
+
+def test_vmap_and_jit():
+    layer = ours.LSTM(4, engine="native")
+    x = np.random.default_rng(0).standard_normal((3, 2, 6, 5)).astype("float32")
+    layer.build(x.shape[1:])
+    rows = np.stack([np.asarray(layer(one)) for one in x])
+    np.testing.assert_array_equal(np.asarray(jax.jit(jax.vmap(layer))(x)), rows)

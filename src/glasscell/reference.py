@@ -18,7 +18,7 @@ def forward(call: Call, keep: Keep = "sequence") -> Forward:
     """Run the cell over time. See `Call` for what goes in and `Forward` for what comes out."""
     B, T, _, H = call.sizes
     dtype = call.x.dtype
-    h, c = call.initial
+    h, c = (s.copy() for s in call.initial)  # without steps these are what is returned
     hs, cs = np.empty((B, T, H), dtype), np.empty((B, T, H), dtype)
     zs, gates = np.empty((B, T, 4, H), dtype), np.empty((B, T, 4, H), dtype)
     with np.errstate(all="ignore"):  # NaN and infinity pass as IEEE says, without a word

@@ -164,10 +164,14 @@ def split(utterances: Utterances, per_speaker: int, seed: int) -> tuple[Utteranc
 
 
 def build_model(learn: Utterances, speakers: int, settings: dict[str, Any]) -> Any:
-    """The compiled Keras model for raw zero-padded recordings (N, T, 12), its scale taken from `learn`."""
+    """The compiled Keras model for raw zero-padded recordings (N, T, 12), its scale taken from `learn`.
+
+    Raises: ValueError where the engine is "native" and cannot serve, with the reason.
+    """
     import keras
 
     from glasscell.keras import RNN, LSTMCell
+    from glasscell.keras.layers import why_not_native
 
     frames = learn.x[np.any(learn.x != 0, axis=2)]
     cell = LSTMCell(
@@ -176,14 +180,18 @@ def build_model(learn: Utterances, speakers: int, settings: dict[str, Any]) -> A
     recording = keras.Input((None, frames.shape[1]), name="recording")
     known = keras.layers.Masking(name="lengths")(recording)
     scaled = keras.layers.Normalization(mean=frames.mean(0), variance=frames.var(0), name="scale")(known)
-    h = RNN(cell, engine=settings["engine"], name="lstm")(scaled)
+    lstm = RNN(cell, engine=settings["engine"], name="lstm")
+    h = lstm(scaled)
+    if settings["engine"] == "native" and (reason := why_not_native(lstm, mask=True)) is not None:
+        raise ValueError(f"engine: 'native' cannot serve here: {reason}")
     model = keras.Model(recording, keras.layers.Dense(speakers, activation="softmax", name="speaker")(h))
 
     steps = math.ceil(len(learn) / settings["batch_size"]) * settings["epochs"]
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=settings["learning_rate"], warmup_steps=math.ceil(steps / 10)
     )
-    model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    adam = keras.optimizers.Adam(schedule, clipnorm=1.0)
+    model.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -247,7 +255,8 @@ def linear_baseline(learn: Utterances, test: Utterances, speakers: int) -> float
         for part in (learn, test)
     )
     mean, deviation = features.mean(0), features.std(0)
-    model = keras.Sequential([keras.layers.Dense(speakers, activation="softmax", kernel_regularizer=keras.regularizers.L2(1e-3))])
+    dense = keras.layers.Dense(speakers, activation="softmax", kernel_regularizer=keras.regularizers.L2(1e-3))
+    model = keras.Sequential([dense])
     model.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
     model.fit((features - mean) / deviation, learn.labels, batch_size=len(learn), epochs=300, verbose=0)
     answers = np.argmax(_predict(model, (unseen - mean) / deviation), axis=1)
@@ -255,7 +264,12 @@ def linear_baseline(learn: Utterances, test: Utterances, speakers: int) -> float
 
 
 def _measure(
-    model: Any, data: JapaneseVowels, learn: Utterances, watch: Utterances, probabilities: Array, settings: dict[str, Any]
+    model: Any,
+    data: JapaneseVowels,
+    learn: Utterances,
+    watch: Utterances,
+    probabilities: Array,
+    settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything of `metrics.json` but the time and the history."""
     import keras

@@ -1,0 +1,270 @@
+"""The same bits: for every instruction set, thread count, batch, chunking and padding, traced or not.
+
+Each test compares bits, forward and gradients, in float32 and, where cheap, in float64.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cases import GRADIENTS, make_case, run
+from compare import assert_same_bits
+from glasscell import LSTM, RNN, _native
+
+HERE = Path(__file__).parent
+DTYPES = [np.float32, np.float64]
+
+
+def run_python(*arguments, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GLASSCELL_")}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, timeout=300)
+
+
+@functools.cache
+def digest(target):
+    done = run_python(HERE / "digest.py", **({"GLASSCELL_TARGET": target} if target else {}))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("target", _native.targets())
+def test_every_instruction_set_gives_the_same_bits(target):
+    forced, default = digest(target), digest(None)
+    assert forced["target"] == target
+    assert default["target"] == _native.targets()[0]
+    assert forced["digest"] == default["digest"]
+
+
+def test_an_unknown_instruction_set_is_an_error():
+    done = run_python("-c", "import glasscell", GLASSCELL_TARGET="sse9")
+    assert done.returncode != 0
+    message = done.stderr.strip().splitlines()[-1]
+    assert "GLASSCELL_TARGET" in message
+    assert "'sse9'" in message
+    assert all(name in message for name in _native.targets())
+
+
+def test_number_of_threads_from_the_environment():
+    script = "import glasscell; print(glasscell.show_config()['threads'])"
+    assert run_python("-c", script, GLASSCELL_NUM_THREADS="3").stdout.strip() == "3"
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert run_python("-c", script).stdout.strip() == str(processors)
+    done = run_python("-c", script, GLASSCELL_NUM_THREADS="many")
+    assert done.returncode != 0
+    assert "GLASSCELL_NUM_THREADS: expected a positive integer, got 'many'" in done.stderr
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads, and sets it back in the end."""
+    before = _native.num_threads()
+    yield _native.set_num_threads
+    _native.set_num_threads(before)
+
+
+def assert_same_results(got, expected, case):
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_same_bits(got[name], value, f"{name} of {case}")
+
+
+def multiplications(case):
+    B, T, I = case.x.shape
+    H = len(case.weights.recurrent_kernel)
+    return 4 * B * T * H * (I + H)
+
+
+LARGE = [seed for seed in range(200) if multiplications(make_case(seed)) > 3e6][:8]  # work for several threads
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", LARGE)
+def test_threads(threads, seed, dtype):
+    case, results = make_case(seed), []
+    for n in (1, 2, 3, 7):
+        threads(n)
+        results.append(run(case, "native", dtype))
+    for other in results[1:]:
+        assert_same_results(other, results[0], case)
+
+
+def test_calls_from_many_python_threads(threads):
+    """The pool serves one call at a time; calls beside it run on their own threads, with the same bits."""
+    threads(2)
+    cases = [make_case(seed) for seed in LARGE[:4]]
+    expected = [run(case, "native", np.float32) for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda case: run(case, "native", np.float32), cases * 4))
+    for got, wanted, case in zip(results, expected * 4, cases * 4, strict=True):
+        assert_same_results(got, wanted, case)
+
+
+def test_after_fork():
+    """A forked child has none of its parent's worker threads, and still computes."""
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(HERE)!r})
+import numpy as np
+from cases import make_case, run
+from glasscell import _native
+_native.set_num_threads(2)
+case = make_case({LARGE[0]})
+before = run(case, "native", np.float32)
+child = os.fork()
+after = run(case, "native", np.float32)
+same = all(before[name].tobytes() == after[name].tobytes() for name in before)
+if child == 0:
+    os._exit(0 if same else 1)
+assert same and os.waitpid(child, 0)[1] == 0
+"""
+    done = run_python("-c", script)
+    assert done.returncode == 0, done.stderr
+
+
+def rows(case, which):
+    """The case with only these rows of its batch."""
+    batch_axis = {"dropout_mask": -2, "recurrent_dropout_mask": -2}
+
+    def pick(name, value):
+        if value is None:
+            return None
+        if isinstance(value, tuple):
+            return tuple(v[which] for v in value)
+        return np.take(value, which, axis=batch_axis.get(name, 0))
+
+    options = {name: pick(name, value) for name, value in case.options.items()}
+    return dataclasses.replace(
+        case, x=case.x[which], dy=case.dy[which], dstate=pick("dstate", case.dstate), options=options
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(24))
+def test_a_row_alone_or_in_a_batch(seed, dtype):
+    """All that belongs to a row: also the gradients of its inputs and states, not the sums over the batch."""
+    case = make_case(seed, largest=(20, 12, 40, 40))
+    whole = run(case, "native", dtype)
+    of_rows = [name for name in whole if name not in ("d_kernel", "d_recurrent_kernel", "d_bias")]
+    B = len(case.x)
+    for which in ([0], [B - 1], list(range(0, B, 2)), list(range(B))[::-1]):
+        part = run(rows(case, which), "native", dtype)
+        for name in of_rows:
+            assert_same_bits(part[name], whole[name][which], f"{name}, rows {which} of {case}")
+
+
+def steps(case, begin, end, state):
+    """The case's steps begin..end-1, from this state."""
+    options = {**case.options, "initial_state": state}
+    for name in ("mask", "reset"):
+        if options[name] is not None:
+            options[name] = options[name][:, begin:end]
+    if options["lengths"] is not None:
+        options["lengths"] = np.clip(options["lengths"] - begin, 0, end - begin)
+    return dataclasses.replace(case, x=case.x[:, begin:end], options=options)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(24))
+def test_whole_or_in_chunks(seed, dtype):
+    case = make_case(seed, largest=(9, 20, 20, 40))
+    flags = {"return_sequences": True, "zero_output_for_mask": case.flags["zero_output_for_mask"]}
+    case = dataclasses.replace(case, flags=flags)
+    T = case.x.shape[1]
+    output, h, c = case.layer("native", dtype)(**case.arguments(dtype))
+    trace = case.layer("native", dtype).trace(**case.arguments(dtype)).asdict()
+    for size in {1, 3, max(T // 2, 1)}:
+        state, outputs, traces = case.options["initial_state"], [], []
+        for begin in range(0, T, size):
+            chunk = steps(case, begin, min(begin + size, T), state)
+            part, *state = chunk.layer("native", dtype)(**chunk.arguments(dtype))
+            traces.append(chunk.layer("native", dtype).trace(**chunk.arguments(dtype)).asdict())
+            outputs.append(part)
+            state = tuple(state)
+        assert_same_bits(np.concatenate(outputs, 1), output, case)
+        assert_same_bits(state[0], h, case)
+        assert_same_bits(state[1], c, case)
+        for name, value in trace.items():
+            if value.dtype == dtype:
+                assert_same_bits(np.concatenate([part[name] for part in traces], 1), value, f"{name} of {case}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(24))
+def test_traced_or_not(seed, dtype):
+    """The state alone, the sequence, the tape for gradients and the whole trace keep different arrays."""
+    case = make_case(seed, largest=(9, 20, 20, 40))
+    arguments, layer = case.arguments(dtype), case.layer("native", dtype)
+
+    def as_flagged(**flags):
+        return RNN(layer.cell, go_backwards=layer.go_backwards, return_state=True, engine="native", **flags)
+
+    last, h, c = as_flagged()(**arguments)
+    sequence, h_, c_ = as_flagged(return_sequences=True)(**arguments)
+    taped, _ = as_flagged(return_sequences=True).vjp(**arguments)
+    taped_last, _ = as_flagged().vjp(**arguments)
+    trace = layer.trace(**arguments)
+    for got, expected in (
+        (last, h), (h_, h), (c_, c), (taped, sequence), (taped_last, h),
+        (trace.h, sequence), (trace.h[:, -1], h), (trace.c[:, -1], c),
+    ):  # fmt: skip
+        assert_same_bits(got, expected, case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(24))
+def test_padded_or_not(seed, dtype):
+    """Steps beyond the lengths, of NaN, used and reset as the masks may say there, change no bit of anything."""
+    case = make_case(seed, largest=(9, 12, 20, 40))
+    case = dataclasses.replace(case, flags={**case.flags, "return_sequences": True})
+    B, T, _ = case.x.shape
+    rng = np.random.default_rng(seed)
+    if case.dy.ndim == 2:
+        case = dataclasses.replace(case, dy=rng.standard_normal((B, T, case.dy.shape[1])).astype(np.float32))
+    extra, backwards = 5, case.flags["go_backwards"]
+    options = dict(case.options)
+    options["lengths"] = np.full(B, T) if options["lengths"] is None else options["lengths"]
+    for name in ("mask", "reset"):
+        if options[name] is not None:
+            options[name] = np.concatenate([options[name], rng.uniform(size=(B, extra)) < 0.5], 1)
+
+    def pad(value, before, fill):
+        width = [(0, 0), (extra, 0) if before else (0, extra), (0, 0)]
+        return np.pad(value, width, constant_values=fill)
+
+    x, dy = pad(case.x, False, np.nan), pad(case.dy, backwards, 0)
+    expected = run(case, "native", dtype)
+    got = run(dataclasses.replace(case, x=x, dy=dy, options=options), "native", dtype)
+    real = slice(extra, None) if backwards else slice(T)  # of outputs, which come in processing order
+    for name, value in expected.items():
+        result = got[name]
+        if name == "output" or name.startswith("trace."):
+            result = result[:, real]
+        if name == "d_x":
+            assert not result[:, T:].any()
+            result = result[:, :T]
+        assert_same_bits(result, value, f"{name} of {case}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_later_call_leaves_earlier_results(dtype):
+    """A second call on the same layer does not touch what the first one gave."""
+    layer = LSTM(33, return_sequences=True, engine="native").build(5, seed=0, dtype=dtype)
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((4, 6, 5)).astype(dtype)
+    y, pullback = layer.vjp(first)
+    kept, gradients = y.copy(), pullback(y)
+    copies = {name: getattr(gradients, name).copy() for name in GRADIENTS}
+    _, again = layer.vjp(2 * first)
+    again(kept)
+    assert_same_bits(y, kept)
+    for name, value in copies.items():
+        assert_same_bits(getattr(gradients, name), value, name)

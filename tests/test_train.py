@@ -105,8 +105,8 @@ np.savez(
     probabilities=model.predict(x, batch_size=370, verbose=0),
     longer=model.predict(longer, batch_size=370, verbose=0),
     alone=model.predict(x[:1, :19], verbose=0),
-    kernel=lstm.cell.kernel, recurrent=lstm.cell.recurrent_kernel, bias=lstm.cell.bias,
-    w=speaker.kernel, b=speaker.bias, mean=scale.mean, variance=scale.variance,
+    mean=keras.ops.convert_to_numpy(scale.mean), variance=keras.ops.convert_to_numpy(scale.variance),
+    **dict(zip("WRbwv", lstm.cell.get_weights() + speaker.get_weights())),
 )
 """
 
@@ -125,10 +125,10 @@ def test_model_loads_in_a_fresh_process(run, vowels, tmp_path):
 
     cell = gc.LSTMCell(24)
     cell.build(12)
-    cell.set_weights([fresh["kernel"], fresh["recurrent"], fresh["bias"]])
+    cell.set_weights([fresh[name] for name in "WRb"])
     scaled = (vowels.test.x - fresh["mean"].reshape(12)) / np.sqrt(fresh["variance"].reshape(12))
     h = gc.RNN(cell)(scaled.astype(np.float32), lengths=vowels.test.lengths)
-    powers = np.exp((h @ fresh["w"] + fresh["b"]).astype(np.float64))
+    powers = np.exp((h @ fresh["w"] + fresh["v"]).astype(np.float64))
     # float32 sums of two dozen terms: a few units in the last place of probabilities below one.
     np.testing.assert_allclose(fresh["probabilities"], powers / powers.sum(1, keepdims=True), rtol=0, atol=5e-6)
     np.testing.assert_allclose(fresh["longer"], fresh["probabilities"], rtol=0, atol=1e-6)
@@ -144,7 +144,7 @@ def test_same_seed_same_run(vowels):
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(seed)
         model = training.build_model(learn, 9, settings)
-        kernels.append(np.array(model.get_layer("lstm").cell.kernel))
+        kernels.append(model.get_layer("lstm").cell.get_weights()[0])
         if seed == 1:
             curves.append(training._fit(model, learn, watch, settings, Console(file=io.StringIO())))
     assert curves[0] == curves[1]

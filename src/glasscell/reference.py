@@ -71,9 +71,7 @@ def _steps(call: Call) -> list[tuple[int, Array, Array, Array]]:
     steps = np.full((B, T), KEEP, np.uint8) if call.steps is None else call.steps
     used, reset = (steps & KEEP) != 0, (steps & RESET) != 0
     order = range(T - 1, -1, -1) if call.options.go_backwards else range(T)
-    return [
-        (t, np.where(used[:, t, None], call.x[:, t], 0), used[:, t, None], reset[:, t, None]) for t in order
-    ]
+    return [(t, np.where(used[:, t, None], call.x[:, t], 0), used[:, t, None], reset[:, t, None]) for t in order]
 
 
 def _masked(value: Any, mask: Array | None) -> list[Array]:

@@ -306,19 +306,21 @@ def _measure(
 
 def open_up(model: Any, test: Utterances, probabilities: Array) -> Example:
     """The longest held-out recording that the model gets right (or the longest), traced in NumPy."""
+    from keras import ops
+
     from glasscell.report import Example
 
     right = np.argmax(probabilities, axis=1) == test.labels
     row = int(np.argmax(test.lengths * np.where(right.any(), right, True)))
     length = int(test.lengths[row])
     scale, lstm, speaker = (model.get_layer(name) for name in ("scale", "lstm", "speaker"))
-    x = np.asarray(scale(test.x[row : row + 1, :length]), np.float32)
+    x = ops.convert_to_numpy(scale(test.x[row : row + 1, :length]))
 
     cell = glasscell.LSTMCell.from_config(lstm.cell.get_config())
     cell.build(x.shape[2])
     cell.set_weights(lstm.cell.get_weights())
     trace = glasscell.RNN(cell, return_sequences=True).trace(x)
-    beliefs = np.asarray(speaker(trace.h[0]))
+    beliefs = ops.convert_to_numpy(speaker(trace.h[0]))
     return Example(trace, x[0], beliefs, int(test.labels[row]), row)
 
 

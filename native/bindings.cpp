@@ -165,6 +165,7 @@ NB_MODULE(_native, m) {
 #endif
         return handlers;
     });
+    m.def("peak_flops", &measure_peak, nb::arg("threads"), nb::call_guard<nb::gil_scoped_release>());
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::arg("threads"));
 }

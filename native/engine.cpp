@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <new>
 #include <vector>
@@ -103,6 +104,20 @@ template <class T> void run_backward(BackwardCall<T> call) {
     split(kernels.panels(call), threads, [&](int64_t begin, int64_t end, int index) {
         kernels.weights(call, kept.data(), int64_t(kept.size()), begin, end, blocks[size_t(index)].get());
     });
+}
+
+double measure_peak(int threads) {
+    constexpr int64_t kRounds = 400000;  // some 3 ms
+    const Target& target = current_target();
+    std::vector<float> sink(size_t(threads) * 16);
+    double best = 0;
+    for (int attempt = 0; attempt < 5; ++attempt) {
+        const auto start = std::chrono::steady_clock::now();
+        split(threads, threads, [&](int64_t, int64_t, int index) { sink[size_t(index) * 16] = target.peak(kRounds); });
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        best = std::max(best, double(kRounds) * target.peak_flops * threads / seconds.count());
+    }
+    return best;
 }
 
 template void run_forward(ForwardCall<float>);

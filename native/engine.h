@@ -9,4 +9,7 @@ namespace glasscell {
 template <class T> void run_forward(ForwardCall<T> call);
 template <class T> void run_backward(BackwardCall<T> call);
 
+// Measured float operations a second of `threads` threads at their fastest.
+double measure_peak(int threads);
+
 }  // namespace glasscell

@@ -105,6 +105,8 @@ template <class T> struct Kernels {
 
 struct Target {
     const char* name;
+    float (*peak)(int64_t rounds);  // does peak_flops float operations a round, from registers
+    int peak_flops;
     Kernels<float> f32;
     Kernels<double> f64;
 };

@@ -112,7 +112,9 @@ print(json.dumps({"theirs": theirs, "ours": ours, "engine": engine}))
 """
 
 
-@pytest.mark.parametrize(("backend", "engine"), [("jax", "native"), ("torch", "framework"), ("tensorflow", "framework")])
+@pytest.mark.parametrize(
+    ("backend", "engine"), [("jax", "native"), ("torch", "framework"), ("tensorflow", "framework")]
+)
 def test_loss_curve_follows_keras_for_fifty_steps(backend, engine):
     run = subprocess.run([sys.executable, "-c", LOSS_CURVE, backend], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
@@ -175,7 +177,9 @@ def test_engine_native_names_the_reason():
         ours.LSTM(4, engine="fast")
 
 
-@pytest.mark.parametrize("options", [{"activation": keras.ops.sin}, {"dtype": "mixed_bfloat16"}, {"engine": "framework"}])
+@pytest.mark.parametrize(
+    "options", [{"activation": keras.ops.sin}, {"dtype": "mixed_bfloat16"}, {"engine": "framework"}]
+)
 def test_what_the_engine_cannot_do_runs_in_the_framework(options):
     x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype("float32")
     mine = ours.LSTM(4, **options)

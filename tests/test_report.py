@@ -175,7 +175,7 @@ def test_training_report_says_the_numbers(tmp_path):
     assert "Held-out recording 2, 7 frames of speaker 1" in html
     assert "The model says speaker 1 with 90.0%." in html
     assert "From step 3 on the answer stays the same." in html  # 0.2 .. 0.9 in seven steps passes one half at the third
-    assert "speaker 1 taken for 2, 1 times" in html
+    assert "speaker 1 taken for 2, 1 time." in html
 
 
 def test_training_report_of_a_run_that_diverged(tmp_path, monkeypatch):

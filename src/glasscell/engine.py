@@ -36,7 +36,7 @@ class Masks(NamedTuple):
     recurrent_dropout_mask: Any = None
 
 
-def make_call(weights: LSTMWeights, options: Options, x: Any, initial_state: Any, masks: Masks = Masks()) -> Call:
+def make_call(weights: LSTMWeights, options: Options, x: Any, initial_state: Any, masks: Masks) -> Call:
     """Check everything a pass takes. Raises: ValueError or TypeError naming the argument, the expected and the got."""
     inputs, (units, _), dtype = weights.kernel.shape[0], weights.recurrent_kernel.shape, weights.kernel.dtype
     shape = np.shape(x)

@@ -98,7 +98,7 @@ def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, res
             raise ValueError(f"lengths: expected shape (B,) = ({batch},), got {ends.shape}")
         if ends.dtype.kind not in "iu":
             raise TypeError(f"lengths: expected integers, got {ends.dtype}")
-        if batch and not (0 <= ends.min() and ends.max() <= time):
+        if batch and not (ends.min() >= 0 and ends.max() <= time):
             raise ValueError(f"lengths: expected 0..T = 0..{time}, got {ends.min()}..{ends.max()}")
         inside = np.arange(time) < ends[:, None]
     steps = inside.astype(np.uint8)

@@ -69,7 +69,8 @@ def train(
 
     Keras runs on the backend it is configured for, and on JAX where KERAS_BACKEND is not set.
 
-    Returns: what `metrics.json` holds. Losses that are not finite are None.
+    Returns: what `metrics.json` holds; `seconds` counts the training, compilation included, and losses that are not
+    finite are None.
     Raises: ValueError for a bad argument, naming it, what was expected and what came; ImportError where a package of
     `glasscell[train]` is missing; OSError where `output` cannot be written.
     """
@@ -204,15 +205,14 @@ def _fit(
 
     epochs = settings["epochs"]
     progress = Progress(
-        TextColumn("training"),
-        BarColumn(),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
         console=console,
         disable=not console.is_terminal,
     )
-    task = progress.add_task("compiling", total=epochs)
+    task = progress.add_task("compiling, a few seconds", total=epochs)
 
     def report(epoch: int, logs: dict[str, float]) -> None:
         now = (

@@ -101,7 +101,8 @@ def native_loop(
 
     cell = layer.cell
     activation, recurrent_activation = _activation(cell.activation), _activation(cell.recurrent_activation)
-    assert activation is not None and recurrent_activation is not None  # why_not_native said so
+    assert activation is not None, "why_not_native lets no other through"
+    assert recurrent_activation is not None, "why_not_native lets no other through"
     options = Options(activation, recurrent_activation, layer.go_backwards)
     masks = _dropout_masks(cell, sequences, initial_state, training)
     steps = None if mask is None else ops.cast(ops.cast(mask, "bool"), "uint8") * np.uint8(KEEP)

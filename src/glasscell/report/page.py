@@ -208,11 +208,10 @@ def _learning(metrics: dict[str, Any], speakers: list[str]) -> Section:
     history, counts = metrics["history"], np.array(metrics["confusion"])
     wrong = counts * (1 - np.eye(len(counts), dtype=int))
     truth, answer = np.unravel_index(np.argmax(wrong), wrong.shape)
-    worst = (
-        f"Most frequent mistake: speaker {speakers[truth]} taken for {speakers[answer]}, {wrong.max()} times."
-        if wrong.any()
-        else "No mistake at all."
-    )
+    worst = "No mistake at all."
+    if wrong.any():
+        times = _count(int(wrong.max()), "time")
+        worst = f"Most frequent mistake: speaker {speakers[truth]} taken for {speakers[answer]}, {times}."
     curves = Card(
         "Loss",
         Markup(figures.loss_curves(history["loss"], history["val_loss"], "Line chart of the loss by epoch")),

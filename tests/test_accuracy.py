@@ -1,0 +1,101 @@
+"""The native kernel's elementwise functions over the whole range of float32, in units in the last place.
+
+A cell of one input and one unit, with weights of one and no bias, has its input as raw gate, exactly: its gates are
+the activations of whatever numbers it is given.
+"""
+
+import numpy as np
+import pytest
+
+from glasscell import LSTMCell
+from glasscell.activations import BUILT_IN
+
+# The most by which a float32 result may miss the true value, in spacings of float32 at that value. The first three
+# are what native/elementwise.h states; those built on them add the roundings of their own operations.
+ULPS = {
+    "tanh": 2.5,
+    "sigmoid": 2.5,
+    "exponential": 1,
+    "elu": 2,
+    "selu": 3,
+    "softplus": 3,
+    "softsign": 1.5,
+    "silu": 3,
+    "gelu": 6,
+    "linear": 0,
+    "relu": 0,
+    "leaky_relu": 1,
+}
+# Results this small are subnormal, or the product of a number with a subnormal one: they have fewer digits left, and
+# their error is measured at this size instead.
+SMALL = 2.0**-118
+
+
+def activate(name, x):
+    cell = LSTMCell(1, name, "linear", use_bias=False, dtype=x.dtype, engine="native")
+    cell.set_weights([np.ones((1, 4), x.dtype), np.zeros((1, 4), x.dtype)])
+    with np.errstate(invalid="ignore"):
+        return cell.gates(x[:, None]).g[:, 0]
+
+
+def inputs():
+    """Every 6151st float32, of all exponents and both signs, and all of them around the known worst places."""
+    sample = np.arange(0, 2**32, 6151, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    worst = np.float32(
+        [0.007767056, 0.015583749, 0.2535466, 2.7091863, 15.54787, 8.662722, 5.877449, 5.846237, 7.2639213]
+    )
+    near = (worst.view(np.uint32)[:, None] + np.arange(-500, 500, dtype=np.int32).view(np.uint32)).ravel()
+    near = near.view(np.float32)
+    return np.concatenate([sample[np.isfinite(sample)], near, -near])
+
+
+@pytest.mark.parametrize("name", ULPS)
+def test_units_in_the_last_place(name):
+    x = inputs()
+    with np.errstate(all="ignore"):
+        true = BUILT_IN[name](x.astype(np.float64))
+        rounded = true.astype(np.float32)
+    got = activate(name, x)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(got[~finite], rounded[~finite])
+    unit = np.spacing(np.maximum(np.abs(rounded[finite]), np.float32(SMALL))).astype(np.float64)
+    ulps = np.abs(got[finite].astype(np.float64) - true[finite]) / unit
+    worst = ulps.argmax()
+    assert ulps[worst] <= ULPS[name], f"{name}({x[finite][worst]!r}): {ulps[worst]:.3f} ulp"
+
+
+def test_hard_sigmoid():
+    """x / 6 + 1/2 cancels near -3: to one float32 epsilon of 1."""
+    x = inputs()
+    true = BUILT_IN["hard_sigmoid"](x.astype(np.float64))
+    assert np.abs(activate("hard_sigmoid", x) - true).max() <= np.finfo(np.float32).eps
+    assert set(ULPS) | {"hard_sigmoid"} == set(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_shape(name):
+    """Odd or mirrored, bounded, and exact at the ends."""
+    x = np.abs(inputs())
+    x = x[x > 0]  # the sum that makes a raw gate has no -0
+    right, left = activate(name, x), activate(name, -x)
+    if name == "tanh":
+        np.testing.assert_array_equal(left.view(np.uint32), (-right).view(np.uint32))
+        assert right.max() == 1
+        assert activate(name, np.float32([0.0])).tolist() == [0.0]
+    else:
+        assert np.abs(left + right - 1).max() <= np.finfo(np.float32).eps  # each to half an epsilon of 1
+        assert right.max() == 1
+        assert left.min() == 0
+        assert activate(name, np.float32([0.0])).tolist() == [0.5]
+
+
+def test_float64_to_a_few_ulps():
+    """NumPy's own float64 functions are the measure here, good to an ulp or so themselves."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(100_000) * np.exp2(rng.integers(-30, 7, 100_000))
+    with np.errstate(all="ignore"):
+        for name in ("tanh", "sigmoid", "exponential", "elu", "softplus", "softsign"):
+            expected = BUILT_IN[name](x)
+            got = activate(name, x)
+            unit = np.spacing(np.maximum(np.abs(expected), 1e-290))
+            assert (np.abs(got - expected) / unit).max() <= 4, name

@@ -35,7 +35,7 @@ $(VENV)/.test: $(VENV)/.python $(SOURCES)
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0'
+	$(BIN)/python -m pip install --quiet 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' jinja2 rich typer
 	touch $@
 
 clean:

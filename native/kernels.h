@@ -4,7 +4,8 @@
 // step s reads x at t = s, or t = T-1-s going backwards. All sums are chains of fused multiply-adds in the order:
 //   raw gates   bias, then inputs k = 0..I-1, then recurrent k = 0..H-1
 //   dx, dh      for each gate i, f, g, o: units u = 0..H-1 from zero; the four results added in that order
-//   weights     kept steps, rows b ascending, in each row s ascending, from zero
+//   weights     kept steps, rows b ascending, in each row s ascending, in chunks of 128 steps: each chunk from zero, the
+//               chunks' sums added in that order
 #pragma once
 
 #include <stddef.h>

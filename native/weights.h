@@ -1,6 +1,6 @@
 // The weight gradients: dW = sum of x^T dz, dR = sum of h^T dz, db = sum of dz, over all kept steps in one order.
-// Output tiles stay, steps stream: the kept steps come in chunks whose factors are packed next to each other, and every
-// tile carries its sum from chunk to chunk, so no sum is ever split.
+// Output tiles stay, steps stream: the kept steps come in chunks whose factors are packed next to each other. Each chunk
+// is summed from zero and the chunks' sums are added in order: one long chain would lose digits in thousands of steps.
 #pragma once
 
 #include "scratch.h"
@@ -9,7 +9,8 @@
 namespace glasscell {
 namespace GLASSCELL_TARGET {
 
-constexpr int64_t kChunk = 128;  // steps: a panel of dz (32 KB for AVX-512) fills most of the nearest cache
+// Steps; part of the order of the sums. A panel of dz (32 KB for AVX-512) fills most of the nearest cache.
+constexpr int64_t kChunk = 128;
 
 template <class T> struct WeightsScratch {
     T* left;   // (tiles of rows, chunk, kTileRows): x or h, masked
@@ -44,13 +45,10 @@ template <class T> int64_t panels(const BackwardCall<T>& call) {
     return all.segments * all.in_segment;
 }
 
-// out[k][j] += sum over `count` steps of left[step][k] * panel[step][j], for `rows` of R rows k and N vectors of j.
+// out[k][j] += the sum, from zero, over `count` steps of left[step][k] * panel[step][j], for `rows` of R rows k and N vectors of j.
 template <class T, int R, int N>
 void outer_tile(const T* left, const T* panel, int64_t count, T* out, int64_t stride, int64_t rows, int64_t width) {
-    V<T> sum[R][N];
-    for (int r = 0; r < R; ++r)
-        for (int n = 0; n < N; ++n)
-            sum[r][n] = r < rows ? load_n<T>(out + r * stride + n * kLanes<T>, width - n * kLanes<T>) : V<T>{};
+    V<T> sum[R][N] = {};
     for (int64_t step = 0; step < count; ++step, left += R, panel += N * kLanes<T>) {
         V<T> column[N];
         GLASSCELL_UNROLL
@@ -62,9 +60,13 @@ void outer_tile(const T* left, const T* panel, int64_t count, T* out, int64_t st
             for (int n = 0; n < N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
         }
     }
-    for (int r = 0; r < R && r < rows; ++r)
-        for (int n = 0; n < N; ++n)
-            store_n<T>(out + r * stride + n * kLanes<T>, sum[r][n], width - n * kLanes<T>);
+    for (int r = 0; r < R && r < rows; ++r) {
+        for (int n = 0; n < N; ++n) {
+            T* const to = out + r * stride + n * kLanes<T>;
+            const int64_t left = width - n * kLanes<T>;
+            store_n<T>(to, load_n<T>(to, left) + sum[r][n], left);
+        }
+    }
 }
 
 // One factor (x or h) of a chunk into `left`. `mask`: of the first row b, or null; rows of b are `n` apart.
@@ -107,9 +109,9 @@ void outer_panel(const T* left, const T* panel, int64_t count, int64_t n, T* out
 template <class T> void add_bias(const T* panel, int64_t count, int64_t vectors, T* out, int64_t width) {
     for (int64_t n = 0; n < vectors; ++n) {
         const int64_t left = width - n * kLanes<T>;
-        V<T> sum = load_n<T>(out + n * kLanes<T>, left);
+        V<T> sum = {};
         for (int64_t step = 0; step < count; ++step) sum = sum + load<T>(panel + (step * vectors + n) * kLanes<T>);
-        store_n<T>(out + n * kLanes<T>, sum, left);
+        store_n<T>(out + n * kLanes<T>, load_n<T>(out + n * kLanes<T>, left) + sum, left);
     }
 }
 

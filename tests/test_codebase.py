@@ -24,18 +24,19 @@ def python_files(*folders):
 
 
 def test_import_is_light():
-    """No framework is loaded, and glasscell takes less than 0.1 s on top of NumPy's own 0.1 s or so: the best of five
-    processes, since others may hold the processor meanwhile."""
+    """No framework is loaded, and glasscell adds less to the time of an import than NumPy took: some 0.1 s, measured
+    in the same process, so that a slow or busy machine slows both. The best of five."""
     script = (
-        "import numpy, time; start = time.perf_counter(); import glasscell; took = time.perf_counter() - start;"
-        "import json, sys; print(json.dumps([took, sorted({name.split('.')[0] for name in sys.modules})]))"
+        "import time; start = time.perf_counter(); import numpy; middle = time.perf_counter(); import glasscell;"
+        "share = (time.perf_counter() - middle) / (middle - start);"
+        "import json, sys; print(json.dumps([share, sorted({name.split('.')[0] for name in sys.modules})]))"
     )
     runs = [json.loads(subprocess.check_output([sys.executable, "-c", script])) for _ in range(5)]
     heavy = {"keras", "torch", "jax", "jaxlib", "tensorflow", "matplotlib", "jinja2", "typer", "rich"}
     for _, modules in runs:
         assert "glasscell" in modules
         assert not heavy & set(modules)
-    assert min(took for took, _ in runs) < 0.1
+    assert min(share for share, _ in runs) < 1
 
 
 def test_public_names():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
-from glasscell.activations import Activation
+from glasscell.activations import Activation, Function
 
 Array = Any
 
@@ -38,6 +38,17 @@ class Options:
     activation: Activation
     recurrent_activation: Activation
     go_backwards: bool = False
+
+    def derivatives(self) -> tuple[Function, Function]:
+        """a' and s'. Raises: ValueError for a callable that came without its derivative."""
+
+        def derivative(name: str, activation: Activation) -> Function:
+            if activation.derivative is None:
+                raise ValueError(f"{name}: {activation.name!r} has no derivative; give it an attribute `derivative`")
+            return activation.derivative
+
+        a, s = self.activation, self.recurrent_activation
+        return derivative("activation", a), derivative("recurrent_activation", s)
 
     def codes(self) -> Codes:
         """The options as the native kernel takes them. Raises: ValueError if it does not know an activation."""
@@ -110,17 +121,14 @@ def step_gradient(
     Returns the gradients of the raw gates, and of c.
     """
     i, f, g, o = gates
-    a, s = options.activation, options.recurrent_activation
-    if a.derivative is None or s.derivative is None:
-        name = a.name if a.derivative is None else s.name
-        raise ValueError(f"activation: {name!r} has no derivative; give the callable an attribute `derivative`")
-    do = dh * a.function(c_next, xp)
-    dc = dc + dh * o * a.derivative(c_next, xp)
+    a_prime, s_prime = options.derivatives()
+    do = dh * options.activation.function(c_next, xp)
+    dc = dc + dh * o * a_prime(c_next, xp)
     dz = Gates(
-        i=dc * g * s.derivative(z.i, xp),
-        f=dc * c * s.derivative(z.f, xp),
-        g=dc * i * a.derivative(z.g, xp),
-        o=do * s.derivative(z.o, xp),
+        i=dc * g * s_prime(z.i, xp),
+        f=dc * c * s_prime(z.f, xp),
+        g=dc * i * a_prime(z.g, xp),
+        o=do * s_prime(z.o, xp),
     )
     return dz, dc * f
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-from importlib import metadata
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -132,6 +130,9 @@ def show_config() -> dict[str, Any]:
     `targets` are the instruction sets this build has and this machine can run, best first; `target` is the one in
     use (GLASSCELL_TARGET forces one). Frameworks are looked up, not imported.
     """
+    import platform
+    from importlib import metadata
+
     return {
         "glasscell": metadata.version("glasscell"),
         "python": platform.python_version(),
@@ -148,6 +149,8 @@ def show_config() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # 50 ms that `import glasscell` need not pay
+
     names = {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(package, (package,))
     for name in names:
         try:

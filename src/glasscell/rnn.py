@@ -142,7 +142,8 @@ class RNN:
         silent = self._silent(call)
         if silent is not None:
             return np.where(silent, np.zeros((), output.dtype), output)
-        return output.copy() if self.return_sequences and done.tape is not None else output
+        # A copy where the caller could otherwise write into the tape, or into the state returned beside the output.
+        return output.copy() if done.tape is not None or not self.return_sequences else output
 
     def _silent(self, call: Call) -> Array | None:
         """Where the output is zero because its step was skipped; broadcasts against the output. None: nowhere."""

@@ -93,7 +93,7 @@ def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, res
         return None
     inside = np.ones((batch, time), bool)
     if lengths is not None:
-        ends = np.asarray(lengths)
+        ends = np.asarray(lengths) if np.size(lengths) else np.zeros(np.shape(lengths), int)  # [] would be floats
         if ends.shape != (batch,):
             raise ValueError(f"lengths: expected shape (B,) = ({batch},), got {ends.shape}")
         if ends.dtype.kind not in "iu":

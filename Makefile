@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -name '*.pyc')
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(VENV)/.train
 	$(BIN)/glasscell train --output runs/japanese-vowels
@@ -12,6 +12,10 @@ demo: $(VENV)/.train
 # The builds use one core each: two test processes are what two cores can feed.
 test: $(VENV)/.test
 	GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The peers beside glasscell; close everything else first.
+bench: $(VENV)/.test
+	$(BIN)/glasscell bench --grid full
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

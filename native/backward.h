@@ -4,6 +4,7 @@
 
 #include "cell.h"
 #include "scratch.h"
+#include "steps.h"
 #include "tile.h"
 
 namespace glasscell {
@@ -37,7 +38,7 @@ void project_tile(const T* const* dz, int64_t H, const T* packed, const T* const
         const T* rows[R];
         for (int r = 0; r < R; ++r) rows[r] = dz[r] + gate * H;
         V<T> sum[R][N] = {};
-        accumulate<T, R, N>(sum, rows, packed, H);
+        accumulate<T, R, N>(sum, rows, packed, H, packed + H * N * kLanes<T>);
         for (int r = 0; r < R; ++r) {
             GLASSCELL_UNROLL
             for (int n = 0; n < N; ++n) {
@@ -150,11 +151,11 @@ template <class T> void backward(const BackwardCall<T>& call, int64_t begin, int
                           call.options.recurrent_activation == Activation::sigmoid;
     const auto gradient = standard ? row_gradient<T, true> : row_gradient<T, false>;
     for (int64_t s = time - 1; s >= 0; --s) {
-        const int64_t t = call.options.go_backwards ? time - 1 - s : s;
+        const int64_t t = time_of(call.options, time, s);
         int64_t count = 0;
         for (int64_t row = 0; row < rows; ++row) {
             const int64_t b = begin + row, at = b * time + s;
-            const uint8_t bits = call.steps ? call.steps[b * time + t] : uint8_t(kKeep);
+            const uint8_t bits = bits_of(call, b, t);
             T* const dh = state.dh + row * H;
             T* const dc = state.dc + row * H;
             T* const dx = call.dx + (b * time + t) * I;

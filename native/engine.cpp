@@ -44,11 +44,10 @@ template <class Part> void split(int64_t total, int parts, Part part) {
         &context);
 }
 
-// A scratch block for each of at most `parts` threads over `rows` rows.
-template <class Size> std::vector<Block> scratch_for(int64_t rows, int parts, Size size) {
+// A scratch block for each range that `split` makes of `total` rows.
+template <class Size> std::vector<Block> scratch_for(int64_t total, int parts, Size size) {
     std::vector<Block> blocks;
-    const int64_t most = (rows + parts - 1) / parts;
-    for (int n = 0; n < parts; ++n) blocks.push_back(allocate(size(most)));
+    for (int n = 0; n < parts; ++n) blocks.push_back(allocate(size(total * (n + 1) / parts - total * n / parts)));
     return blocks;
 }
 
@@ -100,7 +99,7 @@ template <class T> void run_backward(BackwardCall<T> call) {
     }
     const std::vector<T> zeros(size_t(call.H), T(0));
     const auto kept = kept_steps(call, zeros.data());
-    const auto blocks = scratch_for(1, threads, [&](int64_t) { return kernels.weights_scratch(call); });
+    const auto blocks = scratch_for(threads, threads, [&](int64_t) { return kernels.weights_scratch(call); });
     split(kernels.panels(call), threads, [&](int64_t begin, int64_t end, int index) {
         kernels.weights(call, kept.data(), int64_t(kept.size()), begin, end, blocks[size_t(index)].get());
     });

@@ -12,12 +12,14 @@ constexpr int kTileVectors = 4;
 constexpr int at_most_tile(int rows) { return rows < kTileRows ? rows : kTileRows; }
 
 // sum[r][n] += a[r][k] * b[k][n] for k = 0..count-1.  a: R rows; b: (count, N, lanes).
+// `next`: (count, lanes) that will be read soon and may be far away; one line of it is fetched with each k.
 template <class T, int R, int N>
-GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][N], const T* const* a, const T* b, int64_t count) {
+GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][N], const T* const* a, const T* b, int64_t count, const T* next) {
     const T* row[R];
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) row[r] = a[r];
     for (int64_t k = 0; k < count; ++k, b += N * kLanes<T>) {
+        __builtin_prefetch(next + k * kLanes<T>, 0, 2);
         V<T> column[N];
         GLASSCELL_UNROLL
         for (int n = 0; n < N; ++n) column[n] = load<T>(b + n * kLanes<T>);

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the work failed; 2 bad arguments or a missing package; 130
 # No `from __future__ import annotations` here: typer reads the annotations of functions that are made inside another.
 
 import inspect
+import json
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -114,6 +115,25 @@ def build_app() -> "Typer":
             _stop(f"glasscell train: {error}", 1)
         except KeyboardInterrupt:
             _stop(f"glasscell train: interrupted; nothing was written, {output} is as it was", 130)
+
+    @app.command()
+    def bench(
+        grid: Annotated[str, typer.Option(help="Which shapes.", metavar="quick|full")] = "quick",
+        json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
+    ) -> None:
+        """Time inference and training beside the peers that are installed, in turn, each result checked first."""
+        from rich.console import Console
+
+        from glasscell.bench import GRIDS, as_json, run, table
+
+        if grid not in GRIDS:
+            _stop(f"glasscell bench: --grid: expected quick or full, got {grid!r}", 2)
+        console = Console()
+        with console.status("preparing") as status:
+            rows = run(GRIDS[grid], say=status.update)
+        console.print(table(rows))
+        if json_file is not None:
+            json_file.write_text(json.dumps(as_json(rows), indent=1) + "\n", encoding="utf-8")
 
     @app.command()
     def info() -> None:

@@ -25,7 +25,7 @@ template <class T> void pack_forward(const Call<T>& call, T* packed) {
                            : k <= I ? call.kernel + (k - 1) * 4 * H
                                     : call.recurrent_kernel + (k - 1 - I) * 4 * H;
             for (int gate = 0; gate < 4; ++gate, packed += L)
-                for (int64_t l = 0; l < L; ++l) packed[l] = row && l < width ? row[gate * H + unit + l] : T(0);
+                store<T>(packed, row ? load_n<T>(row + gate * H + unit, width) : V<T>{});
         }
     }
 }

@@ -12,19 +12,20 @@ from glasscell.bench.shapes import SHAPES, Shape
 def quick(monkeypatch):
     """One tiny shape, one short turn."""
     monkeypatch.setitem(SHAPES, "here", Shape(2, 5, 3, 8))
+    monkeypatch.setitem(SHAPES, "one step", Shape(1, 1, 3, 8))
     monkeypatch.setattr(measure, "ROUNDS", 1)
     monkeypatch.setattr(measure, "ROUND_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("quick")
 def test_all_contestants_agree_and_are_timed():
-    rows = run(["here"], say=lambda text: None)
-    assert [row.mode for row in rows] == ["infer", "train"]
+    rows = run(["here", "one step"], say=lambda text: None)
+    assert [row.mode for row in rows] == ["infer", "train"] * 2
     names = {"glasscell", "glasscell.keras", "torch", "Keras on JAX"}
     assert set(rows[0].seconds) == names | {"torch, grad mode"}
     assert set(rows[1].seconds) == names
     assert all(seconds > 0 for row in rows for seconds in row.seconds.values())
-    assert table(rows).row_count == 2
+    assert table(rows).row_count == 4
 
 
 @pytest.mark.usefixtures("quick")

@@ -132,7 +132,7 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-Draw = Callable[[Shape, dict[str, Any], np.random.Generator], Array]
+Draw = Callable[[Shape, dict[str, Any], "np.random.Generator"], Array]  # quoted: numpy.random loads only when used
 
 
 def _truncated_normal(mean: float, stddev: float, shape: Shape, rng: np.random.Generator) -> Array:

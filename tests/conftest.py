@@ -4,12 +4,8 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # before anything imports keras
 
-import hypothesis
 import numpy as np
 import pytest
-
-hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("default")
 
 
 @pytest.fixture(params=["reference", "native"])

@@ -20,7 +20,7 @@ Keep = Literal["state", "sequence", "tape", "trace"]
 KEEP, RESET = 1, 2  # the bits of `Call.steps`; native/kernels.h has the same
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # here and below: equality of arrays has no single truth
 class Call:
     """One pass over a batch of sequences, checked and ready to run.
 
@@ -46,7 +46,7 @@ class Call:
         return *self.x.shape, self.weights.recurrent_kernel.shape[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tape:
     """What a pass leaves for its gradient or its trace. Time runs in processing order.
 
@@ -61,7 +61,7 @@ class Tape:
     z: Array | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Forward:
     """`h: (B, T, H)` in processing order, or None if only the final state was asked for; the state; the tape."""
 
@@ -70,7 +70,7 @@ class Forward:
     tape: Tape | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gradients:
     """Gradients by the names of what they belong to, in those shapes; `bias` is None where the cell has none."""
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from glasscell.sequence import KEEP, Tape
 
+if TYPE_CHECKING:  # 5 ms that `import glasscell` need not pay
+    from pathlib import Path
+
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equality of arrays has no single truth
 class Trace:
     """What the cell did at every step; each array is (B, T, H), time in processing order.
 
@@ -59,6 +61,8 @@ class Trace:
 
     def report(self, path: str | Path, title: str = "What the cell did") -> Path:
         """Write a page of heat maps that opens offline. Needs `pip install "glasscell[report]"`."""
+        from pathlib import Path
+
         try:
             from glasscell.report import trace_report
         except ImportError as error:

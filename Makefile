@@ -9,7 +9,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -n
 demo: $(VENV)/.train
 	$(BIN)/glasscell train --output runs/japanese-vowels
 
-# The builds use one core each: two test processes are what two cores can feed.
+# Two test processes for two cores; the tests of threads need two of them whatever the machine has.
 test: $(VENV)/.test
 	GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 

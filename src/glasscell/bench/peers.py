@@ -101,13 +101,12 @@ def keras_jax(problem: Problem, ours: bool = False) -> Work:
 
 
 class Contestant(NamedTuple):
-    """`needs`: the package without which it is left out; `trains`: whether it takes part in training."""
+    """`needs`: the package without which it is left out; `trains`: whether it takes part in training too."""
 
     name: str
     make: Callable[[Problem], Work]
     needs: str | None = None
     trains: bool = True
-    infers: bool = True
     ours: bool = False
 
 
@@ -123,7 +122,5 @@ CONTESTANTS = [
 def present(train: bool) -> list[Contestant]:
     """Those that can take part on this machine."""
     return [
-        c
-        for c in CONTESTANTS
-        if (c.trains if train else c.infers) and (c.needs is None or util.find_spec(c.needs) is not None)
+        c for c in CONTESTANTS if (c.trains or not train) and (c.needs is None or util.find_spec(c.needs) is not None)
     ]

@@ -6,13 +6,14 @@
 #endif
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <vector>
 
 namespace glasscell {
 namespace {
@@ -39,73 +40,120 @@ int default_threads() {
 
 std::atomic<int> threads_wanted{0};  // 0: not yet asked
 
+using Task = void (*)(void* context, int index);
+
+void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// Waking a sleeper costs some 10 us, so both sides first look for what they wait for. Not for long: a processor that
+// spins is missing to the other threads of the process (those of an OpenMP runtime slow down a thousandfold).
+constexpr std::chrono::microseconds kSpin(30);
+
+template <class Ready> bool spin_until(Ready ready) {
+    const auto end = std::chrono::steady_clock::now() + kSpin;
+    do {
+        for (int n = 0; n < 16; ++n, relax())
+            if (ready()) return true;
+    } while (std::chrono::steady_clock::now() < end);
+    return false;
+}
+
+// One call at a time. The caller runs task 0; the others are counted down by whoever claims them, the caller included.
 class Pool {
   public:
-    void run(int count, void (*task)(void*, int), void* context) {
-        {
-            std::lock_guard<std::mutex> lock(state_);
-            while (int(workers_.size()) < count - 1) workers_.emplace_back([this] { work(); });
-            task_ = task, context_ = context, count_ = count;
-            next_.store(0);
-            open_ = count;
-            ++round_;
+    // False, and nothing has run, if another call is inside or fewer than `needed` workers can be had.
+    bool run(int count, Task task, void* context, int needed) {
+        if (busy_.exchange(true, std::memory_order_acquire)) return false;
+        const bool enough = start_workers(count - 1) >= needed;
+        if (enough) {
+            task_ = task, context_ = context;
+            unfinished_.store(count - 1);
+            unclaimed_.store(count - 1);
+            wake_workers(count - 1);
+            task(context, 0);
+            while (run_one()) {}
+            await_end();
         }
-        wake_.notify_all();
-        drain(task, context, count);
-        std::unique_lock<std::mutex> lock(state_);
-        done_.wait(lock, [this] { return open_ == 0 && inside_ == 0; });
+        busy_.store(false, std::memory_order_release);
+        return enough;
     }
 
-    std::mutex entry;  // held by the call that uses the pool
-
   private:
-    // Takes tasks until none is left; says how many it finished.
-    void drain(void (*task)(void*, int), void* context, int count) {
-        int finished = 0;
-        for (int index; (index = next_.fetch_add(1)) < count; ++finished) task(context, index);
-        if (!finished) return;
-        std::lock_guard<std::mutex> lock(state_);
-        if ((open_ -= finished) == 0) done_.notify_one();
+    // At least `count` workers, or as many as the system grants.
+    int start_workers(int count) {
+        try {
+            for (; workers_ < count; ++workers_) std::thread([this] { work(); }).detach();
+        } catch (const std::exception&) {  // no more threads, or no memory for one
+        }
+        return workers_;
+    }
+
+    // A worker says that it sleeps before it looks at the tasks for the last time, and the caller sets the tasks before
+    // it looks for sleepers: one of the two sees the other. So too, the other way round, in await_end.
+    void wake_workers(int count) {
+        const int sleeping = sleeping_.load(), missing = count - (workers_ - sleeping);
+        if (missing <= 0) return;
+        { std::lock_guard<std::mutex> lock(state_); }  // whoever said that it sleeps does
+        if (missing >= sleeping) return wake_.notify_all();
+        for (int n = 0; n < missing; ++n) wake_.notify_one();
+    }
+
+    bool run_one() {
+        int index = unclaimed_.load();
+        while (index > 0 && !unclaimed_.compare_exchange_weak(index, index - 1)) {}
+        if (index <= 0) return false;
+        task_(context_, index);
+        if (unfinished_.fetch_sub(1) == 1 && waiting_.load()) {
+            { std::lock_guard<std::mutex> lock(state_); }
+            done_.notify_one();
+        }
+        return true;
+    }
+
+    void await_end() {
+        const auto ended = [this] { return unfinished_.load() == 0; };
+        if (spin_until(ended)) return;
+        std::unique_lock<std::mutex> lock(state_);
+        waiting_.store(true);
+        done_.wait(lock, ended);
+        waiting_.store(false);
     }
 
     void work() {
-        std::unique_lock<std::mutex> lock(state_);
-        for (long seen = 0;;) {
-            wake_.wait(lock, [&] { return round_ != seen; });
-            seen = round_;
-            if (open_ == 0) continue;
-            ++inside_;
-            const auto task = task_;
-            void* const context = context_;
-            const int count = count_;
-            lock.unlock();
-            drain(task, context, count);
-            lock.lock();
-            if (--inside_ == 0 && open_ == 0) done_.notify_one();
+#if defined(__linux__)
+        pthread_setname_np(pthread_self(), "glasscell");
+#endif
+        const auto called = [this] { return unclaimed_.load() > 0; };
+        for (;;) {
+            while (run_one()) {}
+            if (spin_until(called)) continue;
+            std::unique_lock<std::mutex> lock(state_);
+            ++sleeping_;
+            wake_.wait(lock, called);
+            --sleeping_;
         }
     }
 
+    // The two counts that are spun on keep to their own cache lines.
+    alignas(64) std::atomic<int> unclaimed_{0};
+    alignas(64) std::atomic<int> unfinished_{0};
+    alignas(64) Task task_ = nullptr;
+    void* context_ = nullptr;
+    int workers_ = 0;
+    std::atomic<bool> busy_{false}, waiting_{false};
+    std::atomic<int> sleeping_{0};
     std::mutex state_;
     std::condition_variable wake_, done_;
-    std::vector<std::thread> workers_;
-    void (*task_)(void*, int) = nullptr;
-    void* context_ = nullptr;
-    int count_ = 0, open_ = 0, inside_ = 0;
-    long round_ = 0;
-    std::atomic<int> next_{0};
 };
 
 // Never destroyed: workers sleep in it until the process ends, and a forked child, which has none of them, starts anew.
-std::atomic<Pool*> pool{nullptr};
-
-Pool& the_pool() {
-    static std::once_flag once;
-    std::call_once(once, [] {
-        pool.store(new Pool);
-        pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
-    });
-    return *pool.load();
-}
+std::atomic<Pool*> pool{new Pool};
+const int fork_handler = pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
 
 }  // namespace
 
@@ -121,12 +169,14 @@ void set_num_threads(int threads) {
 }
 
 void run_tasks(int count, void (*task)(void*, int), void* context) {
-    if (count > 1) {
-        Pool& shared = the_pool();
-        std::unique_lock<std::mutex> entry(shared.entry, std::try_to_lock);
-        if (entry.owns_lock()) return shared.run(count, task, context);
-    }
+    if (count > 1 && pool.load()->run(count, task, context, 0)) return;
     for (int index = 0; index < count; ++index) task(context, index);
+}
+
+bool run_together(int count, void (*task)(void*, int), void* context) {
+    if (count > 1) return count <= processors() && pool.load()->run(count, task, context, count - 1);
+    for (int index = 0; index < count; ++index) task(context, index);
+    return true;
 }
 
 }  // namespace glasscell

@@ -1,4 +1,4 @@
-"""The same bits: for every instruction set, thread count, batch, chunking and padding, traced or not.
+"""The same bits: for every instruction set, batch, chunking and padding, traced or not (threads: test_process.py).
 
 Each test compares bits, forward and gradients, in float32 and, where cheap, in float64.
 """
@@ -6,27 +6,16 @@ Each test compares bits, forward and gradients, in float32 and, where cheap, in 
 import dataclasses
 import functools
 import json
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cases import GRADIENTS, make_case, run
 from compare import assert_same_bits
+from fresh import HERE, run_python
 from glasscell import LSTM, RNN, _native
 
-HERE = Path(__file__).parent
 DTYPES = [np.float32, np.float64]
-
-
-def run_python(*arguments, **environment):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GLASSCELL_")}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, timeout=300)
 
 
 @functools.cache
@@ -51,83 +40,6 @@ def test_an_unknown_instruction_set_is_an_error():
     assert "GLASSCELL_TARGET" in message
     assert "'sse9'" in message
     assert all(name in message for name in _native.targets())
-
-
-def test_number_of_threads_from_the_environment():
-    script = "import glasscell; print(glasscell.show_config()['threads'])"
-    assert run_python("-c", script, GLASSCELL_NUM_THREADS="3").stdout.strip() == "3"
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert run_python("-c", script).stdout.strip() == str(processors)
-    done = run_python("-c", script, GLASSCELL_NUM_THREADS="many")
-    assert done.returncode != 0
-    assert "GLASSCELL_NUM_THREADS: expected a positive integer, got 'many'" in done.stderr
-
-
-@pytest.fixture
-def threads():
-    """Sets the number of threads, and sets it back in the end."""
-    before = _native.num_threads()
-    yield _native.set_num_threads
-    _native.set_num_threads(before)
-
-
-def assert_same_results(got, expected, case):
-    assert got.keys() == expected.keys()
-    for name, value in expected.items():
-        assert_same_bits(got[name], value, f"{name} of {case}")
-
-
-def multiplications(case):
-    B, T, I = case.x.shape
-    H = len(case.weights.recurrent_kernel)
-    return 4 * B * T * H * (I + H)
-
-
-LARGE = [seed for seed in range(200) if multiplications(make_case(seed)) > 3e6][:8]  # work for several threads
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("seed", LARGE)
-def test_threads(threads, seed, dtype):
-    case, results = make_case(seed), []
-    for n in (1, 2, 3, 7):
-        threads(n)
-        results.append(run(case, "native", dtype))
-    for other in results[1:]:
-        assert_same_results(other, results[0], case)
-
-
-def test_calls_from_many_python_threads(threads):
-    """The pool serves one call at a time; calls beside it run on their own threads, with the same bits."""
-    threads(2)
-    cases = [make_case(seed) for seed in LARGE[:4]]
-    expected = [run(case, "native", np.float32) for case in cases]
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda case: run(case, "native", np.float32), cases * 4))
-    for got, wanted, case in zip(results, expected * 4, cases * 4, strict=True):
-        assert_same_results(got, wanted, case)
-
-
-def test_after_fork():
-    """A forked child has none of its parent's worker threads, and still computes."""
-    script = f"""
-import os, sys
-sys.path.insert(0, {str(HERE)!r})
-import numpy as np
-from cases import make_case, run
-from glasscell import _native
-_native.set_num_threads(2)
-case = make_case({LARGE[0]})
-before = run(case, "native", np.float32)
-child = os.fork()
-after = run(case, "native", np.float32)
-same = all(before[name].tobytes() == after[name].tobytes() for name in before)
-if child == 0:
-    os._exit(0 if same else 1)
-assert same and os.waitpid(child, 0)[1] == 0
-"""
-    done = run_python("-c", script)
-    assert done.returncode == 0, done.stderr
 
 
 def rows(case, which):

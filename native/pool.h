@@ -8,14 +8,14 @@ namespace glasscell {
 int num_threads();
 void set_num_threads(int threads);  // 1 or more
 
-// Runs task(context, 0..count-1), each once, on the caller and up to count - 1 workers; returns when all are done. Task 0
-// runs on the caller. Called while another call is inside the pool, it runs all tasks on the caller: the same bits. So
-// it does, wholly or in part, where the system grants no threads. A task must not throw.
+// Runs task(context, 0..count-1), each once, on the caller and up to count - 1 workers; returns when all are done. The
+// caller runs task 0. While another call is inside the pool the caller runs all of them, and the results are the same
+// bits; so too where the system grants no threads. A task must not throw.
 void run_tasks(int count, void (*task)(void* context, int index), void* context);
 
 // The same with all tasks at once, each on a thread of its own, so that they may wait for one another. False, and
-// nothing has run, where that cannot be promised: another call is inside the pool, the system grants too few threads, or
-// the caller's affinity leaves fewer than `count` processors.
+// nothing has run, where that cannot be promised: another call is inside the pool, the system grants too few threads,
+// or the caller's affinity leaves fewer than `count` processors.
 bool run_together(int count, void (*task)(void* context, int index), void* context);
 
 }  // namespace glasscell

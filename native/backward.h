@@ -1,25 +1,27 @@
-// The backward pass over time for a range of rows: the gradients of the raw gates, of x, and of the states. The weight
-// gradients are products over all steps and come after it (weights.h).
+// The backward pass over a span of time for some rows, and some or all of their units: the gradients of the raw gates and
+// of the state. What does not feed back, the gradients of x and of the weights, comes after it as large products
+// (weights.h).
 #pragma once
 
 #include "cell.h"
 #include "scratch.h"
 #include "steps.h"
+#include "team.h"
 #include "tile.h"
 
 namespace glasscell {
 namespace GLASSCELL_TARGET {
 
-// A matrix (outputs, 4H) for products dz M^T: panels of up to 4 vectors of outputs, each (4H, vectors, lanes); outputs
-// beyond the matrix are zero. All panels but the last are full.
+// A matrix (outputs, 4H) for products dz M^T: panels of up to `vectors` vectors of outputs, each (4H, vectors, lanes);
+// outputs beyond the matrix are zero. All panels but the last are full.
 template <class T> size_t pack_backward_size(int64_t outputs, int64_t H) {
     return size_t((outputs + kLanes<T> - 1) / kLanes<T> * kLanes<T> * 4 * H);
 }
 
-template <class T> void pack_backward(const T* matrix, int64_t outputs, int64_t H, T* packed) {
+template <class T> void pack_backward(const T* matrix, int64_t outputs, int64_t H, int64_t vectors, T* packed) {
     constexpr int64_t L = kLanes<T>, kBlock = 16;
-    for (int64_t k = 0; k < outputs; k += kTileVectors * L) {
-        const int64_t width = (minimum(kTileVectors * L, outputs - k) + L - 1) / L * L;
+    for (int64_t k = 0; k < outputs; k += vectors * L) {
+        const int64_t width = (minimum(vectors * L, outputs - k) + L - 1) / L * L;
         for (int64_t column = 0; column < 4 * H; column += kBlock)  // blocks keep both sides of the transpose near
             for (int64_t l = 0; l < width; ++l)
                 for (int64_t j = column; j < minimum(column + kBlock, 4 * H); ++j)
@@ -69,22 +71,23 @@ void project_tile_of(int64_t rows, const T* const* dz, int64_t H, const T* packe
     }
 }
 
-// The products of `count` rows with a whole packed matrix of `outputs` rows.
+// The products of `count` rows with the outputs first..last-1 of a packed matrix; `first` starts a panel of `panel` vectors.
 template <class T>
-void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int64_t outputs, const T* const* mask,
-             int64_t mask_gate, T* const* out) {
+void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int64_t panel, int64_t first, int64_t last,
+             const T* const* mask, int64_t mask_gate, T* const* out) {
     constexpr int64_t L = kLanes<T>;
     const int64_t tiles = tile_count(count);
-    for (int64_t k = 0; k < outputs; k += kTileVectors * L) {
-        const int64_t width = minimum(kTileVectors * L, outputs - k), vectors = (width + L - 1) / L;
+    packed += first * 4 * H;
+    for (int64_t k = first; k < last; k += panel * L) {
+        const int64_t width = minimum(panel * L, last - k), vectors = (width + L - 1) / L;
         for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
-            const T* const* const masks = mask ? mask + first : nullptr;
+            const int64_t row = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - row;
+            const T* const* const masks = mask ? mask + row : nullptr;
             switch (vectors) {
-                case 1: project_tile_of<T, 1>(n, dz + first, H, packed, masks, mask_gate, out + first, k, width); break;
-                case 2: project_tile_of<T, 2>(n, dz + first, H, packed, masks, mask_gate, out + first, k, width); break;
-                case 3: project_tile_of<T, 3>(n, dz + first, H, packed, masks, mask_gate, out + first, k, width); break;
-                default: project_tile_of<T, 4>(n, dz + first, H, packed, masks, mask_gate, out + first, k, width);
+                case 1: project_tile_of<T, 1>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width); break;
+                case 2: project_tile_of<T, 2>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width); break;
+                case 3: project_tile_of<T, 3>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width); break;
+                default: project_tile_of<T, 4>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width);
             }
         }
         packed += vectors * L * 4 * H;
@@ -92,19 +95,15 @@ void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int6
 }
 
 template <class T> struct BackwardScratch {
-    T *dh, *dc;            // [rows][H] gradients of the state after the step, then before it
-    int64_t* active;       // [rows]
-    const T** dz;          // [rows] of the active rows
-    const T **x_mask, **h_mask;
-    T **dx, **dh_out;      // [rows] where an active row's products go
-    T* zeros;              // [H]
+    const T** dz;      // [rows] of the active rows
+    const T** mask;    // [rows] their recurrent masks
+    T** dh_out;        // [rows] where their products go
+    T* zeros;          // [H]
 
     BackwardScratch(const BackwardCall<T>& call, int64_t rows, Scratch& scratch) {
-        dh = scratch.take<T>(rows * call.H), dc = scratch.take<T>(rows * call.H);
-        active = scratch.take<int64_t>(rows);
         dz = scratch.take<const T*>(rows);
-        x_mask = scratch.take<const T*>(rows), h_mask = scratch.take<const T*>(rows);
-        dx = scratch.take<T*>(rows), dh_out = scratch.take<T*>(rows);
+        mask = scratch.take<const T*>(rows);
+        dh_out = scratch.take<T*>(rows);
         zeros = scratch.take<T>(call.H);
     }
 };
@@ -115,14 +114,15 @@ template <class T> size_t backward_scratch(const BackwardCall<T>& call, int64_t 
     return counter.used;
 }
 
-// The gradients of one row's raw gates at one step; dc becomes the gradient of the cell state before the step.
+// The gradients of one row's raw gates at one step, for the part's units; dc becomes the gradient of the cell state
+// before the step. `at`: the place of the step in the tape.
 template <class T, bool Standard>
-void row_gradient(const BackwardCall<T>& call, int64_t at, const T* c, const T* dh, T* dc) {
+void row_gradient(const BackwardCall<T>& call, const Part& part, int64_t at, const T* c, const T* dh, T* dc, T* dz) {
     const Activation a = Standard ? Activation::tanh : call.options.activation;
     const Activation s = Standard ? Activation::sigmoid : call.options.recurrent_activation;
     const int64_t H = call.H, start = at * 4 * H;
-    for (int64_t unit = 0; unit < H; unit += kLanes<T>) {
-        const int64_t n = minimum(kLanes<T>, H - unit), i = start + unit, f = i + H, g = f + H, o = g + H;
+    for (int64_t unit = part.first; unit < part.last; unit += kLanes<T>) {
+        const int64_t n = minimum(kLanes<T>, part.last - unit), i = start + unit, f = i + H, g = f + H, o = g + H;
         const Gates<T> gates = {load_n<T>(call.gates + i, n), load_n<T>(call.gates + f, n),
                                 load_n<T>(call.gates + g, n), load_n<T>(call.gates + o, n)};
         Gates<T> z = gates;
@@ -132,59 +132,54 @@ void row_gradient(const BackwardCall<T>& call, int64_t at, const T* c, const T* 
         const StepGradient<T> d =
             step_gradient<T>(z, gates, load_n<T>(c + unit, n), load_n<T>(call.c + at * H + unit, n),
                              load_n<T>(dh + unit, n), load_n<T>(dc + unit, n), a, s);
-        store_n<T>(call.dz + i, d.dz.i, n);
-        store_n<T>(call.dz + f, d.dz.f, n);
-        store_n<T>(call.dz + g, d.dz.g, n);
-        store_n<T>(call.dz + o, d.dz.o, n);
+        store_n<T>(dz + unit, d.dz.i, n);
+        store_n<T>(dz + H + unit, d.dz.f, n);
+        store_n<T>(dz + 2 * H + unit, d.dz.g, n);
+        store_n<T>(dz + 3 * H + unit, d.dz.o, n);
         store_n<T>(dc + unit, d.dc, n);
     }
 }
 
-template <class T> void backward(const BackwardCall<T>& call, int64_t begin, int64_t end, void* memory) {
-    const int64_t I = call.I, H = call.H, time = call.time, rows = end - begin;
+template <class T> void backward(const BackwardCall<T>& call, const Part& part, void* memory) {
+    const int64_t H = call.H, time = call.time;
+    const size_t bytes = size_t(part.last - part.first) * sizeof(T);
     Scratch scratch{static_cast<char*>(memory)};
-    const BackwardScratch<T> state(call, rows, scratch);
+    const BackwardScratch<T> state(call, part.count, scratch);
     memset(state.zeros, 0, size_t(H) * sizeof(T));
-    memcpy(state.dh, call.dhT + begin * H, size_t(rows * H) * sizeof(T));
-    memcpy(state.dc, call.dcT + begin * H, size_t(rows * H) * sizeof(T));
     const bool standard = call.options.activation == Activation::tanh &&
                           call.options.recurrent_activation == Activation::sigmoid;
     const auto gradient = standard ? row_gradient<T, true> : row_gradient<T, false>;
-    for (int64_t s = time - 1; s >= 0; --s) {
+    for (int64_t s = call.span.first + call.span.steps - 1; s >= call.span.first; --s) {
         const int64_t t = time_of(call.options, time, s);
         int64_t count = 0;
-        for (int64_t row = 0; row < rows; ++row) {
-            const int64_t b = begin + row, at = b * time + s;
+        for (int64_t row = 0; row < part.count; ++row) {
+            const int64_t b = part.rows[row], at = call.tape.place(b, s);
             const uint8_t bits = bits_of(call, b, t);
-            T* const dh = state.dh + row * H;
-            T* const dc = state.dc + row * H;
-            T* const dx = call.dx + (b * time + t) * I;
-            if (call.dh_all)
-                for (int64_t u = 0; u < H; ++u) dh[u] += call.dh_all[at * H + u];
-            if (!(bits & kKeep)) {
-                memset(dx, 0, size_t(I) * sizeof(T));
-                continue;
+            T* const dh = call.dh + b * H;
+            if (call.dh_all) {
+                const T* const outer = call.dh_all + (b * time + s) * H;
+                for (int64_t u = part.first; u < part.last; ++u) dh[u] += outer[u];
             }
-            const T* const c = bits & kReset ? state.zeros : s ? call.c + (at - 1) * H : call.c0 + b * H;
-            gradient(call, at, c, dh, dc);
-            state.active[count] = row, state.dz[count] = call.dz + at * 4 * H;
-            state.dx[count] = dx, state.dh_out[count] = dh;
-            if (call.input_gates) state.x_mask[count] = call.input_mask + b * I;
-            if (call.recurrent_gates) state.h_mask[count] = call.recurrent_mask + b * H;
+            if (!(bits & kKeep)) continue;
+            const T* const c = bits & kReset            ? state.zeros
+                               : s > call.tape.first ? call.c + (at - 1) * H
+                                                     : call.c_before + b * H;
+            T* const dz = call.dz + call.span.place(b, s) * 4 * H;
+            gradient(call, part, at, c, dh, call.dc + b * H, dz);
+            state.dz[count] = dz, state.dh_out[count] = dh;
+            if (call.recurrent_gates) state.mask[count] = call.recurrent_mask + b * H;
             ++count;
         }
-        project<T>(state.dz, count, H, call.packed_recurrent, H, call.recurrent_gates ? state.h_mask : nullptr,
-                   call.recurrent_gates == 4 ? call.B * H : 0, state.dh_out);
-        project<T>(state.dz, count, H, call.packed_kernel, I, call.input_gates ? state.x_mask : nullptr,
-                   call.input_gates == 4 ? call.B * I : 0, state.dx);
-        for (int64_t row = 0; call.steps && row < rows; ++row) {
-            if (!(call.steps[(begin + row) * time + t] & kReset)) continue;
-            memset(state.dh + row * H, 0, size_t(H) * sizeof(T));
-            memset(state.dc + row * H, 0, size_t(H) * sizeof(T));
+        meet(part.team);
+        project<T>(state.dz, count, H, call.packed_recurrent, call.panel_vectors, part.first, part.last,
+                   call.recurrent_gates ? state.mask : nullptr, call.recurrent_gates == 4 ? call.B * H : 0, state.dh_out);
+        for (int64_t row = 0; call.steps && row < part.count; ++row) {
+            const int64_t b = part.rows[row];
+            if (!(bits_of(call, b, t) & kReset)) continue;
+            memset(call.dh + b * H + part.first, 0, bytes);
+            memset(call.dc + b * H + part.first, 0, bytes);
         }
     }
-    memcpy(call.dh0 + begin * H, state.dh, size_t(rows * H) * sizeof(T));
-    memcpy(call.dc0 + begin * H, state.dc, size_t(rows * H) * sizeof(T));
 }
 
 }  // namespace GLASSCELL_TARGET

@@ -1,53 +1,32 @@
-// The Python module glasscell._native. All checks that keep memory safe are made here once more.
+// The Python module glasscell._native.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <stdexcept>
 #include <string>
 
+#include "arrays.h"
 #include "engine.h"
 #if defined(GLASSCELL_JAX)
 #include "jax_ffi.h"
 #endif
 #include "pool.h"
+#include "stream.h"
 #include "targets.h"
-
-namespace nb = nanobind;
 
 namespace glasscell {
 namespace {
 
-template <class T> using In = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
-template <class T> using Out = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
-template <class T> using OptionalIn = std::optional<In<T>>;
-template <class T> using OptionalOut = std::optional<Out<T>>;
+// The weights as the kernels read them, made once. They stay right as long as the arrays they were made of.
+template <class T> struct Packed {
+    Block block;
+    int64_t I, H;
+};
 
-template <class Array> auto checked(const char* name, const Array& array, std::initializer_list<int64_t> shape) {
-    bool fits = array.ndim() == shape.size();
-    size_t axis = 0;
-    for (int64_t n : shape) fits = fits && int64_t(array.shape(axis++)) == n;
-    if (fits) return array.data();
-    std::string text = std::string(name) + ": expected shape (";
-    for (int64_t n : shape) text += std::to_string(n) + ",";
-    text += "), got (";
-    for (size_t k = 0; k < array.ndim(); ++k) text += std::to_string(array.shape(k)) + ",";
-    throw std::invalid_argument(text + ")");
-}
-
-template <class Array>
-auto checked(const char* name, const std::optional<Array>& array, std::initializer_list<int64_t> shape)
-    -> decltype(array->data()) {
-    return array ? checked(name, *array, shape) : nullptr;
-}
-
-Activation activation(const char* name, int code) {
-    if (code < 0 || code >= kActivations)
-        throw std::invalid_argument(std::string(name) + ": expected 0.." + std::to_string(kActivations - 1) + ", got " +
-                                    std::to_string(code));
-    return Activation(code);
+template <class T> Packed<T> pack(const In<T>& kernel, const In<T>& recurrent_kernel, const OptionalIn<T>& bias) {
+    Call<T> call{};
+    set_weights(call, kernel, recurrent_kernel, bias);
+    return {pack_weights(call), call.I, call.H};
 }
 
 template <class T>
@@ -55,15 +34,11 @@ Call<T> make_call(const In<T>& x, const In<T>& kernel, const In<T>& recurrent_ke
                   const In<T>& h0, const In<T>& c0, const OptionalIn<uint8_t>& steps, const OptionalIn<T>& input_mask,
                   const OptionalIn<T>& recurrent_mask, int a, int s, int go_backwards) {
     if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (B, T, I), got another rank");
-    if (recurrent_kernel.ndim() != 2) throw std::invalid_argument("recurrent_kernel: expected shape (H, 4H)");
     Call<T> call{};
-    call.B = int64_t(x.shape(0)), call.time = int64_t(x.shape(1)), call.I = int64_t(x.shape(2));
-    call.H = int64_t(recurrent_kernel.shape(0));
+    set_weights(call, kernel, recurrent_kernel, bias);
+    call.B = int64_t(x.shape(0)), call.time = int64_t(x.shape(1));
     call.options = {activation("activation", a), activation("recurrent_activation", s), go_backwards != 0};
-    call.x = x.data();
-    call.kernel = checked("kernel", kernel, {call.I, 4 * call.H});
-    call.recurrent_kernel = checked("recurrent_kernel", recurrent_kernel, {call.H, 4 * call.H});
-    call.bias = checked("bias", bias, {4 * call.H});
+    call.x = checked("x", x, {call.B, call.time, call.I});
     call.h0 = checked("h0", h0, {call.B, call.H});
     call.c0 = checked("c0", c0, {call.B, call.H});
     call.steps = checked("steps", steps, {call.B, call.time});
@@ -75,69 +50,84 @@ Call<T> make_call(const In<T>& x, const In<T>& kernel, const In<T>& recurrent_ke
 }
 
 template <class T>
-void forward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, In<T> h0, In<T> c0,
-             OptionalIn<uint8_t> steps, OptionalIn<T> input_mask, OptionalIn<T> recurrent_mask, OptionalOut<T> h,
-             OptionalOut<T> c, OptionalOut<T> gates, OptionalOut<T> z, Out<T> hT, Out<T> cT, int a, int s,
-             int go_backwards) {
+void forward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, const Packed<T>* packed, In<T> h0,
+             In<T> c0, OptionalIn<uint8_t> steps, OptionalIn<T> input_mask, OptionalIn<T> recurrent_mask,
+             OptionalOut<T> h, OptionalOut<T> c, OptionalOut<T> gates, OptionalOut<T> z, OptionalOut<T> c_spans,
+             Out<T> hT, Out<T> cT, int a, int s, int go_backwards) {
     ForwardCall<T> call{};
     static_cast<Call<T>&>(call) =
         make_call<T>(x, kernel, recurrent_kernel, bias, h0, c0, steps, input_mask, recurrent_mask, a, s, go_backwards);
+    call.span = {0, call.time};
     call.h = checked("h", h, {call.B, call.time, call.H});
     call.c = checked("c", c, {call.B, call.time, call.H});
     call.gates = checked("gates", gates, {call.B, call.time, 4, call.H});
     call.z = checked("z", z, {call.B, call.time, 4, call.H});
+    call.c_spans = checked("c_spans", c_spans, {span_count(call.B, call.time), call.B, call.H});
     call.hT = checked("hT", hT, {call.B, call.H});
     call.cT = checked("cT", cT, {call.B, call.H});
+    if (packed) {
+        if (packed->I != call.I || packed->H != call.H)
+            throw std::invalid_argument("packed: expected the weights of this call, got those of other sizes");
+        call.packed = packed->block.template as<T>();
+    }
     nb::gil_scoped_release release;
     run_forward(call);
 }
 
 template <class T>
-void backward(In<T> x, In<T> kernel, In<T> recurrent_kernel, In<T> h0, In<T> c0, OptionalIn<uint8_t> steps,
-              OptionalIn<T> input_mask, OptionalIn<T> recurrent_mask, In<T> h, In<T> c, In<T> gates, OptionalIn<T> z,
-              OptionalIn<T> dh_all, In<T> dhT, In<T> dcT, Out<T> dz, Out<T> dx, Out<T> d_kernel, Out<T> d_recurrent,
-              OptionalOut<T> d_bias, Out<T> dh0, Out<T> dc0, int a, int s, int go_backwards) {
-    BackwardCall<T> call{};
-    static_cast<Call<T>&>(call) = make_call<T>(x, kernel, recurrent_kernel, std::nullopt, h0, c0, steps, input_mask,
-                                               recurrent_mask, a, s, go_backwards);
+void backward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, In<T> h0, In<T> c0,
+              OptionalIn<uint8_t> steps, OptionalIn<T> input_mask, OptionalIn<T> recurrent_mask, In<T> h,
+              OptionalIn<T> c, OptionalIn<T> gates, OptionalIn<T> z, OptionalIn<T> c_spans, OptionalIn<T> dh_all,
+              In<T> dhT, In<T> dcT, Out<T> dx, Out<T> d_kernel, Out<T> d_recurrent, OptionalOut<T> d_bias, Out<T> dh0,
+              Out<T> dc0, int a, int s, int go_backwards) {
+    Backward<T> pass{};
+    BackwardCall<T>& call = pass.call;
+    static_cast<Call<T>&>(call) =
+        make_call<T>(x, kernel, recurrent_kernel, bias, h0, c0, steps, input_mask, recurrent_mask, a, s, go_backwards);
     const int64_t B = call.B, time = call.time, I = call.I, H = call.H;
-    if (!z && (needs_raw(call.options.activation) || needs_raw(call.options.recurrent_activation)))
+    pass.c_spans = checked("c_spans", c_spans, {span_count(B, time), B, H});
+    if (!pass.c_spans && !(c && gates))
+        throw std::invalid_argument("c, gates: expected what forward kept, or c_spans, got None");
+    if (!pass.c_spans && !z && (needs_raw(call.options.activation) || needs_raw(call.options.recurrent_activation)))
         throw std::invalid_argument("z: expected the raw gates, which this activation's derivative needs, got None");
     call.h = checked("h", h, {B, time, H});
     call.c = checked("c", c, {B, time, H});
     call.gates = checked("gates", gates, {B, time, 4, H});
     call.z = checked("z", z, {B, time, 4, H});
     call.dh_all = checked("dh_all", dh_all, {B, time, H});
-    call.dhT = checked("dhT", dhT, {B, H});
-    call.dcT = checked("dcT", dcT, {B, H});
-    call.dz = checked("dz", dz, {B, time, 4, H});
+    pass.dhT = checked("dhT", dhT, {B, H});
+    pass.dcT = checked("dcT", dcT, {B, H});
     call.dx = checked("dx", dx, {B, time, I});
     call.d_kernel = checked("d_kernel", d_kernel, {I, 4 * H});
     call.d_recurrent = checked("d_recurrent", d_recurrent, {H, 4 * H});
     call.d_bias = checked("d_bias", d_bias, {4 * H});
-    call.dh0 = checked("dh0", dh0, {B, H});
-    call.dc0 = checked("dc0", dc0, {B, H});
+    call.dh = checked("dh0", dh0, {B, H});
+    call.dc = checked("dc0", dc0, {B, H});
     nb::gil_scoped_release release;
-    run_backward(call);
+    run_backward(pass);
 }
 
-template <class T> void bind(nb::module_& m) {
+template <class T> void bind(nb::module_& m, const char* packed_name) {
+    nb::class_<Packed<T>>(m, packed_name);
+    m.def("pack", &pack<T>, nb::arg("kernel").noconvert(), nb::arg("recurrent_kernel").noconvert(),
+          nb::arg("bias").noconvert().none());
     m.def("forward", &forward<T>, nb::arg("x").noconvert(), nb::arg("kernel").noconvert(),
+          nb::arg("recurrent_kernel").noconvert(), nb::arg("bias").noconvert().none(), nb::arg("packed").none(),
+          nb::arg("h0").noconvert(), nb::arg("c0").noconvert(), nb::arg("steps").noconvert().none(),
+          nb::arg("input_mask").noconvert().none(), nb::arg("recurrent_mask").noconvert().none(),
+          nb::arg("h").noconvert().none(), nb::arg("c").noconvert().none(), nb::arg("gates").noconvert().none(),
+          nb::arg("z").noconvert().none(), nb::arg("c_spans").noconvert().none(), nb::arg("hT").noconvert(),
+          nb::arg("cT").noconvert(), nb::kw_only(), nb::arg("activation"), nb::arg("recurrent_activation"),
+          nb::arg("go_backwards"));
+    m.def("backward", &backward<T>, nb::arg("x").noconvert(), nb::arg("kernel").noconvert(),
           nb::arg("recurrent_kernel").noconvert(), nb::arg("bias").noconvert().none(), nb::arg("h0").noconvert(),
           nb::arg("c0").noconvert(), nb::arg("steps").noconvert().none(), nb::arg("input_mask").noconvert().none(),
-          nb::arg("recurrent_mask").noconvert().none(), nb::arg("h").noconvert().none(),
-          nb::arg("c").noconvert().none(), nb::arg("gates").noconvert().none(), nb::arg("z").noconvert().none(),
-          nb::arg("hT").noconvert(), nb::arg("cT").noconvert(), nb::kw_only(), nb::arg("activation"),
-          nb::arg("recurrent_activation"), nb::arg("go_backwards"));
-    m.def("backward", &backward<T>, nb::arg("x").noconvert(), nb::arg("kernel").noconvert(),
-          nb::arg("recurrent_kernel").noconvert(), nb::arg("h0").noconvert(), nb::arg("c0").noconvert(),
-          nb::arg("steps").noconvert().none(), nb::arg("input_mask").noconvert().none(),
-          nb::arg("recurrent_mask").noconvert().none(), nb::arg("h").noconvert(), nb::arg("c").noconvert(),
-          nb::arg("gates").noconvert(), nb::arg("z").noconvert().none(), nb::arg("dh_all").noconvert().none(),
-          nb::arg("dhT").noconvert(), nb::arg("dcT").noconvert(), nb::arg("dz").noconvert(), nb::arg("dx").noconvert(),
-          nb::arg("d_kernel").noconvert(), nb::arg("d_recurrent").noconvert(), nb::arg("d_bias").noconvert().none(),
-          nb::arg("dh0").noconvert(), nb::arg("dc0").noconvert(), nb::kw_only(), nb::arg("activation"),
-          nb::arg("recurrent_activation"), nb::arg("go_backwards"));
+          nb::arg("recurrent_mask").noconvert().none(), nb::arg("h").noconvert(), nb::arg("c").noconvert().none(),
+          nb::arg("gates").noconvert().none(), nb::arg("z").noconvert().none(), nb::arg("c_spans").noconvert().none(),
+          nb::arg("dh_all").noconvert().none(), nb::arg("dhT").noconvert(), nb::arg("dcT").noconvert(),
+          nb::arg("dx").noconvert(), nb::arg("d_kernel").noconvert(), nb::arg("d_recurrent").noconvert(),
+          nb::arg("d_bias").noconvert().none(), nb::arg("dh0").noconvert(), nb::arg("dc0").noconvert(), nb::kw_only(),
+          nb::arg("activation"), nb::arg("recurrent_activation"), nb::arg("go_backwards"));
 }
 
 }  // namespace
@@ -146,8 +136,10 @@ template <class T> void bind(nb::module_& m) {
 NB_MODULE(_native, m) {
     using namespace glasscell;
     current_target();  // an unknown GLASSCELL_TARGET fails at import
-    bind<float>(m);
-    bind<double>(m);
+    bind<float>(m, "PackedFloat");
+    bind<double>(m, "PackedDouble");
+    bind_streams(m);
+    m.def("span_count", &span_count, nb::arg("B"), nb::arg("time"));
     m.def("needs_raw_gates", [](int a, int s) {
         return needs_raw(activation("activation", a)) || needs_raw(activation("recurrent_activation", s));
     });

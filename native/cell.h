@@ -12,21 +12,18 @@ template <class T> struct Gates {
     V<T> i, f, g, o;
 };
 
-template <class T> struct Step {
-    Gates<T> gates;
-    V<T> h, c;
-};
-
-// i = s(z_i), f = s(z_f), g = a(z_g), o = s(z_o);  c' = f * c + i * g;  h' = o * a(c').
-template <class T> GLASSCELL_INLINE Step<T> step(const Gates<T>& z, V<T> c, Activation a, Activation s) {
-    const V<T> i = activate<T>(s, z.i);
-    const V<T> f = activate<T>(s, z.f);
-    const V<T> g = activate<T>(a, z.g);
-    const V<T> o = activate<T>(s, z.o);
-    const V<T> c_next = fma(f, c, i * g);
-    const V<T> h_next = o * activate<T>(a, c_next);
-    return {{i, f, g, o}, h_next, c_next};
+// i = s(z_i), f = s(z_f), g = a(z_g), o = s(z_o).
+template <class T> GLASSCELL_INLINE Gates<T> activate_gates(const Gates<T>& z, Activation a, Activation s) {
+    return {activate<T>(s, z.i), activate<T>(s, z.f), activate<T>(a, z.g), activate<T>(s, z.o)};
 }
+
+// c' = f * c + i * g.
+template <class T> GLASSCELL_INLINE V<T> cell_state(const Gates<T>& gates, V<T> c) {
+    return fma(gates.f, c, gates.i * gates.g);
+}
+
+// h' = o * a(c').
+template <class T> GLASSCELL_INLINE V<T> hidden_state(V<T> o, V<T> c, Activation a) { return o * activate<T>(a, c); }
 
 template <class T> struct StepGradient {
     Gates<T> dz;

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <memory>
-#include <new>
-#include <vector>
+#include <cstring>
 
 #include "pool.h"
 #include "targets.h"
@@ -12,97 +10,182 @@
 namespace glasscell {
 namespace {
 
-struct Aligned {
-    void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
-};
-using Block = std::unique_ptr<void, Aligned>;
-
-Block allocate(size_t bytes) { return Block(::operator new(std::max<size_t>(bytes, 64), std::align_val_t(64))); }
-
-// Work for less than this many multiply-adds a thread costs less than waking one (about 10 us).
-constexpr double kWorthAThread = 250e3;
-
-template <class T> int threads_for(const Call<T>& call) {
-    const double work = 4.0 * double(call.B) * double(call.time) * double(call.H) * double(call.I + call.H);
-    return int(std::max(1.0, std::min(double(num_threads()), work / kWorthAThread)));
+template <class T> double multiply_adds(const Call<T>& call) {
+    return 4.0 * double(call.B) * double(call.time) * double(call.H) * double(call.I + call.H);
 }
 
-// Runs part(begin, end, index) over 0..total-1 split evenly into at most `parts` ranges.
-template <class Part> void split(int64_t total, int parts, Part part) {
-    parts = int(std::min<int64_t>(parts, total));
-    struct Context {
-        int64_t total;
-        int parts;
-        Part* part;
-    } context{total, parts, &part};
-    run_tasks(
-        parts,
-        [](void* opaque, int index) {
-            const Context& c = *static_cast<Context*>(opaque);
-            (*c.part)(c.total * index / c.parts, c.total * (index + 1) / c.parts, index);
-        },
-        &context);
+template <class T> Block array(int64_t count) { return Block(size_t(count) * sizeof(T)); }
+
+}  // namespace
+
+template <class T> Block pack_weights(const Call<T>& call) {
+    const Kernels<T>& kernels = current_kernels<T>();
+    Block packed(kernels.pack_forward_size(call.I, call.H) * sizeof(T));
+    kernels.pack_forward(call, packed.template as<T>());
+    return packed;
 }
 
-// A scratch block for each range that `split` makes of `total` rows.
-template <class Size> std::vector<Block> scratch_for(int64_t total, int parts, Size size) {
-    std::vector<Block> blocks;
-    for (int n = 0; n < parts; ++n) blocks.push_back(allocate(size(total * (n + 1) / parts - total * n / parts)));
-    return blocks;
+template <class T>
+ForwardPass<T>::Split::Split(const ForwardCall<T>& call, Plan plan, const std::vector<int64_t>& order)
+    : schedule(plan, order, call.H, current_kernels<T>().lanes) {
+    const Kernels<T>& kernels = current_kernels<T>();
+    for (int n = 0; n < schedule.size(); ++n)
+        scratch.emplace_back(kernels.forward_scratch(call, schedule.part(n).count));
+    for (int n = 0; n < schedule.groups(); ++n)
+        shared.emplace_back(kernels.forward_shared(call, schedule.part(n * plan.units).count));
 }
 
-// Every kept step with its factors, rows ascending, in each row steps ascending: the order of the weight gradients.
-template <class T> std::vector<KeptStep<T>> kept_steps(const BackwardCall<T>& call, const T* zeros) {
-    std::vector<KeptStep<T>> kept;
-    kept.reserve(size_t(call.B * call.time));
-    for (int64_t b = 0; b < call.B; ++b) {
-        for (int64_t s = 0; s < call.time; ++s) {
-            const int64_t t = call.options.go_backwards ? call.time - 1 - s : s, at = b * call.time + s;
-            const uint8_t bits = call.steps ? call.steps[b * call.time + t] : uint8_t(kKeep);
-            if (!(bits & kKeep)) continue;
-            const T* const h = bits & kReset ? zeros : s ? call.h + (at - 1) * call.H : call.h0 + b * call.H;
-            kept.push_back({call.x + (b * call.time + t) * call.I, h, call.dz + at * 4 * call.H, b});
+template <class T> bool ForwardPass<T>::Split::run(const ForwardCall<T>& call) {
+    const Kernels<T>& kernels = current_kernels<T>();
+    return schedule.run([&](int n) {
+        kernels.forward(call, schedule.part(n), scratch[size_t(n)].template as<void>(),
+                        shared[size_t(schedule.group(n))].template as<void>());
+    });
+}
+
+template <class T> ForwardPass<T>::ForwardPass(const ForwardCall<T>& call) {
+    const Kernels<T>& kernels = current_kernels<T>();
+    const Plan plan =
+        make_plan(call.B, call.span.steps, call.I, call.H, num_threads(), kernels.tile_rows, kernels.lanes);
+    const std::vector<int64_t> order = rows_by_length(call);
+    split_ = std::make_unique<Split>(call, plan, order);
+    if (plan.units > 1) alone_ = std::make_unique<Split>(call, Plan{1, 1}, order);
+}
+
+template <class T> void ForwardPass<T>::run(const ForwardCall<T>& call) {
+    if (!split_->run(call)) alone_->run(call);
+}
+
+template <class T> void run_forward(ForwardCall<T> call) {
+    if (call.B == 0) return;
+    Block packed;
+    if (!call.packed) {
+        packed = pack_weights<T>(call);
+        call.packed = packed.template as<T>();
+    }
+    ForwardPass<T>(call).run(call);
+}
+
+namespace {
+
+// The gates and cell states of one span, computed anew: where they stand, and the pass that fills them.
+template <class T> struct Recomputed {
+    Block h, c, gates, z;
+    ForwardCall<T> call{};
+
+    Recomputed(const Backward<T>& pass, int64_t steps, const T* packed) : h(0), c(0), gates(0), z(0) {
+        const BackwardCall<T>& back = pass.call;
+        const int64_t BH = back.B * back.H;
+        h = array<T>(BH * 2), c = array<T>(BH * (steps + 1)), gates = array<T>(BH * steps * 4);
+        static_cast<Call<T>&>(call) = back;
+        call.packed = packed;
+        call.h0 = h.as<T>(), call.hT = h.as<T>() + BH, call.cT = c.as<T>() + BH * steps;
+        call.c = c.as<T>(), call.gates = gates.as<T>();
+        if (needs_raw(back.options.activation) || needs_raw(back.options.recurrent_activation)) {
+            z = array<T>(BH * steps * 4);
+            call.z = z.as<T>();
         }
     }
-    return kept;
+
+    void run(BackwardCall<T>& back, const T* h0, const T* c_before) {
+        const int64_t H = back.H;
+        for (int64_t b = 0; b < back.B; ++b)
+            std::memcpy(h.as<T>() + b * H, back.span.first ? back.h + (b * back.time + back.span.first - 1) * H : h0 + b * H,
+                        size_t(H) * sizeof(T));
+        call.span = back.tape = back.span;
+        call.c0 = back.c_before = c_before;
+        back.c = call.c, back.gates = call.gates, back.z = call.z;
+        ForwardPass<T>(call).run(call);
+    }
+};
+
+// The kept steps of the span with their factors, rows ascending, in each row steps ascending: the order of the sums.
+template <class T> void collect(const BackwardCall<T>& call, const T* zeros, std::vector<KeptStep<T>>& kept) {
+    kept.clear();
+    for (int64_t b = 0; b < call.B; ++b) {
+        for (int64_t s = call.span.first; s < call.span.first + call.span.steps; ++s) {
+            const int64_t t = call.options.go_backwards ? call.time - 1 - s : s, H = call.H;
+            const uint8_t bits = call.steps ? call.steps[b * call.time + t] : uint8_t(kKeep);
+            T* const dx = call.dx + (b * call.time + t) * call.I;
+            if (!(bits & kKeep)) {
+                std::memset(dx, 0, size_t(call.I) * sizeof(T));
+                continue;
+            }
+            const T* const h = bits & kReset ? zeros : s ? call.h + (b * call.time + s - 1) * H : call.h0 + b * H;
+            kept.push_back({call.x + (b * call.time + t) * call.I, h, call.dz + call.span.place(b, s) * 4 * H, b});
+        }
+    }
+}
+
+// What does not feed back: dx, and the sums over the kept steps of the span.
+template <class T>
+void run_products(const BackwardCall<T>& call, const std::vector<KeptStep<T>>& kept, T* factors, int threads) {
+    const Kernels<T>& kernels = current_kernels<T>();
+    const int64_t count = int64_t(kept.size());
+    if (!count) return;
+    split(count, threads, [&](int64_t begin, int64_t end) {
+        kernels.inputs(call, kept.data(), count, begin, end, factors);
+    });
+    split(kernels.panels(call), int(kernels.panels(call)), [&](int64_t panel, int64_t) {
+        kernels.weights(call, kept.data(), count, panel, factors);
+    });
 }
 
 }  // namespace
 
-template <class T> void run_forward(ForwardCall<T> call) {
-    if (call.B == 0) return;
+template <class T> void run_backward(Backward<T> pass) {
     const Kernels<T>& kernels = current_kernels<T>();
-    const Block packed = allocate(kernels.pack_forward_size(call.I, call.H) * sizeof(T));
-    call.packed = static_cast<T*>(packed.get());
-    kernels.pack_forward(call, static_cast<T*>(packed.get()));
-    const int parts = int(std::min<int64_t>(threads_for(call), call.B));
-    const auto blocks = scratch_for(call.B, parts, [&](int64_t rows) { return kernels.forward_scratch(call, rows); });
-    split(call.B, parts,
-          [&](int64_t begin, int64_t end, int index) { kernels.forward(call, begin, end, blocks[size_t(index)].get()); });
-}
+    BackwardCall<T>& call = pass.call;
+    const int64_t B = call.B, I = call.I, H = call.H, time = call.time, steps = span_of(B, time);
+    std::memset(call.d_kernel, 0, size_t(I * 4 * H) * sizeof(T));
+    std::memset(call.d_recurrent, 0, size_t(H * 4 * H) * sizeof(T));
+    if (call.d_bias) std::memset(call.d_bias, 0, size_t(4 * H) * sizeof(T));
+    if (B == 0) return;
+    std::memcpy(call.dh, pass.dhT, size_t(B * H) * sizeof(T));
+    std::memcpy(call.dc, pass.dcT, size_t(B * H) * sizeof(T));
+    if (time == 0) return;
 
-template <class T> void run_backward(BackwardCall<T> call) {
-    const Kernels<T>& kernels = current_kernels<T>();
-    const int threads = threads_for(call);
-    if (call.B > 0) {
-        const Block kernel = allocate(kernels.pack_backward_size(call.I, call.H) * sizeof(T));
-        const Block recurrent = allocate(kernels.pack_backward_size(call.H, call.H) * sizeof(T));
-        call.packed_kernel = static_cast<T*>(kernel.get());
-        call.packed_recurrent = static_cast<T*>(recurrent.get());
-        kernels.pack_backward(call.kernel, call.I, call.H, static_cast<T*>(kernel.get()));
-        kernels.pack_backward(call.recurrent_kernel, call.H, call.H, static_cast<T*>(recurrent.get()));
-        const int parts = int(std::min<int64_t>(threads, call.B));
-        const auto blocks = scratch_for(call.B, parts, [&](int64_t n) { return kernels.backward_scratch(call, n); });
-        split(call.B, parts, [&](int64_t begin, int64_t end, int index) {
-            kernels.backward(call, begin, end, blocks[size_t(index)].get());
-        });
+    const int threads = worth_threads(multiply_adds(call));
+    const Plan plan = make_plan(B, time, 0, H, threads, kernels.tile_rows, kernels.lanes);
+    const int64_t blocks = (H + kernels.lanes - 1) / kernels.lanes;
+    call.panel_vectors = std::max<int64_t>(1, std::min(kernels.tile_vectors, blocks / plan.units));
+    const std::vector<int64_t> order = rows_by_length<T>(call);
+    Schedule together(plan, order, H, call.panel_vectors * kernels.lanes), alone({1, 1}, order, H, 1);
+    std::vector<Block> scratch;
+    for (int n = 0; n < together.size(); ++n) scratch.emplace_back(kernels.backward_scratch(call, B));
+
+    const Block packed_kernel = array<T>(int64_t(kernels.pack_backward_size(I, H)));
+    const Block packed_recurrent = array<T>(int64_t(kernels.pack_backward_size(H, H)));
+    kernels.pack_backward(call.kernel, I, H, kernels.tile_vectors, packed_kernel.as<T>());
+    kernels.pack_backward(call.recurrent_kernel, H, H, call.panel_vectors, packed_recurrent.as<T>());
+    call.packed_kernel = packed_kernel.as<T>(), call.packed_recurrent = packed_recurrent.as<T>();
+
+    const Block dz = array<T>(B * steps * 4 * H), factors = array<T>(int64_t(kernels.factors_size(call, B * steps)));
+    call.dz = dz.as<T>();
+    Block packed;
+    std::unique_ptr<Recomputed<T>> recomputed;
+    if (pass.c_spans) {
+        packed = pack_weights<T>(call);
+        recomputed = std::make_unique<Recomputed<T>>(pass, steps, packed.template as<T>());
+    } else {
+        call.tape = {0, time};
+        call.c_before = call.c0;
     }
-    const std::vector<T> zeros(size_t(call.H), T(0));
-    const auto kept = kept_steps(call, zeros.data());
-    const auto blocks = scratch_for(threads, threads, [&](int64_t) { return kernels.weights_scratch(call); });
-    split(kernels.panels(call), threads, [&](int64_t begin, int64_t end, int index) {
-        kernels.weights(call, kept.data(), int64_t(kept.size()), begin, end, blocks[size_t(index)].get());
-    });
+    const std::vector<T> zeros(size_t(H), T(0));
+    std::vector<KeptStep<T>> kept;
+    kept.reserve(size_t(B * steps));
+    for (int64_t span = (time - 1) / steps; span >= 0; --span) {
+        call.span = {span * steps, std::min(steps, time - span * steps)};
+        if (recomputed) recomputed->run(call, call.h0, pass.c_spans + span * B * H);
+        const auto run = [&](Schedule& schedule) {
+            return schedule.run([&](int n) {
+                kernels.backward(call, schedule.part(n), scratch[size_t(n)].template as<void>());
+            });
+        };
+        if (!run(together)) run(alone);
+        collect(call, zeros.data(), kept);
+        run_products(call, kept, factors.template as<T>(), threads);
+    }
 }
 
 double measure_peak(int threads) {
@@ -112,16 +195,20 @@ double measure_peak(int threads) {
     double best = 0;
     for (int attempt = 0; attempt < 5; ++attempt) {
         const auto start = std::chrono::steady_clock::now();
-        split(threads, threads, [&](int64_t, int64_t, int index) { sink[size_t(index) * 16] = target.peak(kRounds); });
+        split(threads, threads, [&](int64_t index, int64_t) { sink[size_t(index) * 16] = target.peak(kRounds); });
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
         best = std::max(best, double(kRounds) * target.peak_flops * threads / seconds.count());
     }
     return best;
 }
 
+template class ForwardPass<float>;
+template class ForwardPass<double>;
+template Block pack_weights(const Call<float>&);
+template Block pack_weights(const Call<double>&);
 template void run_forward(ForwardCall<float>);
 template void run_forward(ForwardCall<double>);
-template void run_backward(BackwardCall<float>);
-template void run_backward(BackwardCall<double>);
+template void run_backward(Backward<float>);
+template void run_backward(Backward<double>);
 
 }  // namespace glasscell

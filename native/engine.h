@@ -1,13 +1,61 @@
 // One call over time: packs the weights, splits the work over threads, runs the kernels of the current target.
 #pragma once
 
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <vector>
+
 #include "kernels.h"
+#include "schedule.h"
 
 namespace glasscell {
 
-// `packed` members of the call are filled in here. Throws std::bad_alloc; the outputs are then undefined.
+// 64-byte aligned memory. Throws std::bad_alloc.
+class Block {
+  public:
+    explicit Block(size_t bytes = 0) : data_(::operator new(bytes ? bytes : 64, std::align_val_t(64))) {}
+    template <class U> U* as() const { return static_cast<U*>(data_.get()); }
+
+  private:
+    struct Free {
+        void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
+    };
+    std::unique_ptr<void, Free> data_;
+};
+
+// The weights as the forward kernels read them.
+template <class T> Block pack_weights(const Call<T>& call);
+
+// A forward pass that can run again without allocating: the sizes, options and `steps` are those of the call it was made
+// with, the other arrays may be new ones. `packed` must be set.
+template <class T> class ForwardPass {
+  public:
+    explicit ForwardPass(const ForwardCall<T>& call);
+    void run(const ForwardCall<T>& call);
+
+  private:
+    struct Split {
+        Schedule schedule;
+        std::vector<Block> scratch, shared;
+        Split(const ForwardCall<T>& call, Plan plan, const std::vector<int64_t>& order);
+        bool run(const ForwardCall<T>& call);
+    };
+    std::unique_ptr<Split> split_, alone_;  // alone_: for when a team cannot be brought together
+};
+
+// Packs the weights where `packed` is null. Throws std::bad_alloc; the outputs are then undefined.
 template <class T> void run_forward(ForwardCall<T> call);
-template <class T> void run_backward(BackwardCall<T> call);
+
+// A whole backward pass. The members of BackwardCall that belong to one span are filled in here; `tape` covers all steps,
+// or none: then the gates are computed anew from `h` and `c_spans`.
+template <class T> struct Backward {
+    BackwardCall<T> call;
+    const T* c_spans;  // (spans, B, H), or null where the tape was kept
+    const T* dhT;      // (B, H)
+    const T* dcT;      // (B, H)
+};
+template <class T> void run_backward(Backward<T> pass);
 
 // Measured float operations a second of `threads` threads at their fastest.
 double measure_peak(int threads);

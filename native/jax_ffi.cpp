@@ -57,24 +57,26 @@ template <ffi::DataType D, class T> struct Handlers {
         static_cast<Call<T>&>(call) = make_call<T>(x, kernel, recurrent_kernel, h0, c0, steps, input_mask,
                                                    recurrent_mask, a, s, go_backwards);
         call.bias = optional(bias);
+        call.span = {0, call.time};
         call.h = optional(*h), call.c = optional(*c), call.gates = optional(*gates), call.z = optional(*z);
         call.hT = hT->typed_data(), call.cT = cT->typed_data();
         return guarded([&] { run_forward(call); });
     }
 
     static ffi::Error backward(In x, In kernel, In recurrent_kernel, In h0, In c0, Steps steps, In input_mask,
-                               In recurrent_mask, In h, In c, In gates, In z, In dh_all, In dhT, In dcT, Out dz, Out dx,
+                               In recurrent_mask, In h, In c, In gates, In z, In dh_all, In dhT, In dcT, Out dx,
                                Out d_kernel, Out d_recurrent, Out d_bias, Out dh0, Out dc0, int64_t a, int64_t s,
                                int64_t go_backwards) {
-        BackwardCall<T> call{};
+        Backward<T> pass{};
+        BackwardCall<T>& call = pass.call;
         static_cast<Call<T>&>(call) = make_call<T>(x, kernel, recurrent_kernel, h0, c0, steps, input_mask,
                                                    recurrent_mask, a, s, go_backwards);
         call.h = h.typed_data(), call.c = c.typed_data(), call.gates = gates.typed_data(), call.z = optional(z);
-        call.dh_all = optional(dh_all), call.dhT = dhT.typed_data(), call.dcT = dcT.typed_data();
-        call.dz = dz->typed_data(), call.dx = dx->typed_data();
+        call.dh_all = optional(dh_all), pass.dhT = dhT.typed_data(), pass.dcT = dcT.typed_data();
+        call.dx = dx->typed_data();
         call.d_kernel = d_kernel->typed_data(), call.d_recurrent = d_recurrent->typed_data();
-        call.d_bias = optional(*d_bias), call.dh0 = dh0->typed_data(), call.dc0 = dc0->typed_data();
-        return guarded([&] { run_backward(call); });
+        call.d_bias = optional(*d_bias), call.dh = dh0->typed_data(), call.dc = dc0->typed_data();
+        return guarded([&] { run_backward(pass); });
     }
 
     static auto bind_forward() {
@@ -96,7 +98,7 @@ template <ffi::DataType D, class T> struct Handlers {
             .template Arg<In>().template Arg<In>().template Arg<In>().template Arg<In>().template Arg<In>()
             .template Arg<In>().template Arg<In>().template Arg<In>().template Arg<In>()
             .template Ret<In>().template Ret<In>().template Ret<In>().template Ret<In>().template Ret<In>()
-            .template Ret<In>().template Ret<In>()
+            .template Ret<In>()
             .template Attr<int64_t>("activation")
             .template Attr<int64_t>("recurrent_activation")
             .template Attr<int64_t>("go_backwards");

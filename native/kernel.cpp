@@ -10,8 +10,9 @@ namespace glasscell {
 namespace GLASSCELL_TARGET {
 
 template <class T> constexpr Kernels<T> kernels() {
-    return {pack_forward_size<T>,  pack_forward<T>,     forward_scratch<T>,  forward<T>, pack_backward_size<T>,
-            pack_backward<T>,      backward_scratch<T>, backward<T>,         panels<T>,  weights_scratch<T>,
+    return {kLanes<T>,         kTileRows,       kTileVectors,          pack_forward_size<T>, pack_forward<T>,
+            forward_scratch<T>, forward_shared<T>, forward<T>,          pack_backward_size<T>, pack_backward<T>,
+            backward_scratch<T>, backward<T>,    factors_size<T>,       inputs<T>,            panels<T>,
             weights<T>};
 }
 

@@ -4,8 +4,8 @@
 // step s reads x at t = s, or t = T-1-s going backwards. All sums are chains of fused multiply-adds in the order:
 //   raw gates   bias, then inputs k = 0..I-1, then recurrent k = 0..H-1
 //   dx, dh      for each gate i, f, g, o: units u = 0..H-1 from zero; the four results added in that order
-//   weights     kept steps, rows b ascending, in each row s ascending, in chunks of 128 steps: each chunk from zero, the
-//               chunks' sums added in that order
+//   weights     spans of time (span_of) from the last to the first; in each the kept steps, rows b ascending, in each row
+//               s ascending, in chunks of 128 of them: each chunk from zero, the chunks' sums added in that order
 #pragma once
 
 #include <stddef.h>
@@ -48,36 +48,71 @@ template <class T> struct Call {
     int64_t input_gates, recurrent_gates;  // 1 or 4; 0 without a mask
 };
 
+// The backward pass goes through time in spans of this many steps, whose gradients stay in a near cache. Without a kept
+// tape it computes the gates of one span at a time anew, from the cell state before it.
+inline constexpr int64_t kSpan = 256;  // rows times steps
+constexpr int64_t span_of(int64_t B, int64_t time) {
+    const int64_t steps = B > 0 ? (kSpan + B - 1) / B : 1;
+    return steps < time ? steps : time > 0 ? time : 1;
+}
+
+constexpr int64_t span_count(int64_t B, int64_t time) { return (time + span_of(B, time) - 1) / span_of(B, time); }
+
+// Arrays of single steps hold `steps` of them a row, from step `first` on, in processing order: (B, steps, ...).
+struct Span {
+    int64_t first, steps;
+    constexpr int64_t place(int64_t b, int64_t s) const { return b * steps + s - first; }
+};
+
 template <class T> struct ForwardCall : Call<T> {
-    T* h;      // (B, T, H) out, processing order; null: only the final state is kept
-    T* c;      // (B, T, H) out, likewise
-    T* gates;  // (B, T, 4, H) out, activated; null: not kept. Not written at steps that are not kept
-    T* z;      // (B, T, 4, H) out, raw; likewise
-    T* hT;     // (B, H) out
-    T* cT;     // (B, H) out
+    Span span;  // the steps to run; h0, c0 are the state before them
+    T* h;       // (B, span, H) out; null: only the final state is kept
+    T* c;       // (B, span, H) out, likewise
+    T* gates;   // (B, span, 4, H) out, activated; null: not kept. Not written at steps that are not kept
+    T* z;       // (B, span, 4, H) out, raw; likewise
+    T* c_spans; // (spans of the backward pass, B, H) out, the cell state before each; null: not kept
+    T* hT;      // (B, H) out; may be h0
+    T* cT;      // (B, H) out; may be c0
     const T* packed;  // the weights as pack_forward laid them out
 };
 
 template <class T> struct BackwardCall : Call<T> {
-    const T* h;       // (B, T, H), c, gates, z: what forward kept
-    const T* c;
-    const T* gates;
-    const T* z;       // null unless needs_raw
+    const T* h;       // (B, T, H) as forward kept it
+    Span tape;        // the steps of c, gates and z
+    const T* c;       // (B, tape, H)
+    const T* c_before;  // (B, H): the cell state before them
+    const T* gates;   // (B, tape, 4, H)
+    const T* z;       // (B, tape, 4, H); null unless needs_raw
     const T* dh_all;  // (B, T, H) gradient of every h, processing order; null: zero
-    const T* dhT;     // (B, H)
-    const T* dcT;     // (B, H)
-    T* dz;            // (B, T, 4, H) scratch, out; may be `gates` itself. Not written at steps that are not kept
+    Span span;        // the steps to go back through
+    T* dz;            // (B, span, 4, H) out. Not written at steps that are not kept
     T* dx;            // (B, T, I) out, in the order of x
-    T* d_kernel;      // (I, 4H) out
-    T* d_recurrent;   // (H, 4H) out
-    T* d_bias;        // (4H) out, or null
-    T* dh0;           // (B, H) out
-    T* dc0;           // (B, H) out
+    T* d_kernel;      // (I, 4H) in and out: sums are added
+    T* d_recurrent;   // (H, 4H) likewise
+    T* d_bias;        // (4H) likewise, or null
+    T* dh;            // (B, H) in and out: the gradients of the state after the span, then before it
+    T* dc;            // (B, H) likewise
     const T* packed_kernel;     // W transposed, as pack_backward laid it out
-    const T* packed_recurrent;  // R transposed, likewise
+    const T* packed_recurrent;  // R transposed, likewise, in panels of panel_vectors
+    int64_t panel_vectors;
 };
 
-// One kept step of one row, for the weight gradients: where its factors stand.
+// Threads that share the same rows meet after each step: all run at the same time, each with units of its own.
+struct Team {
+    alignas(64) int waiting;
+    alignas(64) int round;
+    int size;
+};
+
+// A thread's part of a pass.
+struct Part {
+    const int64_t* rows;  // [count] which rows of the batch
+    int64_t count;
+    int64_t first, last;  // its units; `first` starts a block (forward) or a panel (backward)
+    Team* team;           // null: alone with its rows
+};
+
+// One kept step of one row: where its factors stand.
 template <class T> struct KeptStep {
     const T* x;
     const T* h;   // the state before the step
@@ -85,23 +120,26 @@ template <class T> struct KeptStep {
     int64_t b;
 };
 
-// The functions of one instruction set for one dtype. `scratch` is 64-byte aligned memory of the size asked for.
+// The functions of one instruction set for one dtype. Scratch is 64-byte aligned memory of the size asked for.
 template <class T> struct Kernels {
+    int64_t lanes, tile_rows, tile_vectors;
+
     size_t (*pack_forward_size)(int64_t I, int64_t H);  // elements
     void (*pack_forward)(const Call<T>&, T* packed);
-    size_t (*forward_scratch)(const ForwardCall<T>&, int64_t rows);  // bytes
-    void (*forward)(const ForwardCall<T>&, int64_t begin, int64_t end, void* scratch);  // rows begin..end-1
+    size_t (*forward_scratch)(const ForwardCall<T>&, int64_t rows);  // bytes, for one part
+    size_t (*forward_shared)(const ForwardCall<T>&, int64_t rows);   // bytes, for all parts of the same rows
+    void (*forward)(const ForwardCall<T>&, const Part&, void* scratch, void* shared);
 
     size_t (*pack_backward_size)(int64_t outputs, int64_t H);
-    void (*pack_backward)(const T* matrix, int64_t outputs, int64_t H, T* packed);  // matrix: (outputs, 4H)
+    void (*pack_backward)(const T* matrix, int64_t outputs, int64_t H, int64_t vectors, T* packed);  // (outputs, 4H)
     size_t (*backward_scratch)(const BackwardCall<T>&, int64_t rows);
-    void (*backward)(const BackwardCall<T>&, int64_t begin, int64_t end, void* scratch);  // all but the weights
+    void (*backward)(const BackwardCall<T>&, const Part&, void* scratch);  // dz, dh, dc
 
+    size_t (*factors_size)(const BackwardCall<T>&, int64_t count);
+    // dx of the kept steps begin..end-1, and their part of `factors`.
+    void (*inputs)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* factors);
     int64_t (*panels)(const BackwardCall<T>&);  // how many column panels the weight gradients fall into
-    size_t (*weights_scratch)(const BackwardCall<T>&);
-    // Panels begin..end-1 of d_kernel, d_recurrent and d_bias.
-    void (*weights)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end,
-                    void* scratch);
+    void (*weights)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t panel, const T* factors);
 };
 
 struct Target {

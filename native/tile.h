@@ -11,23 +11,25 @@ constexpr int kTileVectors = 4;
 // Row counts a target's tile never has share the instantiation of its largest one.
 constexpr int at_most_tile(int rows) { return rows < kTileRows ? rows : kTileRows; }
 
-// sum[r][n] += a[r][k] * b[k][n] for k = 0..count-1.  a: R rows; b: (count, N, lanes).
-// `next`: (count, lanes) that will be read soon and may be far away; one line of it is fetched with each k.
-template <class T, int R, int N>
-GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][N], const T* const* a, const T* b, int64_t count, const T* next) {
+// sum[r][n] += a[r][k] * b[k][n] for k = 0..count-1.  a: R rows; b: (count, N, lanes), for each of Blocks blocks, which
+// are `block` elements apart and fill sum[r][0..N-1], sum[r][N..2N-1], ...
+// `next`: (count, lanes) that will be read soon and may be far away; one line of it is fetched with each k. Or null.
+template <class T, int R, int N, int Blocks = 1>
+GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][Blocks * N], const T* const* a, const T* b, int64_t count,
+                                 const T* next = nullptr, int64_t block = 0) {
     const T* row[R];
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) row[r] = a[r];
     for (int64_t k = 0; k < count; ++k, b += N * kLanes<T>) {
-        __builtin_prefetch(next + k * kLanes<T>, 0, 2);
-        V<T> column[N];
+        if (Blocks == 1) __builtin_prefetch(next + k * kLanes<T>, 0, 2);
+        V<T> column[Blocks * N];
         GLASSCELL_UNROLL
-        for (int n = 0; n < N; ++n) column[n] = load<T>(b + n * kLanes<T>);
+        for (int n = 0; n < Blocks * N; ++n) column[n] = load<T>(b + n / N * block + n % N * kLanes<T>);
         GLASSCELL_UNROLL
         for (int r = 0; r < R; ++r) {
             const V<T> value = broadcast<T>(row[r][k]);
             GLASSCELL_UNROLL
-            for (int n = 0; n < N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
+            for (int n = 0; n < Blocks * N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
         }
     }
 }

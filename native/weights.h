@@ -1,10 +1,9 @@
-// The weight gradients: dW = sum of x^T dz, dR = sum of h^T dz, db = sum of dz, over all kept steps in one order.
-// Output tiles stay, steps stream: the kept steps come in chunks whose factors are packed next to each other. Each chunk
-// is summed from zero and the chunks' sums are added in order: one long chain would lose digits in thousands of steps.
+// What does not feed back through time, for the kept steps of a span: dx = dz W^T, dW = sum of x^T dz, dR = sum of h^T dz,
+// db = sum of dz. The sums over steps go on in one order: output tiles stay, steps stream past them in chunks, each summed
+// from zero and added. One long chain would lose digits in thousands of steps.
 #pragma once
 
-#include "scratch.h"
-#include "tile.h"
+#include "backward.h"
 
 namespace glasscell {
 namespace GLASSCELL_TARGET {
@@ -12,21 +11,69 @@ namespace GLASSCELL_TARGET {
 // Steps; part of the order of the sums. A panel of dz (32 KB for AVX-512) fills most of the nearest cache.
 constexpr int64_t kChunk = 128;
 
-template <class T> struct WeightsScratch {
-    T* left;   // (tiles of rows, chunk, kTileRows): x or h, masked
-    T* panel;  // (chunk, 4 vectors): dz
+// x and h as the products read them: for each a matrix (gates, tiles of columns, count, kTileRows), masked; the gates share
+// one where they share a mask.
+template <class T> struct Factors {
+    T *x, *h;
+    int64_t x_gate, h_gate;  // from one gate's to the next one's
 
-    WeightsScratch(const BackwardCall<T>& call, Scratch& scratch) {
-        const int64_t widest = call.I > call.H ? call.I : call.H;
-        left = scratch.take<T>((widest + kTileRows - 1) / kTileRows * kTileRows * kChunk);
-        panel = scratch.take<T>(kChunk * kTileVectors * kLanes<T>);
+    Factors(const BackwardCall<T>& call, int64_t count, T* memory) {
+        const int64_t x_size = padded(call.I) * count, h_size = padded(call.H) * count;
+        x_gate = call.input_gates == 4 ? x_size : 0, h_gate = call.recurrent_gates == 4 ? h_size : 0;
+        x = memory, h = memory ? memory + (x_gate ? 4 : 1) * x_size : nullptr;
     }
+
+    static int64_t padded(int64_t n) { return (n + kTileRows - 1) / kTileRows * kTileRows; }
 };
 
-template <class T> size_t weights_scratch(const BackwardCall<T>& call) {
-    Scratch counter{nullptr};
-    WeightsScratch<T>(call, counter);
-    return counter.used;
+template <class T> size_t factors_size(const BackwardCall<T>& call, int64_t count) {
+    return size_t(((call.input_gates == 4 ? 4 : 1) * Factors<T>::padded(call.I) +
+                   (call.recurrent_gates == 4 ? 4 : 1) * Factors<T>::padded(call.H)) * count);
+}
+
+// The first n <= kTileRows elements, zeros after them.
+template <class T> GLASSCELL_INLINE void copy_tile(T* to, const T* from, const T* mask, int64_t n) {
+    if constexpr (kTileRows <= kLanes<T>) {
+        V<T> v = load_n<T>(from, n);
+        if (mask) v = v * load_n<T>(mask, n);
+        store_n<T>(to, v, kTileRows);
+    } else {
+        for (int64_t r = 0; r < kTileRows; ++r) to[r] = r >= n ? T(0) : mask ? from[r] * mask[r] : from[r];
+    }
+}
+
+// One row's x or h into its place among the factors of one gate.
+template <class T> void copy_factor(const T* from, const T* mask, int64_t n, int64_t count, T* to) {
+    for (int64_t k = 0; k < n; k += kTileRows, to += count * kTileRows)
+        copy_tile<T>(to, from + k, mask ? mask + k : nullptr, minimum(kTileRows, n - k));
+}
+
+template <class T>
+void inputs(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* memory) {
+    const int64_t I = call.I, H = call.H;
+    const Factors<T> factors(call, count, memory);
+    for (int64_t n = begin; n < end; ++n) {
+        const KeptStep<T>& step = kept[n];
+        for (int64_t gate = 0; gate < (call.input_gates == 4 ? 4 : 1); ++gate)
+            copy_factor(step.x, call.input_gates ? call.input_mask + (gate * call.B + step.b) * I : nullptr, I, count,
+                        factors.x + gate * factors.x_gate + n * kTileRows);
+        for (int64_t gate = 0; gate < (call.recurrent_gates == 4 ? 4 : 1); ++gate)
+            copy_factor(step.h, call.recurrent_gates ? call.recurrent_mask + (gate * call.B + step.b) * H : nullptr, H,
+                        count, factors.h + gate * factors.h_gate + n * kTileRows);
+    }
+    constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
+    for (int64_t first = begin; first < end; first += kRows) {
+        const T *dz[kRows], *mask[kRows];
+        T* dx[kRows];
+        const int64_t rows = minimum(kRows, end - first);
+        for (int64_t r = 0; r < rows; ++r) {
+            const KeptStep<T>& step = kept[first + r];
+            dz[r] = step.dz, dx[r] = call.dx + (step.x - call.x);
+            mask[r] = call.input_gates ? call.input_mask + step.b * I : nullptr;
+        }
+        project<T>(dz, rows, H, call.packed_kernel, kTileVectors, 0, I, call.input_gates ? mask : nullptr,
+                   call.input_gates == 4 ? call.B * I : 0, dx);
+    }
 }
 
 // With a mask of its own for each gate a panel must not reach over two gates; else the 4H columns are one segment.
@@ -69,20 +116,6 @@ void outer_tile(const T* left, const T* panel, int64_t count, T* out, int64_t st
     }
 }
 
-// One factor (x or h) of a chunk into `left`. `mask`: of the first row b, or null; rows of b are `n` apart.
-template <class T>
-void pack_left(const KeptStep<T>* kept, int64_t count, bool recurrent, const T* mask, int64_t n, T* left) {
-    for (int64_t k = 0; k < n; k += kTileRows, left += count * kTileRows) {
-        const int64_t rows = minimum(kTileRows, n - k);
-        for (int64_t step = 0; step < count; ++step) {
-            const T* const row = (recurrent ? kept[step].h : kept[step].x) + k;
-            const T* const factor = mask ? mask + kept[step].b * n + k : nullptr;
-            for (int64_t r = 0; r < kTileRows; ++r)
-                left[step * kTileRows + r] = r >= rows ? T(0) : factor ? row[r] * factor[r] : row[r];
-        }
-    }
-}
-
 // Columns of dz of a chunk into `panel`, (count, vectors, lanes); columns beyond `width` are zero.
 template <class T>
 void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t width, int64_t vectors, T* panel) {
@@ -91,11 +124,13 @@ void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t 
             store<T>(panel, load_n<T>(kept[step].dz + column + n * kLanes<T>, width - n * kLanes<T>));
 }
 
+// All rows of one matrix's panel. `left`: (tiles, `left_tile` elements apart, of (count, kTileRows)).
 template <class T>
-void outer_panel(const T* left, const T* panel, int64_t count, int64_t n, T* out, int64_t stride, int64_t width) {
+void outer_panel(const T* left, int64_t left_tile, const T* panel, int64_t count, int64_t n, T* out, int64_t stride,
+                 int64_t width) {
     constexpr int R = kTileRows;
     const int64_t vectors = (width + kLanes<T> - 1) / kLanes<T>;
-    for (int64_t k = 0; k < n; k += R, left += count * R, out += R * stride) {
+    for (int64_t k = 0; k < n; k += R, left += left_tile, out += R * stride) {
         const int64_t rows = minimum(R, n - k);
         switch (vectors) {
             case 1: outer_tile<T, R, 1>(left, panel, count, out, stride, rows, width); break;
@@ -116,48 +151,22 @@ template <class T> void add_bias(const T* panel, int64_t count, int64_t vectors,
 }
 
 template <class T>
-void weights(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end,
-             void* memory) {
+void weights(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t p, const T* memory) {
     constexpr int64_t kWidth = kTileVectors * kLanes<T>;
     const Panels<T> all(call);
-    Scratch scratch{static_cast<char*>(memory)};
-    const WeightsScratch<T> packed(call, scratch);
-    const int64_t stride = 4 * call.H;
-    const auto columns = [&](int64_t p, int64_t& column, int64_t& width) {
-        const int64_t within = p % all.in_segment * kWidth;
-        column = p / all.in_segment * all.width + within;
-        width = minimum(kWidth, all.width - within);
-    };
-    for (int64_t p = begin; p < end; ++p) {
-        int64_t column, width;
-        columns(p, column, width);
-        for (int64_t k = 0; k < call.I; ++k) memset(call.d_kernel + k * stride + column, 0, size_t(width) * sizeof(T));
-        for (int64_t k = 0; k < call.H; ++k)
-            memset(call.d_recurrent + k * stride + column, 0, size_t(width) * sizeof(T));
-        if (call.d_bias) memset(call.d_bias + column, 0, size_t(width) * sizeof(T));
-    }
-    for (int64_t first = 0; first < count; first += kChunk, kept += kChunk) {
+    const Factors<T> factors(call, count, const_cast<T*>(memory));
+    const int64_t gate = p / all.in_segment, within = p % all.in_segment * kWidth, stride = 4 * call.H;
+    const int64_t column = gate * all.width + within, width = minimum(kWidth, all.width - within);
+    const int64_t vectors = (width + kLanes<T> - 1) / kLanes<T>, tile = count * kTileRows;
+    alignas(64) T panel[kChunk * kWidth];
+    for (int64_t first = 0; first < count; first += kChunk) {
         const int64_t steps = minimum(kChunk, count - first);
-        for (int recurrent = 0; recurrent < 2; ++recurrent) {
-            const int64_t n = recurrent ? call.H : call.I;
-            const int64_t gates = recurrent ? call.recurrent_gates : call.input_gates;
-            const T* const mask = recurrent ? call.recurrent_mask : call.input_mask;
-            T* const out = recurrent ? call.d_recurrent : call.d_kernel;
-            int64_t packed_gate = -1;
-            for (int64_t p = begin; p < end; ++p) {
-                int64_t column, width;
-                columns(p, column, width);
-                const int64_t gate = gates == 4 ? p / all.in_segment : 0;
-                if (gate != packed_gate) {
-                    pack_left(kept, steps, recurrent != 0, gates ? mask + gate * call.B * n : nullptr, n, packed.left);
-                    packed_gate = gate;
-                }
-                const int64_t vectors = (width + kLanes<T> - 1) / kLanes<T>;
-                pack_panel(kept, steps, column, width, vectors, packed.panel);
-                outer_panel(packed.left, packed.panel, steps, n, out + column, stride, width);
-                if (recurrent && call.d_bias) add_bias(packed.panel, steps, vectors, call.d_bias + column, width);
-            }
-        }
+        pack_panel(kept + first, steps, column, width, vectors, panel);
+        outer_panel(factors.x + gate * factors.x_gate + first * kTileRows, tile, panel, steps, call.I,
+                    call.d_kernel + column, stride, width);
+        outer_panel(factors.h + gate * factors.h_gate + first * kTileRows, tile, panel, steps, call.H,
+                    call.d_recurrent + column, stride, width);
+        if (call.d_bias) add_bias(panel, steps, vectors, call.d_bias + column, width);
     }
 }
 

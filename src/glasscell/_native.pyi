@@ -11,6 +11,7 @@ def forward(
     kernel: Array,
     recurrent_kernel: Array,
     bias: Array | None,
+    packed: Any,
     h0: Array,
     c0: Array,
     steps: Array | None,
@@ -20,6 +21,7 @@ def forward(
     c: Array | None,
     gates: Array | None,
     z: Array | None,
+    c_spans: Array | None,
     hT: Array,
     cT: Array,
     *,
@@ -31,19 +33,20 @@ def backward(
     x: Array,
     kernel: Array,
     recurrent_kernel: Array,
+    bias: Array | None,
     h0: Array,
     c0: Array,
     steps: Array | None,
     input_mask: Array | None,
     recurrent_mask: Array | None,
     h: Array,
-    c: Array,
-    gates: Array,
+    c: Array | None,
+    gates: Array | None,
     z: Array | None,
+    c_spans: Array | None,
     dh_all: Array | None,
     dhT: Array,
     dcT: Array,
-    dz: Array,
     dx: Array,
     d_kernel: Array,
     d_recurrent: Array,
@@ -55,6 +58,28 @@ def backward(
     recurrent_activation: int,
     go_backwards: int,
 ) -> None: ...
+def pack(kernel: Array, recurrent_kernel: Array, bias: Array | None) -> Any: ...
+def span_count(B: int, time: int) -> int: ...
+
+class _Stream:
+    def __init__(
+        self,
+        kernel: Array,
+        recurrent_kernel: Array,
+        bias: Array | None,
+        h: Array,
+        c: Array,
+        y: Array,
+        y_row: Array | None,
+        *,
+        activation: int,
+        recurrent_activation: int,
+    ) -> None: ...
+    def step(self, x: Any, /) -> Array | None: ...
+
+class StreamFloat(_Stream): ...
+class StreamDouble(_Stream): ...
+
 def needs_raw_gates(activation: int, recurrent_activation: int, /) -> bool: ...
 def target() -> str: ...
 def targets() -> list[str]: ...

@@ -34,8 +34,13 @@ class Masks(NamedTuple):
     recurrent_dropout_mask: Any = None
 
 
-def make_call(weights: LSTMWeights, options: Options, x: Any, initial_state: Any, masks: Masks) -> Call:
-    """Check everything a pass takes. Raises: ValueError or TypeError naming the argument, the expected and the got."""
+def make_call(
+    weights: LSTMWeights, options: Options, x: Any, initial_state: Any, masks: Masks, packed: Any = None
+) -> Call:
+    """Check everything a pass takes. `packed`: what `pack(weights)` gave, if it was called.
+
+    Raises: ValueError or TypeError naming the argument, the expected and the got.
+    """
     inputs, (units, _), dtype = weights.kernel.shape[0], weights.recurrent_kernel.shape, weights.kernel.dtype
     shape = np.shape(x)
     if len(shape) != 3:
@@ -49,7 +54,16 @@ def make_call(weights: LSTMWeights, options: Options, x: Any, initial_state: Any
         plan_steps(batch, time, masks.mask, masks.lengths, masks.reset),
         _factors("dropout_mask", masks.dropout_mask, batch, inputs, dtype, "I"),
         _factors("recurrent_dropout_mask", masks.recurrent_dropout_mask, batch, units, dtype, "H"),
+        packed,
     )
+
+
+def pack(weights: LSTMWeights) -> Any:
+    """The weights as the native engine reads them, to be made once for many calls; None where it cannot serve them.
+
+    They stay right only as long as nobody writes into the arrays.
+    """
+    return _native.pack(*weights) if weights.kernel.dtype in (np.float32, np.float64) else None
 
 
 def _factors(name: str, value: Any, batch: int, width: int, dtype: npt.DTypeLike, symbol: str) -> Array | None:
@@ -81,23 +95,26 @@ def choose(engine: Engine, call: Call) -> Used:
 
 
 def forward(call: Call, keep: Keep = "sequence", engine: Engine = "auto") -> Forward:
-    """Run a call. `keep` says what beside the final state: nothing, every h, the tape for gradients, a whole trace."""
+    """Run a call. `keep` says what beside the final state: nothing, every h, the tape for gradients (whole,
+    or checkpoints from which it is computed anew), a whole trace."""
     if choose(engine, call) == "reference":
         return reference.forward(call, keep)
     B, T, _, H = call.sizes
     dtype, codes = call.x.dtype, call.options.codes()
     final = State(np.empty((B, H), dtype), np.empty((B, H), dtype))
     h = None if keep == "state" else np.empty((B, T, H), dtype)
-    c = gates = z = None
+    c = gates = z = c_spans = None
     if keep in ("tape", "trace"):
         c, gates = np.empty((B, T, H), dtype), np.empty((B, T, 4, H), dtype)
         if keep == "trace" or _native.needs_raw_gates(codes["activation"], codes["recurrent_activation"]):
             z = np.empty((B, T, 4, H), dtype)
+    elif keep == "checkpoints":
+        c_spans = np.empty((_native.span_count(B, T), B, H), dtype)
     _native.forward(
-        call.x, *call.weights, *call.initial, call.steps, call.input_mask, call.recurrent_mask,
-        h, c, gates, z, *final, **codes,
+        call.x, *call.weights, call.packed, *call.initial, call.steps, call.input_mask, call.recurrent_mask,
+        h, c, gates, z, c_spans, *final, **codes,
     )  # fmt: skip
-    tape = None if h is None or c is None or gates is None else Tape(call, h, c, gates, z)
+    tape = None if h is None or (c is None and c_spans is None) else Tape(call, h, c, gates, z, c_spans)
     return Forward(h, final, tape)
 
 
@@ -115,9 +132,8 @@ def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array, engine: Eng
         c0=np.empty_like(dc),
     )
     _native.backward(
-        call.x, call.weights.kernel, call.weights.recurrent_kernel, *call.initial,
-        call.steps, call.input_mask, call.recurrent_mask, tape.h, tape.c, tape.gates, tape.z,
-        dh_all, dh, dc, np.empty_like(tape.gates),
+        call.x, *call.weights, *call.initial, call.steps, call.input_mask, call.recurrent_mask,
+        tape.h, tape.c, tape.gates, tape.z, tape.c_spans, dh_all, dh, dc,
         gradients.x, gradients.kernel, gradients.recurrent_kernel, gradients.bias, gradients.h0, gradients.c0,
         **call.options.codes(),
     )  # fmt: skip

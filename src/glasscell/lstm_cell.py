@@ -87,6 +87,7 @@ class LSTMCell:
         self.engine: Engine = engine
         self.engine_used: str | None = None
         self._weights: LSTMWeights | None = None
+        self._packed: Any = None
 
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> LSTMCell:
         """Make the weights for I = `input_dim` input features, by Keras's rules from NumPy's draws.
@@ -105,7 +106,7 @@ class LSTMCell:
             bias = np.concatenate([i, np.ones(H, self.dtype), go])
         elif self.use_bias:
             bias = self.bias_initializer((4 * H,), self.dtype, rng)
-        self._weights = LSTMWeights(kernel, recurrent_kernel, bias)
+        self._take(LSTMWeights(kernel, recurrent_kernel, bias))
         return self
 
     @property
@@ -115,7 +116,10 @@ class LSTMCell:
 
     @property
     def weights(self) -> LSTMWeights:
-        """`kernel (I, 4H)`, `recurrent_kernel (H, 4H)`, `bias (4H,)` or None. Raises: ValueError before `build`."""
+        """`kernel (I, 4H)`, `recurrent_kernel (H, 4H)`, `bias (4H,)` or None; read-only: `set_weights` changes them.
+
+        Raises: ValueError before `build`.
+        """
         if self._weights is None:
             raise ValueError("weights: the cell has none yet; call build(I) or set_weights([...]) first")
         return self._weights
@@ -141,7 +145,20 @@ class LSTMCell:
                 raise ValueError(f"kernel: expected shape {self._weights.kernel.shape}, got {new.kernel.shape}")
             if new.kernel.dtype != self.dtype:
                 raise TypeError(f"weights: expected dtype {self.dtype}, got {new.kernel.dtype}")
-        self._weights, self.dtype = new, new.kernel.dtype
+        self._take(new)
+
+    def _take(self, weights: LSTMWeights) -> None:
+        for array in weights:
+            if array is not None:
+                array.flags.writeable = False  # what is packed of them must stay right
+        self._weights, self._packed, self.dtype = weights, None, weights.kernel.dtype
+
+    @property
+    def packed(self) -> Any:
+        """The weights as the native engine reads them, made at the first use; None where it will not serve them."""
+        if self._packed is None and self.engine != "reference":
+            self._packed = engines.pack(self.weights)
+        return self._packed
 
     def options(self, go_backwards: bool = False) -> Options:
         """The cell's options as one value."""
@@ -165,7 +182,7 @@ class LSTMCell:
     def _step(self, x: Any, state: Any, keep: Keep = "state") -> Forward:
         if np.ndim(x) != 2:
             _refuse("x", f"shape (B, I) = (B, {self.weights.kernel.shape[0]})", np.shape(x))
-        call = engines.make_call(self.weights, self.options(), np.asarray(x)[:, None], state, Masks())
+        call = engines.make_call(self.weights, self.options(), np.asarray(x)[:, None], state, Masks(), self.packed)
         self.engine_used = engines.choose(self.engine, call)
         return engines.forward(call, keep, self.engine)
 

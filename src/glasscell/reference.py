@@ -29,7 +29,7 @@ def forward(call: Call, keep: Keep = "sequence") -> Forward:
             h, c = np.where(used, h_next, h), np.where(used, c_next, c)
             hs[:, s], cs[:, s] = h, c
             zs[:, s], gates[:, s] = np.stack(z, 1), np.stack(activated, 1)
-    tape = Tape(call, hs, cs, gates, zs) if keep in ("tape", "trace") else None
+    tape = Tape(call, hs, cs, gates, zs) if keep in ("checkpoints", "tape", "trace") else None
     return Forward(None if keep == "state" else hs, State(h, c), tape)
 
 
@@ -39,6 +39,7 @@ def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array) -> Gradient
     dh_all: (B, T, H) of the h of every step, in processing order, or None; dh, dc: (B, H) of the final state.
     """
     call = tape.call
+    assert tape.c is not None and tape.gates is not None and tape.z is not None  # `forward` above keeps all of them
     kernel, recurrent_kernel, bias = _weights(call)
     dx = np.zeros_like(call.x)
     d_kernel, d_recurrent, d_bias = np.zeros_like(kernel), np.zeros_like(recurrent_kernel), np.zeros_like(bias)
@@ -48,7 +49,6 @@ def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array) -> Gradient
                 dh = dh + dh_all[:, s]
             h_prev, c_prev = (tape.h[:, s - 1], tape.c[:, s - 1]) if s else call.initial
             h_prev, c_prev = np.where(reset, 0, h_prev), np.where(reset, 0, c_prev)
-            assert tape.z is not None
             z, gates = Gates(*np.moveaxis(tape.z[:, s], 1, 0)), Gates(*np.moveaxis(tape.gates[:, s], 1, 0))
             dz, dc_prev = step_gradient(z, gates, c_prev, tape.c[:, s], dh, dc, call.options, np)
             dz = Gates(*(np.where(used, d, 0) for d in dz))

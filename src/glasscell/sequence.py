@@ -15,7 +15,7 @@ from glasscell.cell import Options
 from glasscell.weights import LSTMWeights, State
 
 Array = npt.NDArray[Any]
-Keep = Literal["state", "sequence", "tape", "trace"]
+Keep = Literal["state", "sequence", "checkpoints", "tape", "trace"]
 
 KEEP, RESET = 1, 2  # the bits of `Call.steps`; native/kernels.h has the same
 
@@ -30,6 +30,7 @@ class Call:
         carries over and its input is never read), bit RESET sets the state to zero before it.
     input_mask: (1 or 4, B, I) or None, multiplies x; recurrent_mask: (1 or 4, B, H) or None, multiplies h on its way
         into the gates. One mask for all gates or one for each of i, f, g, o; the same at all steps (dropout).
+    packed: the weights once more, as the native engine reads them; None: it packs them itself.
     """
 
     weights: LSTMWeights
@@ -39,6 +40,7 @@ class Call:
     steps: Array | None = None
     input_mask: Array | None = None
     recurrent_mask: Array | None = None
+    packed: Any = None
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -52,13 +54,16 @@ class Tape:
 
     h, c: (B, T, H) after each step; gates: (B, T, 4, H) activated i, f, g, o; z: the same, raw, or None where neither
     the gradient nor a trace needs it. `gates` and `z` are undefined at steps that were not kept.
+    c_spans: (spans, B, H) in place of c, gates and z, which are None then: the cell state at every so many steps, from
+    which the gradient computes them anew.
     """
 
     call: Call
     h: Array
-    c: Array
-    gates: Array
+    c: Array | None
+    gates: Array | None
     z: Array | None
+    c_spans: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

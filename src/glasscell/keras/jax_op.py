@@ -61,8 +61,8 @@ def _run_backward(options: Options, sequences: bool, saved: Any, cotangents: Any
     (x, kernel, recurrent_kernel, bias, h0, c0, *masks), h, c, gates, z = saved
     dh_all, dhT, dcT = cotangents
     steps, input_mask, recurrent_mask = masks
-    shapes = [gates, x, kernel, recurrent_kernel, bias, h0, c0]
-    _, *gradients = jax.ffi.ffi_call(
+    shapes = [x, kernel, recurrent_kernel, bias, h0, c0]
+    gradients: list[Array | None] = jax.ffi.ffi_call(
         f"glasscell_backward_{x.dtype.name}",
         [jax.ShapeDtypeStruct((0,) if like is None else like.shape, x.dtype) for like in shapes],
         vmap_method="sequential",

@@ -1,0 +1,123 @@
+// The gates of a tile: some rows and the units of one block, or of two blocks where the rows are few. One tile sums the
+// four gates of the same units; activations and the state update follow while the sums are in the nearest cache.
+#pragma once
+
+#include "cell.h"
+#include "tile.h"
+
+namespace glasscell {
+namespace GLASSCELL_TARGET {
+
+// packed: (blocks of lanes units, 1 + I + H, 4, lanes): bias, inputs, recurrent; units beyond H are zero.
+template <class T> size_t pack_forward_size(int64_t I, int64_t H) {
+    return size_t((H + kLanes<T> - 1) / kLanes<T> * (1 + I + H) * 4 * kLanes<T>);
+}
+
+template <class T> void pack_forward(const Call<T>& call, T* packed) {
+    constexpr int L = kLanes<T>;
+    const int64_t I = call.I, H = call.H;
+    for (int64_t unit = 0; unit < H; unit += L) {
+        const int64_t width = minimum(L, H - unit);
+        for (int64_t k = 0; k < 1 + I + H; ++k) {
+            const T* row = k == 0   ? call.bias
+                           : k <= I ? call.kernel + (k - 1) * 4 * H
+                                    : call.recurrent_kernel + (k - 1 - I) * 4 * H;
+            for (int gate = 0; gate < 4; ++gate, packed += L)
+                store<T>(packed, row ? load_n<T>(row + gate * H + unit, width) : V<T>{});
+        }
+    }
+}
+
+// Raw gates of R rows and the units of one block, into z[r]: (4, lanes) for each block. The sums start from start[r], or from the bias
+// where `start` is null; then come I inputs and H recurrent terms, whose weights are at `kernel` and `recurrent`.
+template <class T> struct GatesTile {
+    const T* const* start;
+    const T* const* x;
+    int64_t x_gate, I;
+    const T* kernel;
+    const T* const* h;
+    int64_t h_gate, H;
+    const T* recurrent;
+    const T* bias;
+    T* const* z;
+    const T* next;  // (I + H, lanes) to fetch meanwhile: a part of the next block's weights
+    int64_t block;  // from one block's bias, kernel and recurrent kernel to the next block's
+};
+
+template <class T, int R, int Blocks, bool EachGate> void gates_tile(const GatesTile<T>& tile) {
+    V<T> sum[R][Blocks * 4];
+    GLASSCELL_UNROLL
+    for (int r = 0; r < R; ++r) {
+        const T* const from = tile.start ? tile.start[r] : tile.bias;
+        const int64_t block = tile.start ? 4 * kLanes<T> : tile.block;
+        GLASSCELL_UNROLL
+        for (int n = 0; n < Blocks * 4; ++n) sum[r][n] = load<T>(from + n / 4 * block + n % 4 * kLanes<T>);
+    }
+    if constexpr (EachGate) {
+        accumulate_each<T, R>(sum, tile.x, tile.x_gate, tile.kernel, tile.I);
+        accumulate_each<T, R>(sum, tile.h, tile.h_gate, tile.recurrent, tile.H);
+    } else {
+        accumulate<T, R, 4, Blocks>(sum, tile.x, tile.kernel, tile.I, tile.next, tile.block);
+        accumulate<T, R, 4, Blocks>(sum, tile.h, tile.recurrent, tile.H, tile.next + tile.I * kLanes<T>, tile.block);
+    }
+    GLASSCELL_UNROLL
+    for (int r = 0; r < R; ++r) {
+        GLASSCELL_UNROLL
+        for (int n = 0; n < Blocks * 4; ++n) store<T>(tile.z[r] + n * kLanes<T>, sum[r][n]);
+    }
+}
+
+template <class T, bool EachGate> void gates_tile_of(int64_t rows, const GatesTile<T>& tile) {
+    static_assert(kTileRows <= 6, "one case for each row count");
+    switch (rows) {
+        case 1: return gates_tile<T, 1, 1, EachGate>(tile);
+        case 2: return gates_tile<T, at_most_tile(2), 1, EachGate>(tile);
+        case 3: return gates_tile<T, at_most_tile(3), 1, EachGate>(tile);
+        case 4: return gates_tile<T, at_most_tile(4), 1, EachGate>(tile);
+        case 5: return gates_tile<T, at_most_tile(5), 1, EachGate>(tile);
+        default: return gates_tile<T, at_most_tile(6), 1, EachGate>(tile);
+    }
+}
+
+// What a tile's rows read and write beside their sums. `at`: the places of the rows in the arrays of steps.
+template <class T> struct TileRows {
+    const T* const* c;
+    T* const *h_out, *const *c_out;
+    const int64_t* at;
+};
+
+// Finishes the step of `count` rows for one block of units, from their raw gates z: (rows, 4, lanes). The rows' chains
+// are long and independent, so all cell states come first and all outputs after them: the processor runs them side by side.
+template <class T, bool Standard>
+void finish_tile(const ForwardCall<T>& call, T* z, int64_t row_size, const TileRows<T>& rows, int64_t count, int64_t unit,
+                 int64_t width) {
+    const Activation a = Standard ? Activation::tanh : call.options.activation;
+    const Activation s = Standard ? Activation::sigmoid : call.options.recurrent_activation;
+    constexpr int L = kLanes<T>;
+    for (int64_t r = 0; r < count; ++r) {
+        T* const raw = z + r * row_size;
+        const Gates<T> before = {load<T>(raw), load<T>(raw + L), load<T>(raw + 2 * L), load<T>(raw + 3 * L)};
+        const Gates<T> gates = activate_gates<T>(before, a, s);
+        const V<T> c = cell_state<T>(gates, load_n<T>(rows.c[r] + unit, width));
+        store_n<T>(rows.c_out[r] + unit, c, width);
+        T* const kept[] = {call.gates, call.z};
+        const Gates<T> values[] = {gates, before};
+        for (int which = 0; which < 2; ++which) {
+            if (!kept[which]) continue;
+            T* const out = kept[which] + rows.at[r] * 4 * call.H + unit;
+            store_n<T>(out, values[which].i, width);
+            store_n<T>(out + call.H, values[which].f, width);
+            store_n<T>(out + 2 * call.H, values[which].g, width);
+            store_n<T>(out + 3 * call.H, values[which].o, width);
+        }
+        store<T>(raw, gates.o);
+        store<T>(raw + L, c);
+    }
+    for (int64_t r = 0; r < count; ++r) {
+        const T* const kept = z + r * row_size;
+        store_n<T>(rows.h_out[r] + unit, hidden_state<T>(load<T>(kept), load<T>(kept + L), a), width);
+    }
+}
+
+}  // namespace GLASSCELL_TARGET
+}  // namespace glasscell

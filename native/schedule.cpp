@@ -1,0 +1,59 @@
+#include "schedule.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace glasscell {
+namespace {
+
+// Measured on two cores with AVX-512, in multiply-adds: waking a thread takes about 10 us, a meeting about 0.2 us.
+constexpr double kWorthAThread = 250e3;
+constexpr double kWorthAMeeting = 8e3;
+
+}  // namespace
+
+int worth_threads(double multiply_adds) {
+    return int(std::max(1.0, std::min(double(num_threads()), multiply_adds / kWorthAThread)));
+}
+
+Plan make_plan(int64_t B, int64_t time, int64_t I, int64_t H, int threads, int64_t tile_rows, int64_t lanes) {
+    const double step = 4.0 * double(B) * double(H) * double(I + H);
+    threads = std::min(threads, worth_threads(step * double(time)));
+    const int64_t full_tiles = std::max<int64_t>(1, B / tile_rows);
+    if (full_tiles >= threads) return {threads, 1};
+    const int64_t rows = full_tiles, blocks = (H + lanes - 1) / lanes;
+    const double meetings = step / double(rows) / kWorthAMeeting;  // how many threads a step of a team can feed
+    const int units = int(std::max(1.0, std::min({double(threads / rows), double(blocks), meetings})));
+    // A team that cannot use all threads leaves them to smaller groups of rows.
+    return {int(std::min<int64_t>(B, std::max<int64_t>(rows, threads / units))), units};
+}
+
+template <class T> std::vector<int64_t> rows_by_length(const Call<T>& call) {
+    std::vector<int64_t> order(static_cast<size_t>(call.B));
+    std::iota(order.begin(), order.end(), 0);
+    if (!call.steps) return order;
+    std::vector<int64_t> kept(static_cast<size_t>(call.B));
+    for (int64_t b = 0; b < call.B; ++b)
+        for (int64_t t = 0; t < call.time; ++t) kept[size_t(b)] += call.steps[b * call.time + t] & kKeep;
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return kept[size_t(a)] > kept[size_t(b)]; });
+    return order;
+}
+
+template std::vector<int64_t> rows_by_length(const Call<float>&);
+template std::vector<int64_t> rows_by_length(const Call<double>&);
+
+Schedule::Schedule(Plan plan, const std::vector<int64_t>& order, int64_t H, int64_t grain)
+    : units_(plan.units), rows_(size_t(plan.rows)), teams_(new Team[size_t(plan.rows)]()) {
+    for (size_t n = 0; n < order.size(); ++n) rows_[n % rows_.size()].push_back(order[n]);
+    const int64_t blocks = (H + grain - 1) / grain;
+    for (int group = 0; group < plan.rows; ++group) {
+        const std::vector<int64_t>& rows = rows_[size_t(group)];
+        Team* const team = plan.units > 1 ? &teams_[size_t(group)] : nullptr;
+        if (team) team->size = plan.units;
+        for (int u = 0; u < plan.units; ++u)
+            parts_.push_back({rows.data(), int64_t(rows.size()), blocks * u / plan.units * grain,
+                              std::min(H, blocks * (u + 1) / plan.units * grain), team});
+    }
+}
+
+}  // namespace glasscell

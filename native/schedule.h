@@ -1,0 +1,64 @@
+// Who does what: how a pass is split over threads.
+//
+// Many rows are split over threads that never wait for each other. Where there are too few rows to fill the tiles of all
+// threads, the units are split too, and the threads of the same rows form a team that meets after each step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+#include "pool.h"
+
+namespace glasscell {
+
+struct Plan {
+    int rows, units;  // parts of the rows, and of the units of each: rows * units threads
+};
+
+// How many threads are worth waking for so many multiply-adds: 1 or more.
+int worth_threads(double multiply_adds);
+
+// The choice. `tile_rows`: rows that fill a tile; `lanes`: units of one block, the least a thread can have.
+Plan make_plan(int64_t B, int64_t time, int64_t I, int64_t H, int threads, int64_t tile_rows, int64_t lanes);
+
+// All rows, those with the most kept steps first: dealt out in turn, every thread's rows end at about the same time.
+template <class T> std::vector<int64_t> rows_by_length(const Call<T>& call);
+
+// The parts of a plan, ready to run any number of times without allocating.
+class Schedule {
+  public:
+    // Units are split at multiples of `grain`.
+    Schedule(Plan plan, const std::vector<int64_t>& order, int64_t H, int64_t grain);
+
+    int size() const { return int(parts_.size()); }
+    const Part& part(int index) const { return parts_[size_t(index)]; }
+    int group(int index) const { return index / units_; }  // the parts of the same rows
+    int groups() const { return size() / units_; }
+
+    // Runs work(index) for all parts. False, having run nothing, where a team could not run at the same time.
+    template <class Work> bool run(Work work) {
+        const auto task = [](void* opaque, int index) { (*static_cast<Work*>(opaque))(index); };
+        if (units_ > 1) return run_together(size(), task, &work);
+        run_tasks(size(), task, &work);
+        return true;
+    }
+
+  private:
+    int units_;
+    std::vector<std::vector<int64_t>> rows_;
+    std::unique_ptr<Team[]> teams_;
+    std::vector<Part> parts_;
+};
+
+// Runs work(begin, end) over 0..total-1 split evenly into at most `parts` ranges.
+template <class Work> void split(int64_t total, int parts, Work work) {
+    const int64_t count = parts < total ? parts : total;
+    const auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
+    using Range = decltype(range);
+    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); },
+              const_cast<void*>(static_cast<const void*>(&range)));
+}
+
+}  // namespace glasscell

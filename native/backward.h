@@ -170,7 +170,7 @@ template <class T> void backward(const BackwardCall<T>& call, const Part& part, 
             if (call.recurrent_gates) state.mask[count] = call.recurrent_mask + b * H;
             ++count;
         }
-        meet(part.team);
+        meet(part);
         project<T>(state.dz, count, H, call.packed_recurrent, call.panel_vectors, part.first, part.last,
                    call.recurrent_gates ? state.mask : nullptr, call.recurrent_gates == 4 ? call.B * H : 0, state.dh_out);
         for (int64_t row = 0; call.steps && row < part.count; ++row) {

@@ -126,7 +126,7 @@ void run_products(const BackwardCall<T>& call, const std::vector<KeptStep<T>>& k
     split(count, threads, [&](int64_t begin, int64_t end) {
         kernels.inputs(call, kept.data(), count, begin, end, factors);
     });
-    split(kernels.panels(call), int(kernels.panels(call)), [&](int64_t panel, int64_t) {
+    share(kernels.panels(call), threads, [&](int64_t panel) {
         kernels.weights(call, kept.data(), count, panel, factors);
     });
 }

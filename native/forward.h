@@ -71,36 +71,38 @@ void apply_masks(const T* row, const T* mask, int64_t gates, int64_t gate_stride
         for (int64_t k = 0; k < n; ++k) out[g * n + k] = row[k] * mask[g * gate_stride + k];
 }
 
+// One row's sums of one block wait for each other, those of several blocks do not.
+constexpr int kRowBlocks = 2;
+
 // One step of the `count` active rows, for the part's units. `ahead`: their input parts are summed already.
 template <class T, bool EachGate, bool Standard>
 void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead) {
     constexpr int L = kLanes<T>;
-    alignas(64) T z[kTileRows * 8 * L];
+    alignas(64) T z[(kTileRows > kRowBlocks ? kTileRows : kRowBlocks) * 4 * L];
     T* places[kTileRows];
     const T* start[kTileRows];
-    for (int r = 0; r < kTileRows; ++r) places[r] = z + r * 8 * L;
+    for (int r = 0; r < kTileRows; ++r) places[r] = z + r * 4 * L;
     const int64_t tiles = tile_count(count), I = call.I, H = call.H, block = (1 + I + H) * 4 * L;
     const int64_t x_gate = call.input_gates == 4 ? I : 0, h_gate = call.recurrent_gates == 4 ? H : 0;
     const T* const first_packed = call.packed + part.first / L * block;
     const T* packed = first_packed;
-    for (int64_t unit = part.first, units; unit < part.last; unit += units, packed += units / L * block) {
-        // One row's sums of one block wait for each other, those of two blocks do not.
-        const bool two = !EachGate && count == 1 && unit + 2 * L <= part.last;
-        units = two ? 2 * L : L;
-        const T* const next = unit + units < part.last ? packed + block : first_packed;
+    for (int64_t unit = part.first, blocks; unit < part.last; unit += blocks * L, packed += blocks * block) {
+        const bool several = !EachGate && count == 1 && unit + kRowBlocks * L <= part.last;
+        blocks = several ? kRowBlocks : 1;
+        const T* const next = unit + L < part.last ? packed + block : first_packed;
+        const int64_t last = minimum(unit + blocks * L, part.last);
         for (int64_t tile = 0; tile < tiles; ++tile) {
             const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
             for (int64_t r = 0; ahead && r < n; ++r) start[r] = rows.start[first + r] + unit * 4;
             const GatesTile<T> gates = {ahead ? start : nullptr, rows.x_in + first, x_gate, ahead ? 0 : I, packed + 4 * L,
                                         rows.h_in + first, h_gate, H, packed + (1 + I) * 4 * L, packed, places,
                                         next + minimum(tile, 3) * (I + H) * L, block};
-            if (two)
-                gates_tile<T, 1, 2, false>(gates);
+            if (several)
+                gates_tile<T, 1, kRowBlocks, false>(gates);
             else
                 gates_tile_of<T, EachGate>(n, gates);
             const TileRows<T> state = {rows.c_in + first, rows.h_out + first, rows.c_out + first, rows.at + first};
-            for (int64_t u = 0; u < units; u += L)
-                finish_tile<T, Standard>(call, z + u * 4, 8 * L, state, n, unit + u, minimum(L, part.last - unit - u));
+            finish_tile<T, Standard>(call, z, state, n, blocks, unit, last);
         }
     }
 }
@@ -143,6 +145,11 @@ void sum_ahead(const ForwardCall<T>& call, const ForwardScratch<T>& state, const
                     packed, block});
         }
     }
+}
+
+// Asks for memory that will be written, or read, in a moment: what another core has takes long to come.
+template <class T, bool Write> void fetch(const T* from, int64_t count) {
+    for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
 }
 
 template <class T> void forward(const ForwardCall<T>& call, const Part& part, void* own_memory, void* shared_memory) {
@@ -206,7 +213,12 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
             const int64_t row = state.active[n];
             state.h[row] = state.h_out[n], state.c[row] = state.c_out[n];
         }
-        meet(part.team);
+        if (part.team && call.h && s + 2 < end)
+            for (int64_t row = 0; row < part.count; ++row)
+                fetch<T, true>(call.h + call.span.place(part.rows[row], s + 2) * H + part.first, part.last - part.first);
+        meet(part);
+        if (part.team)
+            for (int64_t row = 0; row < part.count; ++row) fetch<T, false>(state.h[row], H);
     }
     for (int64_t row = 0; row < part.count; ++row) {
         const int64_t b = part.rows[row];

@@ -1,4 +1,4 @@
-// The gates of a tile: some rows and the units of one block, or of two blocks where the rows are few. One tile sums the
+// The gates of a tile: some rows and the units of one block, or of several blocks where there is but one row. One tile sums the
 // four gates of the same units; activations and the state update follow while the sums are in the nearest cache.
 #pragma once
 
@@ -86,36 +86,41 @@ template <class T> struct TileRows {
     const int64_t* at;
 };
 
-// Finishes the step of `count` rows for one block of units, from their raw gates z: (rows, 4, lanes). The rows' chains
-// are long and independent, so all cell states come first and all outputs after them: the processor runs them side by side.
+// Finishes the step of `count` rows and the units unit..last-1, which are `blocks` blocks, from their raw gates z: (rows,
+// blocks, 4, lanes). The chains are long and independent, so all cell states come first and all outputs after them: the
+// processor runs them side by side.
 template <class T, bool Standard>
-void finish_tile(const ForwardCall<T>& call, T* z, int64_t row_size, const TileRows<T>& rows, int64_t count, int64_t unit,
-                 int64_t width) {
+void finish_tile(const ForwardCall<T>& call, T* z, const TileRows<T>& rows, int64_t count, int64_t blocks, int64_t unit,
+                 int64_t last) {
     const Activation a = Standard ? Activation::tanh : call.options.activation;
     const Activation s = Standard ? Activation::sigmoid : call.options.recurrent_activation;
     constexpr int L = kLanes<T>;
+    T* raw = z;
     for (int64_t r = 0; r < count; ++r) {
-        T* const raw = z + r * row_size;
-        const Gates<T> before = {load<T>(raw), load<T>(raw + L), load<T>(raw + 2 * L), load<T>(raw + 3 * L)};
-        const Gates<T> gates = activate_gates<T>(before, a, s);
-        const V<T> c = cell_state<T>(gates, load_n<T>(rows.c[r] + unit, width));
-        store_n<T>(rows.c_out[r] + unit, c, width);
-        T* const kept[] = {call.gates, call.z};
-        const Gates<T> values[] = {gates, before};
-        for (int which = 0; which < 2; ++which) {
-            if (!kept[which]) continue;
-            T* const out = kept[which] + rows.at[r] * 4 * call.H + unit;
-            store_n<T>(out, values[which].i, width);
-            store_n<T>(out + call.H, values[which].f, width);
-            store_n<T>(out + 2 * call.H, values[which].g, width);
-            store_n<T>(out + 3 * call.H, values[which].o, width);
+        for (int64_t u = unit; u < last; u += L, raw += 4 * L) {
+            const int64_t width = minimum(L, last - u);
+            const Gates<T> before = {load<T>(raw), load<T>(raw + L), load<T>(raw + 2 * L), load<T>(raw + 3 * L)};
+            const Gates<T> gates = activate_gates<T>(before, a, s);
+            const V<T> c = cell_state<T>(gates, load_n<T>(rows.c[r] + u, width));
+            store_n<T>(rows.c_out[r] + u, c, width);
+            T* const kept[] = {call.gates, call.z};
+            const Gates<T> values[] = {gates, before};
+            for (int which = 0; which < 2; ++which) {
+                if (!kept[which]) continue;
+                T* const out = kept[which] + rows.at[r] * 4 * call.H + u;
+                store_n<T>(out, values[which].i, width);
+                store_n<T>(out + call.H, values[which].f, width);
+                store_n<T>(out + 2 * call.H, values[which].g, width);
+                store_n<T>(out + 3 * call.H, values[which].o, width);
+            }
+            store<T>(raw, gates.o);
+            store<T>(raw + L, c);
         }
-        store<T>(raw, gates.o);
-        store<T>(raw + L, c);
     }
-    for (int64_t r = 0; r < count; ++r) {
-        const T* const kept = z + r * row_size;
-        store_n<T>(rows.h_out[r] + unit, hidden_state<T>(load<T>(kept), load<T>(kept + L), a), width);
+    for (int64_t n = 0; n < count * blocks; ++n) {
+        const T* const kept = z + n * 4 * L;
+        const int64_t u = unit + n % blocks * L;
+        store_n<T>(rows.h_out[n / blocks] + u, hidden_state<T>(load<T>(kept), load<T>(kept + L), a), minimum(L, last - u));
     }
 }
 

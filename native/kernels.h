@@ -98,10 +98,12 @@ template <class T> struct BackwardCall : Call<T> {
 };
 
 // Threads that share the same rows meet after each step: all run at the same time, each with units of its own.
+struct alignas(64) Arrivals {
+    unsigned count;  // how often one of them has come
+};
 struct Team {
-    alignas(64) int waiting;
-    alignas(64) int round;
     int size;
+    Arrivals* members;  // [size]
 };
 
 // A thread's part of a pass.
@@ -109,7 +111,8 @@ struct Part {
     const int64_t* rows;  // [count] which rows of the batch
     int64_t count;
     int64_t first, last;  // its units; `first` starts a block (forward) or a panel (backward)
-    Team* team;           // null: alone with its rows
+    const Team* team;     // null: alone with its rows
+    int member;           // of the team
 };
 
 // One kept step of one row: where its factors stand.

@@ -4,8 +4,8 @@
 // threads, the units are split too, and the threads of the same rows form a team that meets after each step.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "kernels.h"
@@ -48,17 +48,25 @@ class Schedule {
   private:
     int units_;
     std::vector<std::vector<int64_t>> rows_;
-    std::unique_ptr<Team[]> teams_;
+    std::vector<Arrivals> arrivals_;
+    std::vector<Team> teams_;
     std::vector<Part> parts_;
 };
 
-// Runs work(begin, end) over 0..total-1 split evenly into at most `parts` ranges.
-template <class Work> void split(int64_t total, int parts, Work work) {
-    const int64_t count = parts < total ? parts : total;
-    const auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
+// Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.
+template <class Work> void split(int64_t total, int threads, Work work) {
+    const int64_t count = threads < total ? threads : total;
+    auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
     using Range = decltype(range);
-    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); },
-              const_cast<void*>(static_cast<const void*>(&range)));
+    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); }, &range);
+}
+
+// Runs work(index) for 0..total-1 on at most `threads` threads, each taking the next one when it is free.
+template <class Work> void share(int64_t total, int threads, Work work) {
+    std::atomic<int64_t> next{0};
+    split(total < threads ? total : threads, threads, [&](int64_t, int64_t) {
+        for (int64_t index; (index = next.fetch_add(1)) < total;) work(index);
+    });
 }
 
 }  // namespace glasscell

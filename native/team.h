@@ -17,21 +17,21 @@ GLASSCELL_INLINE void relax() {
 #endif
 }
 
-// Returns when all of the team have come; what they wrote before is then visible to each. No team: at once.
-GLASSCELL_INLINE void meet(Team* team) {
-    if (!team) return;
+// Returns when all of the part's team have come; what they wrote before is then visible to each. No team: at once.
+// Each member writes one cache line and reads the others': one way between the cores, where a shared counter needs two.
+GLASSCELL_INLINE void meet(const Part& part) {
+    if (!part.team) return;
     constexpr int kSpins = 4000;  // some 100 microseconds; then the processor may be needed by the one we wait for
-    const int round = __atomic_load_n(&team->round, __ATOMIC_RELAXED);
-    if (__atomic_add_fetch(&team->waiting, 1, __ATOMIC_ACQ_REL) == team->size) {
-        __atomic_store_n(&team->waiting, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&team->round, round + 1, __ATOMIC_RELEASE);
-        return;
-    }
-    for (int spins = 0; __atomic_load_n(&team->round, __ATOMIC_ACQUIRE) == round; ++spins) {
-        if (spins < kSpins)
-            relax();
-        else
-            sched_yield();
+    Arrivals* const members = part.team->members;
+    const unsigned mine = members[part.member].count + 1;
+    __atomic_store_n(&members[part.member].count, mine, __ATOMIC_RELEASE);
+    for (int n = 0; n < part.team->size; ++n) {
+        for (int spins = 0; int(__atomic_load_n(&members[n].count, __ATOMIC_ACQUIRE) - mine) < 0; ++spins) {
+            if (spins < kSpins)
+                relax();
+            else
+                sched_yield();
+        }
     }
 }
 

@@ -8,26 +8,26 @@
 namespace glasscell {
 namespace GLASSCELL_TARGET {
 
-// What differs between the two precisions. kRound is 1.5 * 2^mantissa: adding it rounds to an integer, and the sum's
-// low bits hold that integer. Beyond kExpLow and kExpHigh e^x is 0 and infinity; from kTanhOne on tanh rounds to 1.
+// What differs between the two precisions. kRound is 1.5 * 2^mantissa: adding it rounds to an integer. Past kExpLow and
+// kExpHigh e^x is 0 and infinity; from kOne on tanh rounds to 1, and from twice that the sigmoid.
 template <class T> struct Format;
 template <> struct Format<float> {
-    static constexpr float kRound = 12582912.0f, kLog2e = 1.44269504f;
-    static constexpr float kLn2High = 0.693147182f, kLn2Low = -1.90465421e-9f;
-    static constexpr float kExpLow = -104.0f, kExpHigh = 89.0f, kTanhOne = 10.0f;
+    static constexpr double kRound = 12582912;
+    static constexpr double kLn2High = 0.693147182464599609375, kLn2Low = -1.90465421e-9;
+    static constexpr double kExpLow = -104, kExpHigh = 89, kOne = 10;
     static constexpr int kMantissa = 23, kBias = 127;
-    static constexpr int kExpTerms = 6, kErfcTerms = 12, kLog1pTerms = 9;
-    static constexpr float kErfcCentre = 2.0f;
+    static constexpr int kExpTerms = 5, kErfcTerms = 12, kLog1pTerms = 9;
+    static constexpr double kErfcCentre = 2;
     static constexpr const float* exp_tail() { return kExpTailFloat; }
     static constexpr const float* erfc() { return kErfcFloat; }
 };
 template <> struct Format<double> {
-    static constexpr double kRound = 6755399441055744.0, kLog2e = 1.4426950408889634;
+    static constexpr double kRound = 6755399441055744;
     static constexpr double kLn2High = 0.69314718055994529, kLn2Low = 2.3190468138462996e-17;
-    static constexpr double kExpLow = -746.0, kExpHigh = 710.0, kTanhOne = 20.0;
+    static constexpr double kExpLow = -746, kExpHigh = 710, kOne = 20;
     static constexpr int kMantissa = 52, kBias = 1023;
     static constexpr int kExpTerms = 11, kErfcTerms = 23, kLog1pTerms = 18;
-    static constexpr double kErfcCentre = 4.0;
+    static constexpr double kErfcCentre = 4;
     static constexpr const double* exp_tail() { return kExpTailDouble; }
     static constexpr const double* erfc() { return kErfcDouble; }
 };
@@ -42,11 +42,6 @@ template <class T> GLASSCELL_INLINE V<T> abs(V<T> x) {
     return as_float<T>(as_bits<T>(x) & ~sign);
 }
 
-template <class T> GLASSCELL_INLINE V<T> copysign(V<T> magnitude, V<T> from) {
-    const Bits<T> sign = as_bits<T>(constant<T>(-0.0));
-    return as_float<T>((as_bits<T>(magnitude) & ~sign) | (as_bits<T>(from) & sign));
-}
-
 template <class T> GLASSCELL_INLINE V<T> polynomial(V<T> x, const T* coefficients, int terms) {
     V<T> sum = broadcast<T>(coefficients[terms - 1]);
     GLASSCELL_UNROLL
@@ -54,64 +49,85 @@ template <class T> GLASSCELL_INLINE V<T> polynomial(V<T> x, const T* coefficient
     return sum;
 }
 
-// x = n ln2 + r with |r| <= ln2 / 2; expm1_r = e^r - 1.
+// scale * p(step * x), with step a power of two: the coefficients take the factors, so it costs no more than p.
+template <class T> GLASSCELL_INLINE V<T> exp_tail(V<T> x, T scale, T step) {
+    constexpr int terms = Format<T>::kExpTerms;
+    T coefficients[terms];
+    GLASSCELL_UNROLL
+    for (int k = 0; k < terms; ++k, scale *= step) coefficients[k] = Format<T>::exp_tail()[k] * scale;
+    return polynomial<T>(x, coefficients, terms);
+}
+
+// n, the integer nearest to x * factor, and 2^(n + offset), if that is a normal number: the low bits of the sum that
+// rounds hold the power's exponent, and shifting puts it in its place.
+template <class T> struct Power {
+    V<T> n, value;
+};
+
+template <class T> GLASSCELL_INLINE Power<T> nearest_power(V<T> x, double factor, int offset) {
+    using F = Format<T>;
+    const V<T> round = constant<T>(F::kRound + F::kBias + offset);
+    const V<T> sum = fma(x, constant<T>(factor), round);
+    return {sum - round, as_float<T>(as_bits<T>(sum) << F::kMantissa)};
+}
+
+constexpr double kLog2e = 1.4426950408889634;
+
+// x = n ln2 + r with |r| <= ln2 / 2.
 template <class T> struct Reduced {
-    Bits<T> n;
-    V<T> expm1_r;
+    Power<T> power;
+    V<T> r;
 };
 
 template <class T> GLASSCELL_INLINE Reduced<T> reduce(V<T> x) {
-    using F = Format<T>;
-    const V<T> round = constant<T>(F::kRound);
-    const V<T> shifted = fma(x, constant<T>(F::kLog2e), round);
-    const V<T> n = shifted - round;
-    V<T> r = fma(n, constant<T>(-F::kLn2High), x);
-    r = fma(n, constant<T>(-F::kLn2Low), r);
-    const V<T> tail = polynomial<T>(r, F::exp_tail(), F::kExpTerms);
-    return {as_bits<T>(shifted) - as_bits<T>(round), fma(r * r, tail, r)};
-}
-
-// 2^n for an n whose power is a normal number.
-template <class T> GLASSCELL_INLINE V<T> power_of_two(Bits<T> n) {
-    return as_float<T>((n + Format<T>::kBias) << Format<T>::kMantissa);
+    const Power<T> power = nearest_power<T>(x, kLog2e, 0);
+    const V<T> r = fma(power.n, constant<T>(-Format<T>::kLn2High), x);
+    return {power, fma(power.n, constant<T>(-Format<T>::kLn2Low), r)};
 }
 
 // e^x. Accuracy: 1 ulp over all of float, subnormal results included.
 template <class T> GLASSCELL_INLINE V<T> exp(V<T> x) {
-    const V<T> low = constant<T>(Format<T>::kExpLow), high = constant<T>(Format<T>::kExpHigh);
-    x = select<T>(x < low, low, x);
-    x = select<T>(x > high, high, x);
+    x = at_most<T>(at_least<T>(x, Format<T>::kExpLow), Format<T>::kExpHigh);
     const Reduced<T> e = reduce<T>(x);
-    const Bits<T> half = e.n >> 1;  // two factors: 2^n itself may be beyond the normal numbers
-    return (constant<T>(1) + e.expm1_r) * power_of_two<T>(half) * power_of_two<T>(e.n - half);
+    const V<T> one = constant<T>(1), slope = fma(exp_tail<T>(e.r, 1, 1), e.r, one);  // (e^r - 1) / r
+    const V<T> n = e.power.n;  // 2^n itself may be beyond the normal numbers: two factors
+    const Power<T> half = nearest_power<T>(n, 0.5, 0);
+    return fma(slope, e.r, one) * half.value * nearest_power<T>(n - half.n, 1, 0).value;
 }
 
-// s(x) = 1 / (1 + e^-x): q = e^-|x| / (1 + e^-|x|) left of zero, 1 - q right of it. Accuracy: 2.5 ulp over all of float.
+// s(x) = 2^n / (2^n + e^r) with r = n ln2 - x, both sides of the bar times 2^(mantissa + 2), which makes 2^n a normal
+// number wherever s(x) is not zero. Accuracy: 2 ulp over all of float, subnormal results included.
 template <class T> GLASSCELL_INLINE V<T> sigmoid(V<T> x) {
-    const V<T> one = constant<T>(1);
-    const V<T> e = exp<T>(-abs<T>(x));
-    const V<T> q = ratio<T>(e, one + e);
-    return select<T>(x < constant<T>(0), q, one - q);
+    using F = Format<T>;
+    constexpr int offset = F::kMantissa + 2;
+    constexpr T scale = T(int64_t(1) << offset);
+    x = at_most<T>(at_least<T>(x, F::kExpLow), 2 * F::kOne);
+    const Power<T> power = nearest_power<T>(x, kLog2e, offset);
+    V<T> r = fma(power.n, constant<T>(F::kLn2High), -x);
+    r = fma(power.n, constant<T>(F::kLn2Low), r);
+    const V<T> one = broadcast<T>(scale), slope = fma(exp_tail<T>(r, scale, 1), r, one);
+    return power.value / (fma(slope, r, power.value) + one);  // the order that costs the least accuracy
 }
 
-// tanh |x| = E / (E + 2) with E = e^2|x| - 1, the sign put back. Accuracy: 2.5 ulp over all of float.
+// tanh |x| = (s - 1 - E) / (s + 1 + E), all halved, with -2|x| = 2r - n ln2, s = 2^n and E = e^2r - 1; the sign is put
+// back. The lower digits of ln2 do not matter: where n is not zero, tanh is flat. Accuracy: 2 ulp over all of float.
 template <class T> GLASSCELL_INLINE V<T> tanh(V<T> x) {
-    const V<T> limit = constant<T>(2 * double(Format<T>::kTanhOne)), two = constant<T>(2);
-    V<T> twice = abs<T>(x) * two;
-    twice = select<T>(twice > limit, limit, twice);
-    const Reduced<T> e = reduce<T>(twice);
-    const V<T> scale = power_of_two<T>(e.n);
-    const V<T> expm1 = fma(scale, e.expm1_r, scale - constant<T>(1));
-    return copysign<T>(ratio<T>(expm1, expm1 + two), x);
+    using F = Format<T>;
+    const Bits<T> sign = as_bits<T>(constant<T>(-0.0));
+    const V<T> half = constant<T>(0.5);
+    const V<T> y = at_least<T>(as_float<T>(as_bits<T>(x) | sign), -F::kOne);
+    const Power<T> power = nearest_power<T>(y, -2 * kLog2e, -1);
+    const V<T> r = fma(power.n, constant<T>(F::kLn2High / 2), y);
+    const V<T> e = fma(r * r, exp_tail<T>(r, 2, 2), r);
+    const V<T> magnitude = ((power.value - half) - e) / ((power.value + half) + e);
+    return as_float<T>(as_bits<T>(magnitude) | (as_bits<T>(x) & sign));
 }
 
 // e^x - 1 for x <= 0; other lanes are undefined. Accuracy: 2 ulp.
 template <class T> GLASSCELL_INLINE V<T> expm1_negative(V<T> x) {
-    const V<T> low = constant<T>(-2 * double(Format<T>::kTanhOne) * 2);
-    x = select<T>(x < low, low, x);
-    const Reduced<T> e = reduce<T>(x);
-    const V<T> scale = power_of_two<T>(e.n);
-    return fma(scale, e.expm1_r, scale - constant<T>(1));
+    const Reduced<T> e = reduce<T>(at_least<T>(x, -4 * Format<T>::kOne));
+    const V<T> expm1_r = fma(e.r * e.r, exp_tail<T>(e.r, 1, 1), e.r);
+    return fma(e.power.value, expm1_r, e.power.value - constant<T>(1));
 }
 
 // log(1 + u) for 0 <= u <= 1: twice the series of artanh(u / (2 + u)).
@@ -133,7 +149,7 @@ template <class T> struct Normal {
 template <class T> GLASSCELL_INLINE Normal<T> normal(V<T> x) {
     using F = Format<T>;
     V<T> a = abs<T>(x);
-    a = select<T>(a > constant<T>(40), constant<T>(40), a);  // all is over by then, in double too
+    a = at_most<T>(a, 40);  // all is over by then, in double too
     const V<T> square = a * a;
     const V<T> lost = fma(a, a, -square);  // x^2 to twice the precision, so that its exponential keeps its digits
     const V<T> bell = exp<T>(square * constant<T>(-0.5)) * fma(lost, constant<T>(-0.5), constant<T>(1));

@@ -119,21 +119,6 @@ GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) {
 }
 #endif
 
-// a / b, rounded as division rounds it, for the pairs that elementwise.h forms: b = a + 1 with 0 <= a <= 1, and b = a + 2
-// with 0 <= a < 2^29. AVX-512 divides 16 floats in 16 cycles; an estimate refined by multiply-adds takes a quarter of
-// that and gives the same bits (tools/check_division.cpp tries every float).
-template <class T> GLASSCELL_INLINE typename Vec<T>::type ratio(typename Vec<T>::type a, typename Vec<T>::type b) {
-    return a / b;
-}
-#if defined(__AVX512F__)
-template <> GLASSCELL_INLINE F32 ratio<float>(F32 a, F32 b) {
-    F32 inverse = (F32)_mm512_maskz_rcp14_ps(0xffff, (__m512)b);
-    inverse = fma(inverse, fma(-b, inverse, broadcast<float>(1)), inverse);
-    const F32 quotient = a * inverse;
-    return fma(fma(-b, quotient, a), inverse, quotient);
-}
-#endif
-
 template <class T> GLASSCELL_INLINE typename Vec<T>::bits as_bits(typename Vec<T>::type v) {
     return (typename Vec<T>::bits)v;
 }
@@ -147,6 +132,31 @@ GLASSCELL_INLINE typename Vec<T>::type select(typename Vec<T>::bits mask, typena
                                               typename Vec<T>::type b) {
     return mask ? a : b;
 }
+
+// x within a bound; NaN stays NaN.
+template <class T> GLASSCELL_INLINE typename Vec<T>::type at_least(typename Vec<T>::type x, double low) {
+    const typename Vec<T>::type bound = broadcast<T>(T(low));
+    return select<T>(x < bound, bound, x);
+}
+template <class T> GLASSCELL_INLINE typename Vec<T>::type at_most(typename Vec<T>::type x, double high) {
+    const typename Vec<T>::type bound = broadcast<T>(T(high));
+    return select<T>(x > bound, bound, x);
+}
+#if defined(__AVX512F__)  // one instruction, which gives its second operand where either is NaN
+template <> GLASSCELL_INLINE F32 at_least<float>(F32 x, double low) {
+    return (F32)_mm512_maskz_max_ps(0xffff, (__m512)broadcast<float>(float(low)), (__m512)x);
+}
+template <> GLASSCELL_INLINE F32 at_most<float>(F32 x, double high) {
+    return (F32)_mm512_maskz_min_ps(0xffff, (__m512)broadcast<float>(float(high)), (__m512)x);
+}
+#elif defined(__AVX2__)
+template <> GLASSCELL_INLINE F32 at_least<float>(F32 x, double low) {
+    return (F32)_mm256_max_ps((__m256)broadcast<float>(float(low)), (__m256)x);
+}
+template <> GLASSCELL_INLINE F32 at_most<float>(F32 x, double high) {
+    return (F32)_mm256_min_ps((__m256)broadcast<float>(float(high)), (__m256)x);
+}
+#endif
 
 }  // namespace GLASSCELL_TARGET
 }  // namespace glasscell

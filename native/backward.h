@@ -38,9 +38,11 @@ void project_tile(const T* const* dz, int64_t H, const T* packed, const T* const
     V<T> total[R][N] = {};
     for (int gate = 0; gate < 4; ++gate, packed += H * N * kLanes<T>) {
         const T* rows[R];
+        GLASSCELL_UNROLL
         for (int r = 0; r < R; ++r) rows[r] = dz[r] + gate * H;
         V<T> sum[R][N] = {};
         accumulate<T, R, N>(sum, rows, packed, H, packed + H * N * kLanes<T>);
+        GLASSCELL_UNROLL
         for (int r = 0; r < R; ++r) {
             GLASSCELL_UNROLL
             for (int n = 0; n < N; ++n) {

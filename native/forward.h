@@ -94,6 +94,8 @@ void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const P
         for (int64_t tile = 0; tile < tiles; ++tile) {
             const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
             for (int64_t r = 0; ahead && r < n; ++r) start[r] = rows.start[first + r] + unit * 4;
+            const TileRows<T> state = {rows.c_in + first, rows.h_out + first, rows.c_out + first, rows.at + first};
+            if (call.gates) fetch_tape(call, state, n, unit);
             const GatesTile<T> gates = {ahead ? start : nullptr, rows.x_in + first, x_gate, ahead ? 0 : I, packed + 4 * L,
                                         rows.h_in + first, h_gate, H, packed + (1 + I) * 4 * L, packed, places,
                                         next + minimum(tile, 3) * (I + H) * L, block};
@@ -101,7 +103,6 @@ void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const P
                 gates_tile<T, 1, kRowBlocks, false>(gates);
             else
                 gates_tile_of<T, EachGate>(n, gates);
-            const TileRows<T> state = {rows.c_in + first, rows.h_out + first, rows.c_out + first, rows.at + first};
             finish_tile<T, Standard>(call, z, state, n, blocks, unit, last);
         }
     }

@@ -86,6 +86,17 @@ template <class T> struct TileRows {
     const int64_t* at;
 };
 
+// Asks for the places in the tape that the tile will write: they are far away, and come while the tile sums.
+template <class T>
+void fetch_tape(const ForwardCall<T>& call, const TileRows<T>& rows, int64_t count, int64_t unit) {
+    for (int64_t r = 0; r < count; ++r) {
+        for (int64_t gate = 0; gate < 4; ++gate)
+            __builtin_prefetch(call.gates + (rows.at[r] * 4 + gate) * call.H + unit, 1, 3);
+        __builtin_prefetch(rows.c_out[r] + unit, 1, 3);
+        __builtin_prefetch(rows.h_out[r] + unit, 1, 3);
+    }
+}
+
 // Finishes the step of `count` rows and the units unit..last-1, which are `blocks` blocks, from their raw gates z: (rows,
 // blocks, 4, lanes). The chains are long and independent, so all cell states come first and all outputs after them: the
 // processor runs them side by side.

@@ -104,6 +104,8 @@ GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)_mm256_fmadd_pd((__m
 template <> GLASSCELL_INLINE F32 broadcast<float>(float value) { return (F32)_mm256_set1_ps(value); }
 template <> GLASSCELL_INLINE F64 broadcast<double>(double value) { return (F64)_mm256_set1_pd(value); }
 #elif defined(__ARM_NEON)
+template <> GLASSCELL_INLINE F32 broadcast<float>(float value) { return (F32)vdupq_n_f32(value); }
+template <> GLASSCELL_INLINE F64 broadcast<double>(double value) { return (F64)vdupq_n_f64(value); }
 GLASSCELL_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
 #else

@@ -8,6 +8,7 @@
 #include "steps.h"
 #include "team.h"
 #include "tile.h"
+#include "watch.h"
 
 namespace glasscell {
 namespace GLASSCELL_TARGET {
@@ -151,7 +152,9 @@ template <class T> void backward(const BackwardCall<T>& call, const Part& part, 
     const bool standard = call.options.activation == Activation::tanh &&
                           call.options.recurrent_activation == Activation::sigmoid;
     const auto gradient = standard ? row_gradient<T, true> : row_gradient<T, false>;
+    Watch watch(call.interrupt, part.count * 4 * (part.last - part.first) * H);
     for (int64_t s = call.span.first + call.span.steps - 1; s >= call.span.first; --s) {
+        if (watch.stop()) return;
         const int64_t t = time_of(call.options, time, s);
         int64_t count = 0;
         for (int64_t row = 0; row < part.count; ++row) {
@@ -172,7 +175,7 @@ template <class T> void backward(const BackwardCall<T>& call, const Part& part, 
             if (call.recurrent_gates) state.mask[count] = call.recurrent_mask + b * H;
             ++count;
         }
-        meet(part);
+        meet(part, call.interrupt);
         project<T>(state.dz, count, H, call.packed_recurrent, call.panel_vectors, part.first, part.last,
                    call.recurrent_gates ? state.mask : nullptr, call.recurrent_gates == 4 ? call.B * H : 0, state.dh_out);
         for (int64_t row = 0; call.steps && row < part.count; ++row) {

@@ -11,6 +11,7 @@
 #include "jax_ffi.h"
 #endif
 #include "pool.h"
+#include "signals.h"
 #include "stream.h"
 #include "targets.h"
 
@@ -70,8 +71,7 @@ void forward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, 
             throw std::invalid_argument("packed: expected the weights of this call, got those of other sizes");
         call.packed = packed->block.template as<T>();
     }
-    nb::gil_scoped_release release;
-    run_forward(call);
+    until_signal(call.interrupt, [&] { run_forward(call); });
 }
 
 template <class T>
@@ -103,8 +103,7 @@ void backward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias,
     call.d_bias = checked("d_bias", d_bias, {4 * H});
     call.dh = checked("dh0", dh0, {B, H});
     call.dc = checked("dc0", dc0, {B, H});
-    nb::gil_scoped_release release;
-    run_backward(pass);
+    until_signal(call.interrupt, [&] { run_backward(pass); });
 }
 
 template <class T> void bind(nb::module_& m, const char* packed_name) {

@@ -37,7 +37,7 @@ ForwardPass<T>::Split::Split(const ForwardCall<T>& call, Plan plan, const std::v
 
 template <class T> bool ForwardPass<T>::Split::run(const ForwardCall<T>& call) {
     const Kernels<T>& kernels = current_kernels<T>();
-    return schedule.run([&](int n) {
+    return schedule.run(call.interrupt, [&](int n) {
         kernels.forward(call, schedule.part(n), scratch[size_t(n)].template as<void>(),
                         shared[size_t(schedule.group(n))].template as<void>());
     });
@@ -123,11 +123,11 @@ void run_products(const BackwardCall<T>& call, const std::vector<KeptStep<T>>& k
     const Kernels<T>& kernels = current_kernels<T>();
     const int64_t count = int64_t(kept.size());
     if (!count) return;
-    split(count, threads, [&](int64_t begin, int64_t end) {
+    split(count, threads, call.interrupt, [&](int64_t begin, int64_t end) {
         kernels.inputs(call, kept.data(), count, begin, end, factors);
     });
-    share(kernels.panels(call), threads, [&](int64_t panel) {
-        kernels.weights(call, kept.data(), count, panel, factors);
+    share(kernels.panels(call), threads, call.interrupt, [&](int64_t panel) {
+        if (!stopped(call.interrupt)) kernels.weights(call, kept.data(), count, panel, factors);
     });
 }
 
@@ -178,13 +178,15 @@ template <class T> void run_backward(Backward<T> pass) {
         call.span = {span * steps, std::min(steps, time - span * steps)};
         if (recomputed) recomputed->run(call, call.h0, pass.c_spans + span * B * H);
         const auto run = [&](Schedule& schedule) {
-            return schedule.run([&](int n) {
+            return schedule.run(call.interrupt, [&](int n) {
                 kernels.backward(call, schedule.part(n), scratch[size_t(n)].template as<void>());
             });
         };
         if (!run(together)) run(alone);
         collect(call, zeros.data(), kept);
         run_products(call, kept, factors.template as<T>(), threads);
+        if (call.interrupt) call.interrupt->ask(call.interrupt);
+        if (stopped(call.interrupt)) return;
     }
 }
 
@@ -195,7 +197,7 @@ double measure_peak(int threads) {
     double best = 0;
     for (int attempt = 0; attempt < 5; ++attempt) {
         const auto start = std::chrono::steady_clock::now();
-        split(threads, threads, [&](int64_t index, int64_t) { sink[size_t(index) * 16] = target.peak(kRounds); });
+        split(threads, threads, nullptr, [&](int64_t index, int64_t) { sink[size_t(index) * 16] = target.peak(kRounds); });
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
         best = std::max(best, double(kRounds) * target.peak_flops * threads / seconds.count());
     }

@@ -6,6 +6,7 @@
 #include "scratch.h"
 #include "steps.h"
 #include "team.h"
+#include "watch.h"
 
 namespace glasscell {
 namespace GLASSCELL_TARGET {
@@ -174,7 +175,9 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
                           : (standard ? run_step<T, false, true> : run_step<T, false, false>);
     const bool ahead = state.chunk > 1;
     const int64_t back = call.c_spans ? span_of(call.B, call.time) : 1;
+    Watch watch(call.interrupt, part.count * 4 * (part.last - part.first) * (call.I + H));
     for (int64_t s = call.span.first; s < end; ++s) {
+        if (watch.stop()) return;
         const int64_t t = time_of(call.options, call.time, s), within = (s - call.span.first) % state.chunk;
         if (ahead && within == 0) sum_ahead(call, state, part, s);
         int64_t count = 0;
@@ -217,7 +220,7 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
         if (part.team && call.h && s + 2 < end)
             for (int64_t row = 0; row < part.count; ++row)
                 fetch<T, true>(call.h + call.span.place(part.rows[row], s + 2) * H + part.first, part.last - part.first);
-        meet(part);
+        meet(part, call.interrupt);
         if (part.team)
             for (int64_t row = 0; row < part.count; ++row) fetch<T, false>(state.h[row], H);
     }

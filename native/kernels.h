@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "interrupt.h"
+
 namespace glasscell {
 
 // The order is that of glasscell/activations.py.
@@ -46,6 +48,7 @@ template <class T> struct Call {
     const T* input_mask;        // (input_gates, B, I), or null
     const T* recurrent_mask;    // (recurrent_gates, B, H), or null
     int64_t input_gates, recurrent_gates;  // 1 or 4; 0 without a mask
+    Interrupt* interrupt;       // may end the call early; null: nothing does
 };
 
 // The backward pass goes through time in spans of this many steps, whose gradients stay in a near cache. Without a kept

@@ -27,12 +27,14 @@ int processors() {
     return n ? int(n) : 1;
 }
 
+constexpr int kMostThreads = 4096;
+
 int default_threads() {
     const char* const text = std::getenv("GLASSCELL_NUM_THREADS");
     if (!text || !*text) return processors();
     char* end = nullptr;
     const long n = std::strtol(text, &end, 10);
-    if (*end || n < 1 || n > 4096)
+    if (*end || n < 1 || n > kMostThreads)
         throw std::invalid_argument(std::string("GLASSCELL_NUM_THREADS: expected a positive integer, got '") + text +
                                     "'");
     return int(n);
@@ -67,7 +69,7 @@ template <class Ready> bool spin_until(Ready ready) {
 class Pool {
   public:
     // False, and nothing has run, if another call is inside or fewer than `needed` workers can be had.
-    bool run(int count, Task task, void* context, int needed) {
+    bool run(int count, Task task, void* context, Interrupt* interrupt, int needed) {
         if (busy_.exchange(true, std::memory_order_acquire)) return false;
         const bool enough = start_workers(count - 1) >= needed;
         if (enough) {
@@ -77,7 +79,7 @@ class Pool {
             wake_workers(count - 1);
             task(context, 0);
             while (run_one()) {}
-            await_end();
+            await_end(interrupt);
         }
         busy_.store(false, std::memory_order_release);
         return enough;
@@ -115,12 +117,17 @@ class Pool {
         return true;
     }
 
-    void await_end() {
+    void await_end(Interrupt* interrupt) {
         const auto ended = [this] { return unfinished_.load() == 0; };
         if (spin_until(ended)) return;
         std::unique_lock<std::mutex> lock(state_);
         waiting_.store(true);
-        done_.wait(lock, ended);
+        while (!done_.wait_for(lock, std::chrono::milliseconds(50), ended)) {
+            if (!interrupt) continue;
+            lock.unlock();
+            interrupt->ask(interrupt);
+            lock.lock();
+        }
         waiting_.store(false);
     }
 
@@ -164,19 +171,36 @@ int num_threads() {
 }
 
 void set_num_threads(int threads) {
-    if (threads < 1) throw std::invalid_argument("threads: expected 1 or more, got " + std::to_string(threads));
+    if (threads < 1 || threads > kMostThreads)
+        throw std::invalid_argument("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " +
+                                    std::to_string(threads));
     threads_wanted.store(threads);
 }
 
-void run_tasks(int count, void (*task)(void*, int), void* context) {
-    if (count > 1 && pool.load()->run(count, task, context, 0)) return;
+void run_tasks(int count, void (*task)(void*, int), void* context, Interrupt* interrupt) {
+    if (count > 1 && pool.load()->run(count, task, context, interrupt, 0)) return;
     for (int index = 0; index < count; ++index) task(context, index);
 }
 
-bool run_together(int count, void (*task)(void*, int), void* context) {
-    if (count > 1) return count <= processors() && pool.load()->run(count, task, context, count - 1);
+bool run_together(int count, void (*task)(void*, int), void* context, Interrupt* interrupt) {
+    if (count > 1) return count <= processors() && pool.load()->run(count, task, context, interrupt, count - 1);
     for (int index = 0; index < count; ++index) task(context, index);
     return true;
 }
 
 }  // namespace glasscell
+
+int glasscell_get_num_threads() {
+    try {
+        return glasscell::num_threads();
+    } catch (const std::invalid_argument&) {
+        return 1;
+    }
+}
+
+void glasscell_set_num_threads(int threads) {
+    try {
+        glasscell::set_num_threads(threads);
+    } catch (const std::invalid_argument&) {  // as other libraries do with such a number
+    }
+}

@@ -1,21 +1,28 @@
 // A small thread pool. Idle workers sleep; nothing ever runs nested; safe after fork.
 #pragma once
 
+#include "interrupt.h"
+
 namespace glasscell {
 
 // The threads a call may use: GLASSCELL_NUM_THREADS if set, else the processors this process may run on.
 // Throws std::invalid_argument where the variable is not a positive integer.
 int num_threads();
-void set_num_threads(int threads);  // 1 or more
+void set_num_threads(int threads);  // 1 to 4096, or throws std::invalid_argument
 
 // Runs task(context, 0..count-1), each once, on the caller and up to count - 1 workers; returns when all are done. The
 // caller runs task 0. While another call is inside the pool the caller runs all of them, and the results are the same
-// bits; so too where the system grants no threads. A task must not throw.
-void run_tasks(int count, void (*task)(void* context, int index), void* context);
+// bits; so too where the system grants no threads. A task must not throw. While the caller waits for workers it asks
+// `interrupt`, if there is one; tasks that see it stopped end early.
+void run_tasks(int count, void (*task)(void* context, int index), void* context, Interrupt* interrupt = nullptr);
 
 // The same with all tasks at once, each on a thread of its own, so that they may wait for one another. False, and
 // nothing has run, where that cannot be promised: another call is inside the pool, the system grants too few threads,
 // or the caller's affinity leaves fewer than `count` processors.
-bool run_together(int count, void (*task)(void* context, int index), void* context);
+bool run_together(int count, void (*task)(void* context, int index), void* context, Interrupt* interrupt = nullptr);
 
 }  // namespace glasscell
+
+// For threadpoolctl, which finds them by name (glasscell/threads.py).
+extern "C" __attribute__((visibility("default"))) int glasscell_get_num_threads();
+extern "C" __attribute__((visibility("default"))) void glasscell_set_num_threads(int threads);

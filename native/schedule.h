@@ -38,10 +38,10 @@ class Schedule {
     int groups() const { return size() / units_; }
 
     // Runs work(index) for all parts. False, having run nothing, where a team could not run at the same time.
-    template <class Work> bool run(Work work) {
+    template <class Work> bool run(Interrupt* interrupt, Work work) {
         const auto task = [](void* opaque, int index) { (*static_cast<Work*>(opaque))(index); };
-        if (units_ > 1) return run_together(size(), task, &work);
-        run_tasks(size(), task, &work);
+        if (units_ > 1) return run_together(size(), task, &work, interrupt);
+        run_tasks(size(), task, &work, interrupt);
         return true;
     }
 
@@ -54,17 +54,18 @@ class Schedule {
 };
 
 // Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.
-template <class Work> void split(int64_t total, int threads, Work work) {
+template <class Work> void split(int64_t total, int threads, Interrupt* interrupt, Work work) {
     const int64_t count = threads < total ? threads : total;
     auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
     using Range = decltype(range);
-    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); }, &range);
+    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); }, &range,
+              interrupt);
 }
 
 // Runs work(index) for 0..total-1 on at most `threads` threads, each taking the next one when it is free.
-template <class Work> void share(int64_t total, int threads, Work work) {
+template <class Work> void share(int64_t total, int threads, Interrupt* interrupt, Work work) {
     std::atomic<int64_t> next{0};
-    split(total < threads ? total : threads, threads, [&](int64_t, int64_t) {
+    split(total < threads ? total : threads, threads, interrupt, [&](int64_t, int64_t) {
         for (int64_t index; (index = next.fetch_add(1)) < total;) work(index);
     });
 }

@@ -19,7 +19,8 @@ GLASSCELL_INLINE void relax() {
 
 // Returns when all of the part's team have come; what they wrote before is then visible to each. No team: at once.
 // Each member writes one cache line and reads the others': one way between the cores, where a shared counter needs two.
-GLASSCELL_INLINE void meet(const Part& part) {
+// A call that is stopped does not wait: some of its members may have left.
+GLASSCELL_INLINE void meet(const Part& part, const Interrupt* interrupt) {
     if (!part.team) return;
     constexpr int kSpins = 4000;  // some 100 microseconds; then the processor may be needed by the one we wait for
     Arrivals* const members = part.team->members;
@@ -27,6 +28,7 @@ GLASSCELL_INLINE void meet(const Part& part) {
     __atomic_store_n(&members[part.member].count, mine, __ATOMIC_RELEASE);
     for (int n = 0; n < part.team->size; ++n) {
         for (int spins = 0; int(__atomic_load_n(&members[n].count, __ATOMIC_ACQUIRE) - mine) < 0; ++spins) {
+            if (stopped(interrupt)) return;
             if (spins < kSpins)
                 relax();
             else

@@ -16,7 +16,7 @@ from glasscell import activations
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "glasscell"
-PUBLIC = {"LSTM", "LSTMCell", "RNN", "Trace", "show_config"}
+PUBLIC = {"LSTM", "LSTMCell", "RNN", "Trace", "num_threads", "set_num_threads", "show_config"}
 
 
 def python_files(*folders):
@@ -32,7 +32,7 @@ def test_import_is_light():
         "import json, sys; print(json.dumps([share, sorted({name.split('.')[0] for name in sys.modules})]))"
     )
     runs = [json.loads(subprocess.check_output([sys.executable, "-c", script])) for _ in range(5)]
-    heavy = {"keras", "torch", "jax", "jaxlib", "tensorflow", "matplotlib", "jinja2", "typer", "rich"}
+    heavy = {"keras", "torch", "jax", "jaxlib", "tensorflow", "matplotlib", "jinja2", "typer", "rich", "threadpoolctl"}
     for _, modules in runs:
         assert "glasscell" in modules
         assert not heavy & set(modules)

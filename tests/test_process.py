@@ -1,7 +1,8 @@
-"""The engine as a guest in its process: threads, their number, affinity, fork, other libraries' threads."""
+"""The engine as a guest in its process: threads, their number, affinity, fork, Ctrl-C, other libraries' threads."""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 from cases import make_case, run
 from compare import assert_same_bits
 from fresh import HERE, run_python
-from glasscell import LSTM, _native
+from glasscell import LSTM, _native, num_threads, set_num_threads
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -81,6 +82,101 @@ def test_number_of_threads_from_the_affinity():
         "import glasscell; print(glasscell.show_config()['threads'])"
     )
     assert run_python("-c", script).stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    ("threads", "error"),
+    [(0, ValueError), (-1, ValueError), (4097, ValueError), (2**40, ValueError), (2.0, TypeError), ("2", TypeError)],
+)
+def test_bad_number_of_threads(threads, error):
+    before = num_threads()
+    with pytest.raises(error, match=rf"^threads: expected .*, got {threads!r}$"):
+        set_num_threads(threads)
+    assert num_threads() == before
+
+
+def test_number_of_threads_from_threadpoolctl():
+    """Whichever of the two is imported first; only within the block; beside the other libraries or alone."""
+    script = """
+import {0}
+import {1}
+import glasscell.threads
+glasscell.threads.register_threadpoolctl()
+glasscell.threads.register_threadpoolctl()
+assert [i["num_threads"] for i in threadpoolctl.threadpool_info() if i["user_api"] == "glasscell"] == [3]
+with threadpoolctl.threadpool_limits(limits=1, user_api="glasscell"):
+    assert glasscell.num_threads() == 1
+assert glasscell.num_threads() == 3
+with threadpoolctl.threadpool_limits(limits=2):
+    assert glasscell.num_threads() == 2
+with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+    assert glasscell.num_threads() == 3
+glasscell.set_num_threads(5)
+assert glasscell.num_threads() == 5 == glasscell.show_config()["threads"]
+"""
+    pytest.importorskip("threadpoolctl")
+    for order in (("threadpoolctl", "glasscell"), ("glasscell", "threadpoolctl")):
+        done = run_python("-c", script.format(*order), GLASSCELL_NUM_THREADS="3")
+        assert done.returncode == 0, done.stderr
+    script = script.replace("glasscell.threads.register_threadpoolctl()\n", "")
+    done = run_python("-c", script.format("threadpoolctl", "glasscell"), GLASSCELL_NUM_THREADS="3")
+    assert done.returncode == 0, done.stderr
+
+
+LONG_CALL = """
+import signal, sys, time
+import numpy as np
+from glasscell import LSTM, set_num_threads
+
+which, (threads, B, T, H) = sys.argv[1], map(int, sys.argv[2:])
+set_num_threads(threads)
+layer = LSTM(H, engine="native").build(1, seed=0)
+x = np.ones((B, T, 1), np.float32)
+expected = layer(x[:, :3])
+if which == "backward":
+    y, call = layer.vjp(x)
+elif which == "uneven":  # the thread that hears signals has next to nothing to do
+    call, y = lambda x: layer(x, lengths=[1] * (B - 1) + [T]), x
+else:
+    call, y = layer, x
+alarms = []
+signal.signal(signal.SIGUSR1, lambda *_: alarms.append(time.perf_counter()))
+print("begin", flush=True)
+try:
+    call(y)
+except KeyboardInterrupt:
+    print(alarms[0], time.perf_counter(), flush=True)
+    np.testing.assert_array_equal(layer(x[:, :3]), expected)
+    raise
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "target", "sizes"),
+    [
+        ("forward", None, (1, 16, 60_000, 512)),
+        ("forward", None, (2, 64, 60_000, 512)),
+        ("uneven", None, (2, 2, 500_000, 512)),
+        ("backward", "baseline", (2, 8, 600, 256)),  # a slow target, so that few steps, and a small tape, take long
+    ],
+)
+def test_ctrl_c_ends_a_long_call(which, target, sizes):
+    """KeyboardInterrupt within a second; other signal handlers run meanwhile; the next call is right."""
+    command = [sys.executable, "-c", LONG_CALL, which, *map(str, sizes)]
+    environment = {**os.environ, **({"GLASSCELL_TARGET": target} if target else {})}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "begin\n", child.stderr.read()
+        sent = []
+        for number in (signal.SIGUSR1, signal.SIGINT):
+            time.sleep(0.2)
+            sent.append(time.perf_counter())
+            child.send_signal(number)
+            time.sleep(0.5)
+        out, err = child.communicate(timeout=60)
+    heard = map(float, out.split())
+    assert all(0 < h - s < 1 for h, s in zip(heard, sent, strict=True)), (out, sent, err)
+    assert err.strip().endswith("KeyboardInterrupt"), err
+    assert child.returncode == -signal.SIGINT
 
 
 def test_after_fork():

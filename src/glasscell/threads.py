@@ -1,0 +1,65 @@
+"""How many threads a native call may use, for users and for threadpoolctl."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import sys
+
+from glasscell import _native
+
+
+def num_threads() -> int:
+    """The most threads a native call uses: small calls use fewer.
+
+    At first GLASSCELL_NUM_THREADS, and without it the number of processors this process may run on when glasscell
+    first asks: its CPU affinity, not the machine.
+
+    Raises: ValueError if GLASSCELL_NUM_THREADS is not a positive integer.
+    """
+    return _native.num_threads()
+
+
+def set_num_threads(threads: int) -> None:
+    """Set it for the whole process, 1 to 4096. The results are the same bits with any number.
+
+    Raises: TypeError unless `threads` is an integer; ValueError outside 1 to 4096.
+    """
+    try:
+        number = operator.index(threads)
+    except TypeError:
+        raise TypeError(f"threads: expected an integer, got {threads!r}") from None
+    if not 1 <= number <= 4096:
+        raise ValueError(f"threads: expected 1 to 4096, got {number}")
+    _native.set_num_threads(number)
+
+
+@functools.cache  # once, however often it is called
+def register_threadpoolctl() -> None:
+    """Make `threadpoolctl.threadpool_limits` and `threadpool_info` know glasscell, as user_api "glasscell".
+
+    `import glasscell` does this by itself if threadpoolctl is imported already. Raises: ImportError without it.
+    """
+    import threadpoolctl
+
+    class Controller(threadpoolctl.LibController):  # type: ignore[misc]
+        user_api = internal_api = "glasscell"
+        filename_prefixes = ("_native",)
+        check_symbols = ("glasscell_get_num_threads", "glasscell_set_num_threads")
+
+        def get_num_threads(self) -> int:
+            return int(self.dynlib.glasscell_get_num_threads())
+
+        def set_num_threads(self, num_threads: int) -> None:
+            self.dynlib.glasscell_set_num_threads(num_threads)
+
+        def get_version(self) -> str:
+            from importlib import metadata
+
+            return metadata.version("glasscell")
+
+    threadpoolctl.register(Controller)
+
+
+if "threadpoolctl" in sys.modules:
+    register_threadpoolctl()

@@ -1,20 +1,24 @@
-# The two doors: `make demo` and `make test`. Each sets up what it needs in .venv.
+# The two doors: `make demo` and `make test`. Each sets up what it needs in .venv. With CXX=clang++ they build anew.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COMPILER := $(notdir $(firstword $(CXX)))
+INSTALL := $(BIN)/python -m pip install --quiet --config-settings=build-dir=build/$(COMPILER)
+# What is installed comes from one compiler at a time.
+STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-*)) && touch $@
 SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -name '*.pyc')
 
 .PHONY: demo test lint bench clean
 
-demo: $(VENV)/.train
+demo: $(VENV)/.train-$(COMPILER)
 	$(BIN)/glasscell train --output runs/japanese-vowels
 
 # Two test processes for two cores; the tests of threads need two of them whatever the machine has.
-test: $(VENV)/.test
+test: $(VENV)/.test-$(COMPILER)
 	GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The peers beside glasscell; close everything else first.
-bench: $(VENV)/.test
+bench: $(VENV)/.test-$(COMPILER)
 	$(BIN)/glasscell bench --grid full
 
 lint: $(VENV)/.lint
@@ -28,15 +32,15 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.train: $(VENV)/.python $(SOURCES)
-	$(BIN)/python -m pip install --quiet '.[train]'
-	touch $@
+$(VENV)/.train-$(COMPILER): $(VENV)/.python $(SOURCES)
+	$(INSTALL) '.[train]'
+	$(STAMP)
 
 # PyTorch by its exact version first: without it, the newest build brings gigabytes that nothing here uses.
-$(VENV)/.test: $(VENV)/.python $(SOURCES)
+$(VENV)/.test-$(COMPILER): $(VENV)/.python $(SOURCES)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet '.[test]'
-	touch $@
+	$(INSTALL) '.[test]'
+	$(STAMP)
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' jinja2 rich typer

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 COMPILER := $(notdir $(firstword $(CXX)))
 INSTALL := $(BIN)/python -m pip install --quiet --config-settings=build-dir=build/$(COMPILER)
 # What is installed comes from one compiler at a time.
-STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-*)) && touch $@
+STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-* $(VENV)/.bench-*)) && touch $@
 SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -name '*.pyc')
 
 .PHONY: demo test lint bench clean
@@ -18,7 +18,7 @@ test: $(VENV)/.test-$(COMPILER)
 	GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The peers beside glasscell; close everything else first.
-bench: $(VENV)/.test-$(COMPILER)
+bench: $(VENV)/.bench-$(COMPILER)
 	$(BIN)/glasscell bench --grid full
 
 lint: $(VENV)/.lint
@@ -40,6 +40,11 @@ $(VENV)/.train-$(COMPILER): $(VENV)/.python $(SOURCES)
 $(VENV)/.test-$(COMPILER): $(VENV)/.python $(SOURCES)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(INSTALL) '.[test]'
+	$(STAMP)
+
+$(VENV)/.bench-$(COMPILER): $(VENV)/.python $(SOURCES)
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(INSTALL) '.[bench]'
 	$(STAMP)
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml

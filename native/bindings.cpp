@@ -157,6 +157,7 @@ NB_MODULE(_native, m) {
         return handlers;
     });
     m.def("peak_flops", &measure_peak, nb::arg("threads"), nb::call_guard<nb::gil_scoped_release>());
+    m.def("l2_bandwidth", &measure_l2_bandwidth, nb::arg("threads"), nb::call_guard<nb::gil_scoped_release>());
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::arg("threads"));
 }

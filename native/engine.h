@@ -59,5 +59,7 @@ template <class T> void run_backward(Backward<T> pass);
 
 // Measured float operations a second of `threads` threads at their fastest.
 double measure_peak(int threads);
+// Measured bytes a second that `threads` threads read from their L2 caches.
+double measure_l2_bandwidth(int threads);
 
 }  // namespace glasscell

@@ -35,8 +35,21 @@ float peak(int64_t rounds) {
     return total[0];
 }
 
+// Loads with as little arithmetic as keeps them: as fast as this machine can read.
+float read(const float* from, int64_t count) {
+    constexpr int kSums = 8;
+    V<float> sum[kSums] = {};
+    for (int64_t k = 0; k < count; k += kSums * kLanes<float>) {
+        GLASSCELL_UNROLL
+        for (int n = 0; n < kSums; ++n) sum[n] = sum[n] + load<float>(from + k + n * kLanes<float>);
+    }
+    V<float> total = {};
+    for (int n = 0; n < kSums; ++n) total = total + sum[n];
+    return total[0];
+}
+
 extern const Target target;
-const Target target = {GLASSCELL_STRING(GLASSCELL_TARGET), peak, 2 * kTileRows * kTileVectors * kLanes<float>, kernels<float>(), kernels<double>()};
+const Target target = {GLASSCELL_STRING(GLASSCELL_TARGET), peak, 2 * kTileRows * kTileVectors * kLanes<float>, read, kernels<float>(), kernels<double>()};
 
 }  // namespace GLASSCELL_TARGET
 }  // namespace glasscell

@@ -152,6 +152,7 @@ struct Target {
     const char* name;
     float (*peak)(int64_t rounds);  // does peak_flops float operations a round, from registers
     int peak_flops;
+    float (*read)(const float* from, int64_t count);  // their sum; count: a multiple of 128
     Kernels<float> f32;
     Kernels<double> f64;
 };

@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 the work failed; 2 bad arguments or a missing package; 130
 # No `from __future__ import annotations` here: typer reads the annotations of functions that are made inside another.
 
 import inspect
-import json
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -116,24 +115,41 @@ def build_app() -> "Typer":
         except KeyboardInterrupt:
             _stop(f"glasscell train: interrupted; nothing was written, {output} is as it was", 130)
 
-    @app.command()
-    def bench(
+    @app.command("bench", epilog="Example: glasscell bench --mode infer --mode train --plot bench.svg")
+    def bench_command(
         grid: Annotated[str, typer.Option(help="Which shapes.", metavar="quick|full")] = "quick",
+        mode: Annotated[
+            list[str] | None,
+            typer.Option(
+                help="Only this mode; can be given several times.",
+                metavar="infer|train|step|lengths|recurrent-dropout|trace",
+            ),
+        ] = None,
         json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
+        plot_file: Annotated[
+            Path | None,
+            typer.Option("--plot", help="Also draw inference and training to this file (.svg, .png, .pdf)."),
+        ] = None,
     ) -> None:
-        """Time inference and training beside the peers that are installed, in turn, each result checked first."""
-        from rich.console import Console
+        """Time glasscell beside the peers that are installed, in turn, with equal threads, each result checked first.
 
-        from glasscell.bench import GRIDS, as_json, run, table
+        Peers: torch, ONNX Runtime, OpenVINO, and Keras on TensorFlow, JAX and torch. Close everything else first.
+        """
+        from glasscell.bench import main, plan
 
-        if grid not in GRIDS:
-            _stop(f"glasscell bench: --grid: expected quick or full, got {grid!r}", 2)
-        console = Console()
-        with console.status("preparing") as status:
-            rows = run(GRIDS[grid], say=status.update)
-        console.print(table(rows))
-        if json_file is not None:
-            json_file.write_text(json.dumps(as_json(rows), indent=1) + "\n", encoding="utf-8")
+        if plot_file is not None and plot_file.suffix not in (".svg", ".png", ".pdf"):
+            _stop(f"glasscell bench: --plot: expected a name in .svg, .png or .pdf, got {plot_file}", 2)
+        try:
+            rows = plan(grid, mode or ())
+        except ValueError as error:
+            name, _, reason = str(error).partition(": ")
+            _stop(f"glasscell bench: --{name}: {reason}", 2)
+        try:
+            main(rows, json_file, plot_file)
+        except (RuntimeError, OSError) as error:  # a wrong result; a file that cannot be written
+            _stop(f"glasscell bench: {error}", 1)
+        except KeyboardInterrupt:
+            _stop("glasscell bench: interrupted", 130)
 
     @app.command()
     def info() -> None:

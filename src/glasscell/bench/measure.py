@@ -1,114 +1,205 @@
-"""Runs the grid: every result is checked before it is timed, and all contestants are timed in turn."""
+"""Runs a plan: every result is checked before it is timed, and all contestants are timed in turn."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from importlib import util
+from typing import Any, NamedTuple
 
 from glasscell import _native
-from glasscell.bench.peers import CONTESTANTS, Contestant, Problem, Work, glasscell_numpy, present
-from glasscell.bench.shapes import SHAPES, Shape
-from glasscell.weights import LSTMWeights
+from glasscell.bench import keras_peers
+from glasscell.bench.peers import OURS, PEERS, Contestant
+from glasscell.bench.problem import Array, Problem, check, expected, first_results, make_problem
+from glasscell.bench.shapes import SHAPES, TRAINING, Limits
+from glasscell.bench.timing import turn
+from glasscell.bench.worker import PeerError, Worker, reason
 
-ROUNDS = 7
-ROUND_SECONDS = 0.05  # a contestant's turn lasts at least this long
-WRONG = 1e-3  # of the largest value: far above float32's rounding here, far below any wrong term
+ROUNDS, FEWEST_ROUNDS = 7, 3
+ROUND_SECONDS = 0.03  # a contestant's turn lasts at least this long, or one call
+ROW_SECONDS = 4.0  # after this long, and the fewest rounds, a row is done
+SLOWEST = 10.0  # seconds of a call; whoever takes longer is left out
+DISTANT = 4.0  # times ours: whoever is slower is not in the running, and the fewest rounds will do
+PAUSE = 0.005  # between turns: the threads of the one before fall asleep
+
+# Modes whose time is set beside another of ours, on the same shape. With lengths that time counts by the steps kept.
+BASELINES = {"lengths": "infer", "lengths-train": "train", "recurrent-dropout": "train", "trace": "tape"}
+KERAS = {  # the backend of each
+    "glasscell.keras on JAX": "jax",
+    "Keras on TensorFlow": "tensorflow",
+    "Keras on JAX": "jax",
+    "Keras on torch": "torch",
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One shape in one mode. `seconds`: the median of each contestant; `peak`: flop/s this machine reached."""
+    """One shape in one mode.
+
+    seconds: the median of each contestant by name; ours begin with "glasscell". floor: the roofline, in seconds.
+    baseline: the seconds of our own that the mode is set beside, or None. left_out: reasons by name.
+    """
 
     shape: str
     mode: str
-    flops: int
-    peak: float
+    limits: Limits
+    floor: float
     seconds: dict[str, float]
+    baseline: float | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
-    def best_peer(self) -> tuple[str, float]:
-        """The fastest that is not ours, and its seconds."""
-        ours = {c.name for c in CONTESTANTS if c.ours}
-        peers = {name: s for name, s in self.seconds.items() if name not in ours}
-        return min(peers.items(), key=lambda item: item[1]) if peers else ("none", float("nan"))
+    def best_peer(self) -> tuple[str, float] | None:
+        """The fastest that is not ours, and its seconds; None where there is no peer."""
+        peers = {name: s for name, s in self.seconds.items() if not name.startswith("glasscell")}
+        return min(peers.items(), key=lambda item: item[1]) if peers else None
 
     @property
-    def ratio(self) -> float:
-        """How many times faster than the best peer."""
-        return self.best_peer[1] / self.seconds["glasscell"]
+    def ratio(self) -> float | None:
+        """How many times faster than the best peer; None where there is no peer."""
+        return None if self.best_peer is None else self.best_peer[1] / self.seconds["glasscell"]
+
+    @property
+    def own_ratio(self) -> float | None:
+        """Our time as a multiple of the baseline; None where there is none."""
+        return None if self.baseline is None else self.seconds["glasscell"] / self.baseline
 
     @property
     def share(self) -> float:
-        """Of the machine's measured peak."""
-        return self.flops / self.seconds["glasscell"] / self.peak
+        """Of the roofline."""
+        return self.floor / self.seconds["glasscell"]
 
 
-def run(
-    names: Iterable[str], modes: Iterable[str] = ("infer", "train"), say: Callable[[str], None] = print
-) -> list[Row]:
-    """Benchmark the named shapes in the given modes with all threads. `say` hears what is going on.
+class Entry(NamedTuple):
+    """A contestant that has been checked: `turn(seconds)` gives the seconds of a call."""
 
-    Raises: ValueError for an unknown shape or mode; RuntimeError where a contestant's result is wrong.
+    name: str
+    turn: Callable[[float], float]
+
+
+def run(plan: Iterable[tuple[str, str]], say: Callable[[str], None] = lambda text: None) -> Iterator[Row]:
+    """Benchmark each (shape, mode) with all threads, a row at a time. `say` hears what is going on.
+
+    Raises: RuntimeError where a contestant's result is wrong. A peer that cannot run is in `Row.left_out`.
     """
-    names, modes = list(names), list(modes)
-    for argument, got, known in (("shape", names, list(SHAPES)), ("mode", modes, ["infer", "train"])):
-        if unknown := [g for g in got if g not in known]:
-            raise ValueError(f"{argument}: expected some of {', '.join(known)}; got {unknown[0]!r}")
-    rows = []
-    for name in names:
-        for mode in modes:
-            say(f"{name}, {mode}")
-            rows.append(_row(name, SHAPES[name], mode))
-    return rows
+    plan, threads = list(plan), _native.num_threads()
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        if any(mode in keras_peers.MODES for _, mode in plan):
+            say("starting Keras")
+            for name, backend in KERAS.items():
+                if not _missing("keras", backend):
+                    workers[name] = Worker(backend, threads)
+                    stack.callback(workers[name].close)
+            for worker in workers.values():  # nothing is timed beside their imports
+                with suppress(PeerError):  # "make" will tell
+                    worker.ask("ready")
+        limits = Limits(0.0, 0.0, threads)
+        for _ in range(ROUNDS):
+            limits = _raised(limits)
+        for shape, mode in plan:
+            row = _row(shape, mode, limits, workers, say)
+            limits = row.limits
+            yield row
 
 
-def _row(name: str, shape: Shape, mode: str) -> Row:
-    problem = make_problem(shape, mode == "train")
-    expected = glasscell_numpy(problem, "reference")()
-    works = {c.name: _checked(c, problem, expected) for c in present(problem.train)}
-    times: dict[str, list[float]] = {contestant: [] for contestant in works}
-    peaks = []
-    for _ in range(ROUNDS):
-        peaks.append(_native.peak_flops(problem.threads))
-        for contestant, work in works.items():
-            times[contestant].append(_turn(work))
-    seconds = {contestant: statistics.median(t) for contestant, t in times.items()}
-    return Row(name, mode, shape.flops(problem.train), max(peaks), seconds)
+def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: Callable[[str], None]) -> Row:
+    shape, threads = SHAPES[name], limits.threads
+    problem = make_problem(shape, mode, threads)
+    say(f"{name}, {mode}: the right result")
+    right = expected(problem)
+    left_out: dict[str, str] = {}
+    entries: list[Entry] = []
+
+    def enter(contestant: str, make: Callable[..., Entry], *arguments: Any) -> None:
+        say(f"{name}, {mode}: {contestant}")
+        try:
+            start = time.perf_counter()
+            entry = make(*arguments, problem, right)
+            # The first call may have compiled; the second tells.
+            if time.perf_counter() - start > SLOWEST and (seconds := entry.turn(0.0)) > SLOWEST:
+                raise PeerError(f"a call takes {seconds:.0f} s")
+            entries.append(entry)
+        except PeerError as error:
+            left_out[contestant] = str(error)
+
+    say(f"{name}, {mode}: glasscell")
+    entries.append(_here(OURS, problem, right))
+    if mode in BASELINES:
+        base = make_problem(shape, BASELINES[mode], threads)
+        entries.append(_here(OURS, base, expected(base))._replace(name="baseline"))
+    for peer in PEERS:
+        if mode in peer.modes:
+            enter(peer.name, _here, peer)
+    if mode in keras_peers.MODES:
+        for label in KERAS:
+            enter(label, _there, label, workers)
+    say(f"{name}, {mode}: timing")
+    seconds, limits = _timed(entries, limits)
+    baseline = seconds.pop("baseline", None)
+    floor = shape.floor(mode in TRAINING, problem.kept_share, limits)
+    if baseline is not None:
+        baseline *= problem.kept_share
+    return Row(name, mode, limits, floor, seconds, baseline, left_out)
 
 
-def make_problem(shape: Shape, train: bool) -> Problem:
-    """Random weights of Keras's size, input and output gradient, float32."""
-    B, T, inputs, H = shape
-    rng = np.random.default_rng(0)
-
-    def draw(*size: int, scale: float = 1.0) -> Any:
-        return (scale * rng.standard_normal(size)).astype(np.float32)
-
-    weights = LSTMWeights(draw(inputs, 4 * H, scale=inputs**-0.5), draw(H, 4 * H, scale=H**-0.5), draw(4 * H))
-    return Problem(weights, draw(B, T, inputs), draw(B, T, H), train, _native.num_threads())
+def _raised(limits: Limits) -> Limits:
+    """The limits, measured once more: the best of all times counts, for a busy moment shows less than the machine."""
+    peak, bandwidth = _native.peak_flops(limits.threads), _native.l2_bandwidth(limits.threads)
+    return Limits(max(peak, limits.peak_flops), max(bandwidth, limits.l2_bandwidth), limits.threads)
 
 
-def _checked(contestant: Contestant, problem: Problem, expected: tuple[Any, ...]) -> Work:
-    work = contestant.make(problem)
-    for k, (got, right) in enumerate(zip(work(), expected, strict=True)):
-        error = float(np.abs(got - right).max()) / (float(np.abs(right).max()) or 1.0)  # one step has dR = 0
-        if not error < WRONG:
-            raise RuntimeError(f"{contestant.name}: result {k} is off by {error:.1e} of its scale; no time for it")
-    return work
+def _timed(entries: list[Entry], limits: Limits) -> tuple[dict[str, float], Limits]:
+    """Medians over the rounds, and the limits, measured in between."""
+    times: dict[str, list[float]] = {entry.name: [] for entry in entries}
+    start = time.perf_counter()
+    for done in range(ROUNDS):
+        if done >= FEWEST_ROUNDS and time.perf_counter() - start > ROW_SECONDS:
+            break
+        if done == FEWEST_ROUNDS:
+            ours = statistics.median(times[OURS.name])
+            entries = [entry for entry in entries if statistics.median(times[entry.name]) <= DISTANT * ours]
+        time.sleep(PAUSE)
+        limits = _raised(limits)
+        for entry in entries[done % len(entries) :] + entries[: done % len(entries)]:  # nobody is always the next
+            time.sleep(PAUSE)
+            times[entry.name].append(entry.turn(ROUND_SECONDS))
+    return {name: statistics.median(t) for name, t in times.items()}, limits
 
 
-def _turn(work: Work) -> float:
-    """Seconds a call, over one turn; the first call of a turn warms up and does not count."""
-    work()
-    calls, start = 0, time.perf_counter()
-    while True:
-        work()
-        calls += 1
-        elapsed = time.perf_counter() - start
-        if elapsed >= ROUND_SECONDS:
-            return elapsed / calls
+def _here(contestant: Contestant, problem: Problem, right: tuple[Array, ...]) -> Entry:
+    """A contestant in this process. Raises: PeerError where a peer cannot run; RuntimeError for a wrong result."""
+    if contestant is OURS:
+        work = contestant.make(problem)
+        results = first_results(work, problem)
+    else:
+        if missing := _missing(*contestant.needs):
+            raise PeerError(missing)
+        try:
+            work = contestant.make(problem)
+            results = first_results(work, problem)
+        except Exception as error:
+            raise PeerError(reason(error)) from error
+    check(contestant.name, results, right, problem)
+    return Entry(contestant.name, lambda seconds: turn(work, seconds))
+
+
+def _there(name: str, workers: dict[str, Worker], problem: Problem, right: tuple[Array, ...]) -> Entry:
+    """A Keras layer in its backend's process, or ours in its place. Raises: as `_here`."""
+    if name not in workers:
+        raise PeerError(_missing("keras", KERAS[name]))
+    worker = workers[name]
+    results, mask = worker.ask("make", problem.shape, problem.mode, problem.threads, name.startswith(OURS.name))
+    if mask is not None:
+        right = expected(problem._replace(recurrent_mask=mask))
+    check(name, results, right, problem)
+    return Entry(name, lambda seconds: worker.ask("turn", seconds))
+
+
+def _missing(*packages: str) -> str:
+    """What to say of the packages that are not installed; empty if all are."""
+    gone = [package for package in packages if util.find_spec(package) is None]
+    return f"{' and '.join(gone)} not installed" if gone else ""

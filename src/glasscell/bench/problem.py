@@ -1,0 +1,110 @@
+"""One row's problem, made from a seed wherever it is needed; its right answer; and the check against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import glasscell as gc
+from glasscell.bench.shapes import TRAINING, Shape
+from glasscell.weights import LSTMWeights
+
+Array = npt.NDArray[Any]
+Work = Callable[[], tuple[Array, ...]]  # does the work once and gives the results
+
+WRONG = 1e-3  # of the largest value: far above float32's rounding here, far below any wrong term
+DROPPED = 0.25  # the rate of recurrent dropout
+SHORTEST = 5  # of the drawn lengths
+CHECKED_STEPS = 3  # of the mode "step"
+
+
+class Problem(NamedTuple):
+    """An LSTM, its input, and what is asked of it, float32.
+
+    What a work gives: y; with `train`, also the gradients of kernel and recurrent kernel under dy. Mode "step": x is
+    (B, I), every call is one more step with it, from a zero state, and gives h. Mode "trace": the arrays of a Trace.
+
+    x: (B, T, I), or (B, I) in mode "step". dy: (B, T, H), zero at steps beyond the lengths.
+    lengths: (B,) in modes "lengths" and "lengths-train"; else None.
+    recurrent_mask: (4, B, H) in mode "recurrent-dropout", for those who take it; else None.
+    """
+
+    shape: Shape
+    mode: str
+    threads: int
+    weights: LSTMWeights
+    x: Array
+    dy: Array
+    lengths: Array | None
+    recurrent_mask: Array | None
+
+    @property
+    def train(self) -> bool:
+        return self.mode in TRAINING
+
+    @property
+    def kept(self) -> Array | None:
+        """(B, T) bool: the steps within the lengths."""
+        return None if self.lengths is None else np.arange(self.shape.T) < self.lengths[:, None]
+
+    @property
+    def kept_share(self) -> float:
+        return 1.0 if self.lengths is None else float(self.lengths.mean()) / self.shape.T
+
+
+def make_problem(shape: Shape, mode: str, threads: int) -> Problem:
+    """The same arrays in every process: random weights of Keras's size, input and output gradient."""
+    B, T, inputs, H = shape
+    rng = np.random.default_rng(0)
+
+    def draw(*size: int) -> Array:
+        return rng.standard_normal(size, np.float32)
+
+    weights = LSTMWeights(draw(inputs, 4 * H) / inputs**0.5, draw(H, 4 * H) / H**0.5, draw(4 * H))
+    x, dy = draw(B, T, inputs), draw(B, T, H)
+    lengths = rng.integers(min(SHORTEST, T), T + 1, B) if mode.startswith("lengths") else None
+    mask = (rng.random((4, B, H), np.float32) >= DROPPED) / np.float32(1 - DROPPED)
+    problem = Problem(shape, mode, threads, weights, x, dy, lengths, mask if mode == "recurrent-dropout" else None)
+    if (kept := problem.kept) is not None:
+        problem = problem._replace(dy=np.where(kept[:, :, None], dy, np.float32(0)))
+    return problem._replace(x=x[:, 0]) if mode == "step" else problem
+
+
+def expected(problem: Problem) -> tuple[Array, ...]:
+    """The right results, by the NumPy engine."""
+    B, _, inputs, H = problem.shape
+    layer = gc.LSTM(H, return_sequences=True, engine="reference")
+    layer.cell.set_weights(list(problem.weights))
+    if problem.mode == "step":
+        return (np.asarray(layer(np.broadcast_to(problem.x[:, None], (B, CHECKED_STEPS, inputs)))),)
+    if problem.mode == "trace":
+        return tuple(layer.trace(problem.x).asdict().values())
+    if not problem.train:
+        return (np.asarray(layer(problem.x, lengths=problem.lengths)),)
+    y, pullback = layer.vjp(problem.x, lengths=problem.lengths, recurrent_dropout_mask=problem.recurrent_mask)
+    gradients = pullback(problem.dy)
+    return y, gradients.kernel, gradients.recurrent_kernel
+
+
+def first_results(work: Work, problem: Problem) -> tuple[Array, ...]:
+    """What is checked: the results of the first call, or in mode "step" of the first few, (B, steps, H)."""
+    if problem.mode != "step":
+        return work()
+    return (np.stack([np.array(work()[0]) for _ in range(CHECKED_STEPS)], axis=1),)
+
+
+def check(name: str, results: tuple[Array, ...], right: tuple[Array, ...], problem: Problem) -> None:
+    """Compare what `first_results` gave with `expected`. Raises: RuntimeError where it is wrong."""
+    kept = problem.kept
+    for k, (got, want) in enumerate(zip(results, right, strict=True)):
+        if got.shape != want.shape:
+            raise RuntimeError(f"{name}: result {k} has shape {got.shape}, not {want.shape}; no time for it")
+        difference = np.abs(got - want)
+        if k == 0 and kept is not None:  # what stands beyond a length is a convention
+            difference = difference[kept]
+        error = float(difference.max()) / (float(np.abs(want).max()) or 1.0)  # one step has a zero gradient of R
+        if not error < WRONG:
+            raise RuntimeError(f"{name}: result {k} is off by {error:.1e} of its scale; no time for it")

@@ -1,0 +1,120 @@
+"""`Stream`: an RNN that is fed one step, or one chunk, at a time and remembers where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glasscell import _native
+from glasscell import engine as engines
+from glasscell.engine import Masks
+from glasscell.rnn import RNN
+from glasscell.sequence import Call
+from glasscell.weights import LSTMWeights, State, check_array, check_state
+
+Array = npt.NDArray[Any]
+
+
+class Stream:
+    """Runs `rnn` step by step over `batch` streams side by side: h, c = cell(x, (h, c)), with nothing allocated.
+
+    The bits are those of the whole sequence in one call, however it is cut. The weights are those of the moment the
+    stream was made. One stream serves one thread at a time.
+
+    Raises: TypeError or ValueError naming the argument; a layer that goes backwards cannot be streamed.
+    """
+
+    def __init__(self, rnn: RNN, batch: int = 1) -> None:
+        if not isinstance(rnn, RNN):
+            raise TypeError(f"rnn: expected a glasscell.RNN, such as LSTM(64), got {type(rnn).__name__}")
+        if rnn.go_backwards:
+            raise ValueError("rnn: expected a layer that goes forwards, got go_backwards=True: its first step is the last")
+        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
+            raise ValueError(f"batch: expected a positive integer, got {batch!r}")
+        self._begin(rnn, int(batch), rnn.cell.weights)
+
+    def _begin(self, rnn: RNN, batch: int, weights: LSTMWeights) -> None:
+        self.rnn, self.batch, self._weights, self._options = rnn, batch, weights, rnn.cell.options()
+        dtype = weights.kernel.dtype
+        self._packed = engines.pack(weights)
+        self._h, self._c = check_state("state", None, batch, len(weights.recurrent_kernel), dtype)
+        self._y = self._h.view()
+        self._y.flags.writeable = False  # it is the state, which belongs to the stream
+        self.engine_used = engines.choose(rnn.engine, self._call(np.zeros((batch, 1, len(weights.kernel)), dtype)))
+        self._step: Callable[[Any], Array | None] = self._reference_step
+        if self.engine_used == "native":
+            native = _native.StreamFloat if dtype == np.float32 else _native.StreamDouble
+            codes = self._options.codes()
+            self._step = native(
+                *weights, self._h, self._c, self._y, self._y[0] if batch == 1 else None,
+                activation=codes["activation"], recurrent_activation=codes["recurrent_activation"],
+            ).step  # fmt: skip
+
+    def step(self, x: Any) -> Array:
+        """Take `x: (B, I)` and return h: (B, H), read-only and overwritten by the next step; `.copy()` keeps it.
+
+        A single stream may take (I,), and then gives (H,). Raises: ValueError or TypeError naming the argument.
+        """
+        y = self._step(x)
+        if y is None:  # not an array as the engine reads it: say why, or make it one
+            y = self._step(self._checked(x))
+            assert y is not None
+        return y
+
+    def push(self, x: Any) -> Array:
+        """Take a chunk `x: (B, T, I)` and return every h: (B, T, H); a single stream may take (T, I), giving (T, H)."""
+        alone = self.batch == 1 and np.ndim(x) == 2
+        call = self._call(np.asarray(x)[None] if alone else x)
+        done = engines.forward(call, "sequence", self.rnn.engine)
+        assert done.h is not None
+        self.state = done.final
+        return done.h[0] if alone else done.h
+
+    @property
+    def state(self) -> State:
+        """A copy of (h, c), each (B, H). May be set to such a pair."""
+        return State(self._h.copy(), self._c.copy())
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        h, c = check_state("state", state, self.batch, self._h.shape[1], self._h.dtype)
+        self._h[...], self._c[...] = h, c
+
+    def copy(self) -> Stream:
+        """Another stream with the same weights, standing where this one stands."""
+        other = object.__new__(Stream)
+        other._begin(self.rnn, self.batch, self._weights)
+        other.state = self.state
+        return other
+
+    def reset(self, rows: Any = None) -> None:
+        """Set the state of these streams to zero: row numbers, or (B,) bools; all of them by default."""
+        which = slice(None) if rows is None else np.asarray(rows)
+        if isinstance(which, np.ndarray) and which.size == 0:
+            which = which.astype(int)  # [] would be floats
+        if isinstance(which, np.ndarray) and which.dtype != np.bool_:
+            if which.dtype.kind not in "iu":
+                raise TypeError(f"rows: expected row numbers or bools, got {which.dtype}")
+            if which.size and not (which.min() >= 0 and which.max() < self.batch):
+                raise ValueError(f"rows: expected 0..{self.batch - 1}, got {which.min()}..{which.max()}")
+        elif isinstance(which, np.ndarray) and which.shape != (self.batch,):
+            raise ValueError(f"rows: expected bools of shape (B,) = ({self.batch},), got {which.shape}")
+        self._h[which] = self._c[which] = 0
+
+    def _call(self, x: Any) -> Call:
+        return engines.make_call(self._weights, self._options, x, (self._h, self._c), Masks(), self._packed)
+
+    def _checked(self, x: Any) -> Array:
+        alone = self.batch == 1 and np.ndim(x) == 1
+        shape, symbols = (self.batch, len(self._weights.kernel)), "(B, I)"
+        if alone:
+            shape, symbols = shape[1:], "(I,)"
+        return check_array("x", x, shape, self._h.dtype, symbols)
+
+    def _reference_step(self, x: Any) -> Array:
+        x = self._checked(x)
+        self.state = engines.forward(self._call(x.reshape(self.batch, 1, -1)), "state", self.rnn.engine).final
+        return self._y[0] if x.ndim == 1 else self._y

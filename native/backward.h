@@ -3,6 +3,8 @@
 // (weights.h).
 #pragma once
 
+#include <initializer_list>
+
 #include "cell.h"
 #include "scratch.h"
 #include "steps.h"
@@ -19,15 +21,26 @@ template <class T> size_t pack_backward_size(int64_t outputs, int64_t H) {
     return size_t((outputs + kLanes<T> - 1) / kLanes<T> * kLanes<T> * 4 * H);
 }
 
-template <class T> void pack_backward(const T* matrix, int64_t outputs, int64_t H, int64_t vectors, T* packed) {
-    constexpr int64_t L = kLanes<T>, kBlock = 16;
-    for (int64_t k = 0; k < outputs; k += vectors * L) {
-        const int64_t width = (minimum(vectors * L, outputs - k) + L - 1) / L * L;
-        for (int64_t column = 0; column < 4 * H; column += kBlock)  // blocks keep both sides of the transpose near
-            for (int64_t l = 0; l < width; ++l)
-                for (int64_t j = column; j < minimum(column + kBlock, 4 * H); ++j)
-                    packed[j * width + l] = k + l < outputs ? matrix[(k + l) * 4 * H + j] : T(0);
-        packed += width * 4 * H;
+// Panel `panel`. It is turned square by square, through memory that stays in the nearest cache.
+template <class T>
+void pack_backward(const T* matrix, int64_t outputs, int64_t H, int64_t vectors, int64_t panel, T* packed) {
+    constexpr int L = kLanes<T>;
+    const int64_t first = panel * vectors * L, n = minimum(vectors, (outputs - first + L - 1) / L);
+    packed += first * 4 * H;
+    for (int64_t k = 0; k < n * L; k += L, packed += L) {
+        const int64_t rows = minimum(L, outputs - first - k);
+        for (int64_t column = 0; column < 4 * H; column += L) {
+            const int64_t columns = minimum(L, 4 * H - column);
+            alignas(64) T square[L][L] = {};
+            for (int64_t row = 0; row < rows; ++row)
+                store<T>(square[row], load_n<T>(matrix + (first + k + row) * 4 * H + column, columns));
+            for (int64_t j = 0; j < columns; ++j) {
+                V<T> turned = {};
+                GLASSCELL_UNROLL
+                for (int row = 0; row < L; ++row) turned[row] = square[row][j];
+                store<T>(packed + (column + j) * n * L, turned);
+            }
+        }
     }
 }
 
@@ -61,11 +74,37 @@ void project_tile(const T* const* dz, int64_t H, const T* packed, const T* const
             store_n<T>(out[r] + k + n * kLanes<T>, total[r][n], width - n * kLanes<T>);
 }
 
+// The same for one row: the gates' sums side by side, for each alone would wait for itself.
+template <class T, int N>
+void project_row(const T* dz, int64_t H, const T* packed, const T* mask, int64_t mask_gate, T* out, int64_t k,
+                 int64_t width) {
+    V<T> sum[4][N] = {};
+    for (int64_t u = 0; u < H; ++u) {
+        GLASSCELL_UNROLL
+        for (int gate = 0; gate < 4; ++gate) {
+            const V<T> value = broadcast<T>(dz[gate * H + u]);
+            GLASSCELL_UNROLL
+            for (int n = 0; n < N; ++n)
+                sum[gate][n] = fma(value, load<T>(packed + ((gate * H + u) * N + n) * kLanes<T>), sum[gate][n]);
+        }
+    }
+    for (int n = 0; n < N; ++n) {
+        const int64_t left = width - n * kLanes<T>;
+        V<T> total = {};
+        for (int gate = 0; gate < 4; ++gate) {
+            V<T> part = sum[gate][n];
+            if (mask) part = part * load_n<T>(mask + gate * mask_gate + k + n * kLanes<T>, left);
+            total = total + part;
+        }
+        store_n<T>(out + k + n * kLanes<T>, total, left);
+    }
+}
+
 template <class T, int N>
 void project_tile_of(int64_t rows, const T* const* dz, int64_t H, const T* packed, const T* const* mask,
                      int64_t mask_gate, T* const* out, int64_t k, int64_t width) {
     switch (rows) {
-        case 1: return project_tile<T, 1, N>(dz, H, packed, mask, mask_gate, out, k, width);
+        case 1: return project_row<T, N>(dz[0], H, packed, mask ? mask[0] : nullptr, mask_gate, out[0], k, width);
         case 2: return project_tile<T, at_most_tile(2), N>(dz, H, packed, mask, mask_gate, out, k, width);
         case 3: return project_tile<T, at_most_tile(3), N>(dz, H, packed, mask, mask_gate, out, k, width);
         case 4: return project_tile<T, at_most_tile(4), N>(dz, H, packed, mask, mask_gate, out, k, width);
@@ -128,6 +167,7 @@ void row_gradient(const BackwardCall<T>& call, const Part& part, int64_t at, con
         const int64_t n = minimum(kLanes<T>, part.last - unit), i = start + unit, f = i + H, g = f + H, o = g + H;
         const Gates<T> gates = {load_n<T>(call.gates + i, n), load_n<T>(call.gates + f, n),
                                 load_n<T>(call.gates + g, n), load_n<T>(call.gates + o, n)};
+        for (int64_t from : {i, f, g, o}) __builtin_prefetch(call.gates + from - 4 * H);  // of the step before
         Gates<T> z = gates;
         if (!Standard && call.z)
             z = {load_n<T>(call.z + i, n), load_n<T>(call.z + f, n), load_n<T>(call.z + g, n),
@@ -176,6 +216,8 @@ template <class T> void backward(const BackwardCall<T>& call, const Part& part, 
             ++count;
         }
         meet(part, call.interrupt);
+        if (part.team)
+            for (int64_t n = 0; n < count; ++n) fetch<T, false>(state.dz[n], 4 * H);
         project<T>(state.dz, count, H, call.packed_recurrent, call.panel_vectors, part.first, part.last,
                    call.recurrent_gates ? state.mask : nullptr, call.recurrent_gates == 4 ? call.B * H : 0, state.dh_out);
         for (int64_t row = 0; call.steps && row < part.count; ++row) {

@@ -10,9 +10,13 @@
 namespace glasscell {
 namespace {
 
-template <class T> double multiply_adds(const Call<T>& call) {
-    return 4.0 * double(call.B) * double(call.time) * double(call.H) * double(call.I + call.H);
+// Of one step of all rows, for so many inputs.
+template <class T> double multiply_adds(const Call<T>& call, int64_t inputs) {
+    return 4.0 * double(call.B) * double(call.H) * double(inputs + call.H);
 }
+
+// Packing a number takes as long as some 16 multiply-adds.
+int packing_threads(int64_t numbers) { return worth_threads(16 * double(numbers)); }
 
 template <class T> Block array(int64_t count) { return Block(size_t(count) * sizeof(T)); }
 
@@ -21,7 +25,9 @@ template <class T> Block array(int64_t count) { return Block(size_t(count) * siz
 template <class T> Block pack_weights(const Call<T>& call) {
     const Kernels<T>& kernels = current_kernels<T>();
     Block packed(kernels.pack_forward_size(call.I, call.H) * sizeof(T));
-    kernels.pack_forward(call, packed.template as<T>());
+    const int64_t rows = 1 + call.I + call.H;
+    split(rows, packing_threads(rows * 4 * call.H), nullptr,
+          [&](int64_t begin, int64_t end) { kernels.pack_forward(call, begin, end, packed.template as<T>()); });
     return packed;
 }
 
@@ -46,7 +52,8 @@ template <class T> bool ForwardPass<T>::Split::run(const ForwardCall<T>& call) {
 template <class T> ForwardPass<T>::ForwardPass(const ForwardCall<T>& call) {
     const Kernels<T>& kernels = current_kernels<T>();
     const Plan plan =
-        make_plan(call.B, call.span.steps, call.I, call.H, num_threads(), kernels.tile_rows, kernels.lanes);
+        make_plan(call.B, call.span.steps, multiply_adds(call, call.I), call.H, kForwardMeeting, num_threads(),
+                  kernels.tile_rows, kernels.lanes);
     const std::vector<int64_t> order = rows_by_length(call);
     split_ = std::make_unique<Split>(call, plan, order);
     if (plan.units > 1) alone_ = std::make_unique<Split>(call, Plan{1, 1}, order);
@@ -67,6 +74,16 @@ template <class T> void run_forward(ForwardCall<T> call) {
 }
 
 namespace {
+
+template <class T> Block pack_transposed(const T* matrix, int64_t outputs, int64_t H, int64_t vectors) {
+    const Kernels<T>& kernels = current_kernels<T>();
+    Block packed = array<T>(int64_t(kernels.pack_backward_size(outputs, H)));
+    const int64_t width = vectors * kernels.lanes;
+    share((outputs + width - 1) / width, packing_threads(outputs * 4 * H), nullptr, [&](int64_t panel) {
+        kernels.pack_backward(matrix, outputs, H, vectors, panel, packed.template as<T>());
+    });
+    return packed;
+}
 
 // The gates and cell states of one span, computed anew: where they stand, and the pass that fills them.
 template <class T> struct Recomputed {
@@ -145,8 +162,9 @@ template <class T> void run_backward(Backward<T> pass) {
     std::memcpy(call.dc, pass.dcT, size_t(B * H) * sizeof(T));
     if (time == 0) return;
 
-    const int threads = worth_threads(multiply_adds(call));
-    const Plan plan = make_plan(B, time, 0, H, threads, kernels.tile_rows, kernels.lanes);
+    const int threads = worth_threads(multiply_adds(call, I) * double(time));
+    const Plan plan = make_plan(B, time, multiply_adds(call, 0), H, kBackwardMeeting, threads, kernels.tile_rows,
+                                kernels.lanes);
     const int64_t blocks = (H + kernels.lanes - 1) / kernels.lanes;
     call.panel_vectors = std::max<int64_t>(1, std::min(kernels.tile_vectors, blocks / plan.units));
     const std::vector<int64_t> order = rows_by_length<T>(call);
@@ -154,10 +172,8 @@ template <class T> void run_backward(Backward<T> pass) {
     std::vector<Block> scratch;
     for (int n = 0; n < together.size(); ++n) scratch.emplace_back(kernels.backward_scratch(call, B));
 
-    const Block packed_kernel = array<T>(int64_t(kernels.pack_backward_size(I, H)));
-    const Block packed_recurrent = array<T>(int64_t(kernels.pack_backward_size(H, H)));
-    kernels.pack_backward(call.kernel, I, H, kernels.tile_vectors, packed_kernel.as<T>());
-    kernels.pack_backward(call.recurrent_kernel, H, H, call.panel_vectors, packed_recurrent.as<T>());
+    const Block packed_kernel = pack_transposed(call.kernel, I, H, kernels.tile_vectors);
+    const Block packed_recurrent = pack_transposed(call.recurrent_kernel, H, H, call.panel_vectors);
     call.packed_kernel = packed_kernel.as<T>(), call.packed_recurrent = packed_recurrent.as<T>();
 
     const Block dz = array<T>(B * steps * 4 * H), factors = array<T>(int64_t(kernels.factors_size(call, B * steps)));

@@ -149,11 +149,6 @@ void sum_ahead(const ForwardCall<T>& call, const ForwardScratch<T>& state, const
     }
 }
 
-// Asks for memory that will be written, or read, in a moment: what another core has takes long to come.
-template <class T, bool Write> void fetch(const T* from, int64_t count) {
-    for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
-}
-
 template <class T> void forward(const ForwardCall<T>& call, const Part& part, void* own_memory, void* shared_memory) {
     const int64_t H = call.H, end = call.span.first + call.span.steps;
     const size_t bytes = size_t(part.last - part.first) * sizeof(T);  // of this part's units of one row

@@ -13,17 +13,19 @@ template <class T> size_t pack_forward_size(int64_t I, int64_t H) {
     return size_t((H + kLanes<T> - 1) / kLanes<T> * (1 + I + H) * 4 * kLanes<T>);
 }
 
-template <class T> void pack_forward(const Call<T>& call, T* packed) {
+// Rows begin..end-1 of the 1 + I + H.
+template <class T> void pack_forward(const Call<T>& call, int64_t begin, int64_t end, T* packed) {
     constexpr int L = kLanes<T>;
     const int64_t I = call.I, H = call.H;
-    for (int64_t unit = 0; unit < H; unit += L) {
-        const int64_t width = minimum(L, H - unit);
-        for (int64_t k = 0; k < 1 + I + H; ++k) {
-            const T* row = k == 0   ? call.bias
-                           : k <= I ? call.kernel + (k - 1) * 4 * H
-                                    : call.recurrent_kernel + (k - 1 - I) * 4 * H;
-            for (int gate = 0; gate < 4; ++gate, packed += L)
-                store<T>(packed, row ? load_n<T>(row + gate * H + unit, width) : V<T>{});
+    for (int64_t k = begin; k < end; ++k) {
+        const T* row = k == 0   ? call.bias
+                       : k <= I ? call.kernel + (k - 1) * 4 * H
+                                : call.recurrent_kernel + (k - 1 - I) * 4 * H;
+        T* to = packed + k * 4 * L;
+        for (int64_t unit = 0; unit < H; unit += L, to += (1 + I + H) * 4 * L) {
+            const int64_t width = minimum(L, H - unit);
+            for (int gate = 0; gate < 4; ++gate)
+                store<T>(to + gate * L, row ? load_n<T>(row + gate * H + unit, width) : V<T>{});
         }
     }
 }

@@ -131,13 +131,14 @@ template <class T> struct Kernels {
     int64_t lanes, tile_rows, tile_vectors;
 
     size_t (*pack_forward_size)(int64_t I, int64_t H);  // elements
-    void (*pack_forward)(const Call<T>&, T* packed);
+    void (*pack_forward)(const Call<T>&, int64_t begin, int64_t end, T* packed);  // of the 1 + I + H rows
     size_t (*forward_scratch)(const ForwardCall<T>&, int64_t rows);  // bytes, for one part
     size_t (*forward_shared)(const ForwardCall<T>&, int64_t rows);   // bytes, for all parts of the same rows
     void (*forward)(const ForwardCall<T>&, const Part&, void* scratch, void* shared);
 
     size_t (*pack_backward_size)(int64_t outputs, int64_t H);
-    void (*pack_backward)(const T* matrix, int64_t outputs, int64_t H, int64_t vectors, T* packed);  // (outputs, 4H)
+    // One panel of matrix: (outputs, 4H).
+    void (*pack_backward)(const T* matrix, int64_t outputs, int64_t H, int64_t vectors, int64_t panel, T* packed);
     size_t (*backward_scratch)(const BackwardCall<T>&, int64_t rows);
     void (*backward)(const BackwardCall<T>&, const Part&, void* scratch);  // dz, dh, dc
 

@@ -20,8 +20,14 @@ struct Plan {
 // How many threads are worth waking for so many multiply-adds: 1 or more.
 int worth_threads(double multiply_adds);
 
-// The choice. `tile_rows`: rows that fill a tile; `lanes`: units of one block, the least a thread can have.
-Plan make_plan(int64_t B, int64_t time, int64_t I, int64_t H, int threads, int64_t tile_rows, int64_t lanes);
+// The work of a thread for which it is worth to meet after each step, in multiply-adds. A meeting and what is exchanged
+// at it take about 0.5 us forward (h), and more backward (the gradients of four gates). Measured on two cores.
+constexpr double kForwardMeeting = 20e3, kBackwardMeeting = 30e3;
+
+// The choice. `step`: the multiply-adds of one step of all rows; `meeting`: one of the above; `tile_rows`: rows that fill
+// a tile; `lanes`: units of one block, the least a thread can have.
+Plan make_plan(int64_t B, int64_t time, double step, int64_t H, double meeting, int threads, int64_t tile_rows,
+               int64_t lanes);
 
 // All rows, those with the most kept steps first: dealt out in turn, every thread's rows end at about the same time.
 template <class T> std::vector<int64_t> rows_by_length(const Call<T>& call);

@@ -37,5 +37,10 @@ GLASSCELL_INLINE void meet(const Part& part, const Interrupt* interrupt) {
     }
 }
 
+// Asks for memory that will be written, or read, in a moment: what another core has takes long to come.
+template <class T, bool Write> void fetch(const T* from, int64_t count) {
+    for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
+}
+
 }  // namespace GLASSCELL_TARGET
 }  // namespace glasscell

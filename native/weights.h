@@ -95,6 +95,8 @@ template <class T> int64_t panels(const BackwardCall<T>& call) {
 // out[k][j] += the sum, from zero, over `count` steps of left[step][k] * panel[step][j], for `rows` of R rows k and N vectors of j.
 template <class T, int R, int N>
 void outer_tile(const T* left, const T* panel, int64_t count, T* out, int64_t stride, int64_t rows, int64_t width) {
+    for (int r = 0; r < R && r < rows; ++r)
+        for (int n = 0; n < N; ++n) __builtin_prefetch(out + r * stride + n * kLanes<T>, 1, 3);
     V<T> sum[R][N] = {};
     for (int64_t step = 0; step < count; ++step, left += R, panel += N * kLanes<T>) {
         V<T> column[N];
@@ -116,37 +118,49 @@ void outer_tile(const T* left, const T* panel, int64_t count, T* out, int64_t st
     }
 }
 
-// Columns of dz of a chunk into `panel`, (count, vectors, lanes); columns beyond `width` are zero.
-template <class T>
-void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t width, int64_t vectors, T* panel) {
+// N vectors of columns of dz of a chunk into `panel`, (count, N, lanes); columns beyond `width` are zero.
+template <class T, int N>
+void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t width, T* panel) {
     for (int64_t step = 0; step < count; ++step)
-        for (int64_t n = 0; n < vectors; ++n, panel += kLanes<T>)
+        for (int n = 0; n < N; ++n, panel += kLanes<T>)
             store<T>(panel, load_n<T>(kept[step].dz + column + n * kLanes<T>, width - n * kLanes<T>));
 }
 
 // All rows of one matrix's panel. `left`: (tiles, `left_tile` elements apart, of (count, kTileRows)).
-template <class T>
+template <class T, int N>
 void outer_panel(const T* left, int64_t left_tile, const T* panel, int64_t count, int64_t n, T* out, int64_t stride,
                  int64_t width) {
     constexpr int R = kTileRows;
-    const int64_t vectors = (width + kLanes<T> - 1) / kLanes<T>;
-    for (int64_t k = 0; k < n; k += R, left += left_tile, out += R * stride) {
-        const int64_t rows = minimum(R, n - k);
-        switch (vectors) {
-            case 1: outer_tile<T, R, 1>(left, panel, count, out, stride, rows, width); break;
-            case 2: outer_tile<T, R, 2>(left, panel, count, out, stride, rows, width); break;
-            case 3: outer_tile<T, R, 3>(left, panel, count, out, stride, rows, width); break;
-            default: outer_tile<T, R, 4>(left, panel, count, out, stride, rows, width);
-        }
+    for (int64_t k = 0; k < n; k += R, left += left_tile, out += R * stride)
+        outer_tile<T, R, N>(left, panel, count, out, stride, minimum(R, n - k), width);
+}
+
+template <class T, int N> void add_bias(const T* panel, int64_t count, T* out, int64_t width) {
+    V<T> sum[N] = {};
+    for (int64_t step = 0; step < count; ++step) {
+        GLASSCELL_UNROLL
+        for (int n = 0; n < N; ++n) sum[n] = sum[n] + load<T>(panel + (step * N + n) * kLanes<T>);
+    }
+    for (int n = 0; n < N; ++n) {
+        const int64_t left = width - n * kLanes<T>;
+        store_n<T>(out + n * kLanes<T>, load_n<T>(out + n * kLanes<T>, left) + sum[n], left);
     }
 }
 
-template <class T> void add_bias(const T* panel, int64_t count, int64_t vectors, T* out, int64_t width) {
-    for (int64_t n = 0; n < vectors; ++n) {
-        const int64_t left = width - n * kLanes<T>;
-        V<T> sum = {};
-        for (int64_t step = 0; step < count; ++step) sum = sum + load<T>(panel + (step * vectors + n) * kLanes<T>);
-        store_n<T>(out + n * kLanes<T>, load_n<T>(out + n * kLanes<T>, left) + sum, left);
+// One panel of N vectors: the columns column..column + width - 1, all of one gate.
+template <class T, int N>
+void weights_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, const Factors<T>& factors,
+                   int64_t gate, int64_t column, int64_t width) {
+    const int64_t stride = 4 * call.H, tile = count * kTileRows;
+    alignas(64) T panel[kChunk * N * kLanes<T>];
+    for (int64_t first = 0; first < count; first += kChunk) {
+        const int64_t steps = minimum(kChunk, count - first);
+        pack_panel<T, N>(kept + first, steps, column, width, panel);
+        outer_panel<T, N>(factors.x + gate * factors.x_gate + first * kTileRows, tile, panel, steps, call.I,
+                          call.d_kernel + column, stride, width);
+        outer_panel<T, N>(factors.h + gate * factors.h_gate + first * kTileRows, tile, panel, steps, call.H,
+                          call.d_recurrent + column, stride, width);
+        if (call.d_bias) add_bias<T, N>(panel, steps, call.d_bias + column, width);
     }
 }
 
@@ -155,18 +169,13 @@ void weights(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count
     constexpr int64_t kWidth = kTileVectors * kLanes<T>;
     const Panels<T> all(call);
     const Factors<T> factors(call, count, const_cast<T*>(memory));
-    const int64_t gate = p / all.in_segment, within = p % all.in_segment * kWidth, stride = 4 * call.H;
+    const int64_t gate = p / all.in_segment, within = p % all.in_segment * kWidth;
     const int64_t column = gate * all.width + within, width = minimum(kWidth, all.width - within);
-    const int64_t vectors = (width + kLanes<T> - 1) / kLanes<T>, tile = count * kTileRows;
-    alignas(64) T panel[kChunk * kWidth];
-    for (int64_t first = 0; first < count; first += kChunk) {
-        const int64_t steps = minimum(kChunk, count - first);
-        pack_panel(kept + first, steps, column, width, vectors, panel);
-        outer_panel(factors.x + gate * factors.x_gate + first * kTileRows, tile, panel, steps, call.I,
-                    call.d_kernel + column, stride, width);
-        outer_panel(factors.h + gate * factors.h_gate + first * kTileRows, tile, panel, steps, call.H,
-                    call.d_recurrent + column, stride, width);
-        if (call.d_bias) add_bias(panel, steps, vectors, call.d_bias + column, width);
+    switch ((width + kLanes<T> - 1) / kLanes<T>) {
+        case 1: return weights_panel<T, 1>(call, kept, count, factors, gate, column, width);
+        case 2: return weights_panel<T, 2>(call, kept, count, factors, gate, column, width);
+        case 3: return weights_panel<T, 3>(call, kept, count, factors, gate, column, width);
+        default: return weights_panel<T, 4>(call, kept, count, factors, gate, column, width);
     }
 }
 

@@ -32,8 +32,8 @@ template <class T> Block pack_weights(const Call<T>& call) {
 }
 
 template <class T>
-ForwardPass<T>::Split::Split(const ForwardCall<T>& call, Plan plan, const std::vector<int64_t>& order)
-    : schedule(plan, order, call.H, current_kernels<T>().lanes) {
+ForwardPass<T>::Split::Split(const ForwardCall<T>& call, Plan plan)
+    : schedule(plan, deal_rows<T>(call, plan.rows), call.H, current_kernels<T>().lanes) {
     const Kernels<T>& kernels = current_kernels<T>();
     for (int n = 0; n < schedule.size(); ++n)
         scratch.emplace_back(kernels.forward_scratch(call, schedule.part(n).count));
@@ -54,9 +54,8 @@ template <class T> ForwardPass<T>::ForwardPass(const ForwardCall<T>& call) {
     const Plan plan =
         make_plan(call.B, call.span.steps, multiply_adds(call, call.I), call.H, kForwardMeeting, num_threads(),
                   kernels.tile_rows, kernels.lanes);
-    const std::vector<int64_t> order = rows_by_length(call);
-    split_ = std::make_unique<Split>(call, plan, order);
-    if (plan.units > 1) alone_ = std::make_unique<Split>(call, Plan{1, 1}, order);
+    split_ = std::make_unique<Split>(call, plan);
+    if (plan.units > 1) alone_ = std::make_unique<Split>(call, Plan{1, 1});
 }
 
 template <class T> void ForwardPass<T>::run(const ForwardCall<T>& call) {
@@ -167,8 +166,8 @@ template <class T> void run_backward(Backward<T> pass) {
                                 kernels.lanes);
     const int64_t blocks = (H + kernels.lanes - 1) / kernels.lanes;
     call.panel_vectors = std::max<int64_t>(1, std::min(kernels.tile_vectors, blocks / plan.units));
-    const std::vector<int64_t> order = rows_by_length<T>(call);
-    Schedule together(plan, order, H, call.panel_vectors * kernels.lanes), alone({1, 1}, order, H, 1);
+    Schedule together(plan, deal_rows<T>(call, plan.rows), H, call.panel_vectors * kernels.lanes);
+    Schedule alone({1, 1}, deal_rows<T>(call, 1), H, 1);
     std::vector<Block> scratch;
     for (int n = 0; n < together.size(); ++n) scratch.emplace_back(kernels.backward_scratch(call, B));
 

@@ -38,7 +38,7 @@ template <class T> class ForwardPass {
     struct Split {
         Schedule schedule;
         std::vector<Block> scratch, shared;
-        Split(const ForwardCall<T>& call, Plan plan, const std::vector<int64_t>& order);
+        Split(const ForwardCall<T>& call, Plan plan);
         bool run(const ForwardCall<T>& call);
     };
     std::unique_ptr<Split> split_, alone_;  // alone_: for when a team cannot be brought together

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace glasscell {
 namespace {
@@ -28,29 +29,32 @@ Plan make_plan(int64_t B, int64_t time, double step, int64_t H, double meeting, 
     return {int(std::min<int64_t>(std::max<int64_t>(B, 1), std::max<int64_t>(groups, threads / units))), units};
 }
 
-template <class T> std::vector<int64_t> rows_by_length(const Call<T>& call) {
-    std::vector<int64_t> order(static_cast<size_t>(call.B));
+template <class T> std::vector<Rows> deal_rows(const Call<T>& call, int groups) {
+    std::vector<Rows> dealt(static_cast<size_t>(groups));
+    if (!call.steps) {
+        for (int64_t b = 0; b < call.B; ++b) dealt[size_t(b * groups / call.B)].push_back(b);
+        return dealt;
+    }
+    std::vector<int64_t> kept(static_cast<size_t>(call.B)), order(kept);
     std::iota(order.begin(), order.end(), 0);
-    if (!call.steps) return order;
-    std::vector<int64_t> kept(static_cast<size_t>(call.B));
     for (int64_t b = 0; b < call.B; ++b)
         for (int64_t t = 0; t < call.time; ++t) kept[size_t(b)] += call.steps[b * call.time + t] & kKeep;
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return kept[size_t(a)] > kept[size_t(b)]; });
-    return order;
+    for (int64_t n = 0; n < call.B; ++n) dealt[size_t(n % groups)].push_back(order[size_t(n)]);
+    return dealt;
 }
 
-template std::vector<int64_t> rows_by_length(const Call<float>&);
-template std::vector<int64_t> rows_by_length(const Call<double>&);
+template std::vector<Rows> deal_rows(const Call<float>&, int);
+template std::vector<Rows> deal_rows(const Call<double>&, int);
 
-Schedule::Schedule(Plan plan, const std::vector<int64_t>& order, int64_t H, int64_t grain)
-    : units_(plan.units), rows_(size_t(plan.rows)), arrivals_(size_t(plan.rows * plan.units)), teams_(size_t(plan.rows)) {
-    for (size_t n = 0; n < order.size(); ++n) rows_[n % rows_.size()].push_back(order[n]);
+Schedule::Schedule(Plan plan, std::vector<Rows> rows, int64_t H, int64_t grain)
+    : units_(plan.units), rows_(std::move(rows)), arrivals_(size_t(plan.rows * plan.units)), teams_(size_t(plan.rows)) {
     const int64_t blocks = (H + grain - 1) / grain;
     for (int group = 0; group < plan.rows; ++group) {
-        const std::vector<int64_t>& rows = rows_[size_t(group)];
+        const Rows& members = rows_[size_t(group)];
         teams_[size_t(group)] = {plan.units, &arrivals_[size_t(group * plan.units)]};
         for (int u = 0; u < plan.units; ++u)
-            parts_.push_back({rows.data(), int64_t(rows.size()), blocks * u / plan.units * grain,
+            parts_.push_back({members.data(), int64_t(members.size()), blocks * u / plan.units * grain,
                               std::min(H, blocks * (u + 1) / plan.units * grain),
                               plan.units > 1 ? &teams_[size_t(group)] : nullptr, u});
     }

@@ -29,14 +29,19 @@ constexpr double kForwardMeeting = 20e3, kBackwardMeeting = 30e3;
 Plan make_plan(int64_t B, int64_t time, double step, int64_t H, double meeting, int threads, int64_t tile_rows,
                int64_t lanes);
 
-// All rows, those with the most kept steps first: dealt out in turn, every thread's rows end at about the same time.
-template <class T> std::vector<int64_t> rows_by_length(const Call<T>& call);
+// Which rows of the batch a group has.
+using Rows = std::vector<int64_t>;
+
+// All rows, in `groups` groups: neighbours together; with masks or lengths those with the most kept steps first and dealt
+// out in turn, so that all groups have about as many and end at about the same time.
+template <class T> std::vector<Rows> deal_rows(const Call<T>& call, int groups);
 
 // The parts of a plan, ready to run any number of times without allocating.
 class Schedule {
   public:
     // Units are split at multiples of `grain`.
-    Schedule(Plan plan, const std::vector<int64_t>& order, int64_t H, int64_t grain);
+    Schedule(Plan plan, std::vector<Rows> rows, int64_t H, int64_t grain);
+    Schedule(const Schedule&) = delete;  // its parts point into it
 
     int size() const { return int(parts_.size()); }
     const Part& part(int index) const { return parts_[size_t(index)]; }
@@ -53,7 +58,7 @@ class Schedule {
 
   private:
     int units_;
-    std::vector<std::vector<int64_t>> rows_;
+    std::vector<Rows> rows_;
     std::vector<Arrivals> arrivals_;
     std::vector<Team> teams_;
     std::vector<Part> parts_;

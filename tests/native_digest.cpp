@@ -26,7 +26,9 @@ struct Digest {
     uint64_t hash = 14695981039346656037u;  // FNV-1a
     int64_t numbers = 0, nans = 0;
 
-    template <class T> void add(const std::vector<T>& values) {
+    template <class... Values> void add(const Values&... values) { (add_one(values), ...); }
+
+    template <class T> void add_one(const std::vector<T>& values) {
         for (T value : values) {
             ++numbers;
             if (std::isnan(value)) ++nans, value = 0;  // its sign and payload are the processor's
@@ -37,9 +39,11 @@ struct Digest {
     }
 };
 
-template <class T> void one_call(Random& random, Digest& digest) {
-    const int64_t B = int64_t(random.below(9)) + 1, time = int64_t(random.below(9)) + 1;
-    const int64_t I = int64_t(random.below(40)) + 1, H = int64_t(random.below(70)) + 1;
+// `few`: so few rows, and so many units, that threads share the rows and meet after each step (schedule.h).
+template <class T> void one_call(Random& random, Digest& digest, bool few) {
+    const auto between = [&](int64_t low, int64_t high) { return low + int64_t(random.below(uint64_t(high - low + 1))); };
+    const int64_t B = between(1, few ? 3 : 9), time = few ? between(5, 20) : between(1, 9);
+    const int64_t I = between(1, 40), H = few ? between(100, 200) : between(1, 70);
     const auto draw = [&](int64_t size, double scale) {
         std::vector<T> values;
         for (int64_t n = 0; n < size; ++n) values.push_back(T(random.value() * scale));
@@ -71,33 +75,49 @@ template <class T> void one_call(Random& random, Digest& digest) {
     ForwardCall<T> forward{};
     static_cast<Call<T>&>(forward) = call;
     auto h = zeros(B * time * H), c = h, kept = zeros(B * time * 4 * H), z = kept, hT = zeros(B * H), cT = hT;
+    auto c_spans = zeros(span_count(B, time) * B * H);
     forward.span = {0, time};
     forward.h = h.data(), forward.c = c.data(), forward.gates = kept.data(), forward.z = z.data();
-    forward.hT = hT.data(), forward.cT = cT.data();
+    forward.c_spans = c_spans.data(), forward.hT = hT.data(), forward.cT = cT.data();
     run_forward(forward);
+    digest.add(h, c, kept, z, c_spans, hT, cT);
 
-    Backward<T> pass{};
-    BackwardCall<T>& backward = pass.call;
-    static_cast<Call<T>&>(backward) = call;
+    // Only the final state, in place, from weights that are packed already.
+    const Block packed = pack_weights<T>(call);
+    forward.h = forward.c = forward.gates = forward.z = forward.c_spans = nullptr;
+    forward.packed = packed.template as<T>();
+    hT = h0, cT = c0;
+    forward.h0 = forward.hT, forward.c0 = forward.cT;
+    run_forward(forward);
+    digest.add(hT, cT);
+
     const auto dh_all = draw(B * time * H, 1), dhT = draw(B * H, 1), dcT = draw(B * H, 1);
-    auto dx = zeros(B * time * I), d_kernel = zeros(I * 4 * H), d_recurrent = zeros(H * 4 * H), d_bias = zeros(4 * H);
-    auto dh0 = zeros(B * H), dc0 = dh0;
-    backward.h = h.data(), backward.c = c.data(), backward.gates = kept.data(), backward.z = z.data();
-    backward.dh_all = dh_all.data(), pass.dhT = dhT.data(), pass.dcT = dcT.data();
-    backward.dx = dx.data(), backward.d_kernel = d_kernel.data(), backward.d_recurrent = d_recurrent.data();
-    backward.d_bias = d_bias.data(), backward.dh = dh0.data(), backward.dc = dc0.data();
-    run_backward(pass);
-    for (const auto* values : {&h, &c, &kept, &z, &hT, &cT, &dx, &d_kernel, &d_recurrent, &d_bias, &dh0, &dc0})
-        digest.add(*values);
+    for (const bool recompute : {false, true}) {
+        Backward<T> pass{};
+        BackwardCall<T>& backward = pass.call;
+        static_cast<Call<T>&>(backward) = call;
+        auto dx = zeros(B * time * I), d_kernel = zeros(I * 4 * H), d_recurrent = zeros(H * 4 * H), d_bias = zeros(4 * H);
+        auto dh0 = zeros(B * H), dc0 = dh0;
+        backward.h = h.data();
+        if (recompute)
+            pass.c_spans = c_spans.data();
+        else
+            backward.c = c.data(), backward.gates = kept.data(), backward.z = z.data();
+        backward.dh_all = dh_all.data(), pass.dhT = dhT.data(), pass.dcT = dcT.data();
+        backward.dx = dx.data(), backward.d_kernel = d_kernel.data(), backward.d_recurrent = d_recurrent.data();
+        backward.d_bias = d_bias.data(), backward.dh = dh0.data(), backward.dc = dc0.data();
+        run_backward(pass);
+        digest.add(dx, d_kernel, d_recurrent, d_bias, dh0, dc0);
+    }
 }
 
 int main() {
     Random random;
     Digest digest;
-    for (int n = 0; n < 60; ++n) {
+    for (int n = 0; n < 72; ++n) {
         set_num_threads(1 + n % 3);
-        one_call<float>(random, digest);
-        one_call<double>(random, digest);
+        one_call<float>(random, digest, n >= 60);
+        one_call<double>(random, digest, n >= 60);
     }
     if (digest.nans * 20 > digest.numbers) return std::puts("too many NaN to mean much"), 1;
     std::printf("%016" PRIx64 " %s\n", digest.hash, current_target().name);

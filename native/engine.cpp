@@ -133,17 +133,25 @@ template <class T> void collect(const BackwardCall<T>& call, const T* zeros, std
     }
 }
 
+// Whether the call is to end early. The thread that made it asks; the others only look.
+bool ended(Interrupt* interrupt) {
+    if (interrupt && pthread_equal(interrupt->caller, pthread_self())) interrupt->ask(interrupt);
+    return stopped(interrupt);
+}
+
 // What does not feed back: dx, and the sums over the kept steps of the span.
 template <class T>
 void run_products(const BackwardCall<T>& call, const std::vector<KeptStep<T>>& kept, T* factors, int threads) {
     const Kernels<T>& kernels = current_kernels<T>();
     const int64_t count = int64_t(kept.size());
     if (!count) return;
+    constexpr int64_t kAtOnce = 480;  // steps from one look at the interrupt to the next: a span of many rows takes long
     split(count, threads, call.interrupt, [&](int64_t begin, int64_t end) {
-        kernels.inputs(call, kept.data(), count, begin, end, factors);
+        for (int64_t n = begin; n < end && !ended(call.interrupt); n += kAtOnce)
+            kernels.inputs(call, kept.data(), count, n, std::min(n + kAtOnce, end), factors);
     });
     share(kernels.panels(call), threads, call.interrupt, [&](int64_t panel) {
-        if (!stopped(call.interrupt)) kernels.weights(call, kept.data(), count, panel, factors);
+        if (!ended(call.interrupt)) kernels.weights(call, kept.data(), count, panel, factors);
     });
 }
 
@@ -200,8 +208,7 @@ template <class T> void run_backward(Backward<T> pass) {
         if (!run(together)) run(alone);
         collect(call, zeros.data(), kept);
         run_products(call, kept, factors.template as<T>(), threads);
-        if (call.interrupt) call.interrupt->ask(call.interrupt);
-        if (stopped(call.interrupt)) return;
+        if (ended(call.interrupt)) return;
     }
 }
 

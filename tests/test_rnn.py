@@ -11,7 +11,7 @@ import torch
 
 from cases import NAMES
 from compare import assert_close, assert_same_bits
-from glasscell import LSTM, RNN, LSTMCell
+from glasscell import LSTM, RNN, LSTMCell, Stream
 from glasscell.weights import LSTMWeights
 
 B, T, I, H = 6, 7, 3, 5
@@ -317,3 +317,14 @@ def test_inputs_are_left_alone(engine_name):
         array[...] = 0
     for array, copy in zip(given, copies, strict=True):
         assert_same_bits(array, copy)
+
+
+def test_arrays_that_are_not_aligned():
+    layer = LSTM(3, return_sequences=True).build(2, seed=0)
+    x = np.ndarray((1, 4, 2), np.float32, bytearray(33), offset=1)
+    x[...] = np.arange(8).reshape(x.shape)
+    assert not x.flags.aligned
+    y, stream = layer(x.copy()), Stream(layer)
+    assert_same_bits(layer(x), y)
+    for t in range(4):
+        assert_same_bits(stream.step(x[0, t]), y[0, t])

@@ -7,6 +7,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")  # before anything imports keras
 import numpy as np
 import pytest
 
+import glasscell
+
 
 @pytest.fixture(params=["reference", "native"])
 def engine_name(request):
@@ -17,3 +19,11 @@ def engine_name(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads, and sets it back in the end."""
+    before = glasscell.num_threads()
+    yield glasscell.set_num_threads
+    glasscell.set_num_threads(before)

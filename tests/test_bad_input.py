@@ -226,21 +226,25 @@ def test_lookups():
 FORWARD = {
     "x": (B, T, I), "kernel": (I, 4 * H), "recurrent_kernel": (H, 4 * H), "bias": (4 * H,), "h0": (B, H), "c0": (B, H),
     "steps": (B, T), "input_mask": (4, B, I), "recurrent_mask": (1, B, H), "h": (B, T, H), "c": (B, T, H),
-    "gates": (B, T, 4, H), "z": (B, T, 4, H), "hT": (B, H), "cT": (B, H),
+    "gates": (B, T, 4, H), "z": (B, T, 4, H), "c_spans": (1, B, H), "hT": (B, H), "cT": (B, H),
 }  # fmt: skip
 BACKWARD = {
-    **{name: FORWARD[name] for name in ("x", "kernel", "recurrent_kernel", "h0", "c0", "steps", "input_mask",
-                                        "recurrent_mask", "h", "c", "gates", "z")},
-    "dh_all": (B, T, H), "dhT": (B, H), "dcT": (B, H), "dz": (B, T, 4, H), "dx": (B, T, I), "d_kernel": (I, 4 * H),
+    **{name: FORWARD[name] for name in ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0", "steps", "input_mask",
+                                        "recurrent_mask", "h", "c", "gates", "z", "c_spans")},
+    "dh_all": (B, T, H), "dhT": (B, H), "dcT": (B, H), "dx": (B, T, I), "d_kernel": (I, 4 * H),
     "d_recurrent": (H, 4 * H), "d_bias": (4 * H,), "dh0": (B, H), "dc0": (B, H),
 }  # fmt: skip
-OPTIONAL = {"bias", "steps", "input_mask", "recurrent_mask", "h", "c", "gates", "z", "dh_all", "d_bias"}
-KEPT = {"h", "c", "gates", "z"}  # optional to forward only, but for z
+OPTIONAL = {"bias", "steps", "input_mask", "recurrent_mask", "c", "gates", "z", "c_spans", "dh_all", "d_bias"}
 CODES = {"activation": 0, "recurrent_activation": 1, "go_backwards": False}
 
 
 def native_arguments(shapes, dtype=np.float32):
-    return {name: np.ones(shape, np.uint8 if name == "steps" else dtype) for name, shape in shapes.items()}
+    arrays = {name: np.ones(shape, np.uint8 if name == "steps" else dtype) for name, shape in shapes.items()}
+    return {**arrays, "packed": None} if shapes.keys() == FORWARD.keys() else arrays
+
+
+def is_optional(name, function):
+    return name in OPTIONAL or (name == "h" and function == "forward")
 
 
 def refuses(call, arguments):
@@ -266,7 +270,7 @@ def test_native_functions_refuse(function, dtype):
         wrong += [array[None], array.reshape(-1)[0], array.astype(other), array.astype(np.int64), "text"]
         if array.ndim > 1:
             wrong += [array.reshape(-1), np.asfortranarray(array) if min(shape) > 1 else array[0]]
-        if name not in OPTIONAL or (function == "backward" and name in KEPT - {"z"}):
+        if not is_optional(name, function):
             wrong.append(None)
         for value in wrong:
             described = f"{name} of {getattr(value, 'shape', value)} {getattr(value, 'dtype', '')}"
@@ -275,10 +279,11 @@ def test_native_functions_refuse(function, dtype):
 
 @pytest.mark.parametrize("function", ["forward", "backward"])
 def test_native_functions_take_what_is_optional(function):
-    """Any optional array may be missing, alone or all at once."""
+    """Any optional array may be missing, alone or all at once; backward goes by the tape or by the spans."""
     shapes, call = (FORWARD if function == "forward" else BACKWARD), getattr(_native, function)
-    optional = [name for name in shapes if name in OPTIONAL and (function == "forward" or name not in KEPT - {"z"})]
-    for missing in [*([name] for name in optional), optional]:
+    optional = [name for name in shapes if is_optional(name, function)]
+    most = optional if function == "forward" else [name for name in optional if name != "c_spans"]
+    for missing in [*([name] for name in optional), most]:
         arguments = {**native_arguments(shapes), **dict.fromkeys(missing)}
         result = "hT" if function == "forward" else "dx"
         arguments[result][...] = np.nan
@@ -309,8 +314,46 @@ def test_native_backward_wants_the_raw_gates_it_needs():
     assert not _native.needs_raw_gates(0, 1)
     with pytest.raises(ValueError, match="z: expected the raw gates"):
         _native.backward(**{**good, "z": None}, **{**CODES, "activation": silu})
+    for missing in ("c", "gates"):
+        with pytest.raises(ValueError, match="c, gates: expected what forward kept, or c_spans, got None"):
+            _native.backward(**{**good, "c_spans": None, missing: None}, **CODES)
     with pytest.raises((ValueError, TypeError)):
         _native.needs_raw_gates(99, 0)
+
+
+def test_native_forward_refuses_what_another_cell_packed():
+    good = native_arguments(FORWARD)
+    weights = [good[name] for name in ("kernel", "recurrent_kernel", "bias")]
+    packed = _native.pack(*weights)
+    _native.forward(**{**good, "packed": packed}, **CODES)
+    for wrong in (floats(I + 1, 4 * H), floats(2 * I, 4 * H)):
+        with pytest.raises(ValueError, match="packed: expected the weights of this call, got those of other sizes"):
+            _native.forward(**{**good, "packed": _native.pack(wrong, *weights[1:])}, **CODES)
+    for wrong in (_native.pack(*(w.astype("f8") for w in weights)), weights[0], "packed"):
+        with pytest.raises(TypeError):
+            _native.forward(**{**good, "packed": wrong}, **CODES)
+    for wrong in ((weights[0][0], *weights[1:]), (*weights[:2], weights[2][1:]), (None, *weights[1:])):
+        with pytest.raises((ValueError, TypeError)):
+            _native.pack(*wrong)
+
+
+def native_stream(h, c, **wrong):
+    weights = {"kernel": floats(I, 4 * H), "recurrent_kernel": floats(H, 4 * H), "bias": floats(4 * H)}
+    given = {**weights, "h": h, "c": c, "y": h, "y_row": None, "activation": 0, "recurrent_activation": 1, **wrong}
+    return _native.StreamFloat(**given)
+
+
+def test_native_streams_refuse():
+    h, c = floats(B, H), floats(B, H)
+    native_stream(h, c)
+    frozen = floats(B, H)
+    frozen.flags.writeable = False
+    for wrong in (floats(B, H + 1), floats(B + 1, H), floats(B), floats(B, H, dtype="f8"), None, frozen):
+        with pytest.raises((ValueError, TypeError)):
+            native_stream(h, wrong)
+    for wrong in ({"h": floats(H)}, {"kernel": floats(I, 4)}, {"bias": floats(1)}, {"activation": 99}):
+        with pytest.raises((ValueError, TypeError)):
+            native_stream(**{"h": h, "c": c, **wrong})
 
 
 @pytest.mark.parametrize("sizes", [(0, T, I, H), (B, 0, I, H), (B, T, 0, H), (B, T, I, 0), (0, 0, 0, 0)])
@@ -321,10 +364,14 @@ def test_native_functions_take_empty_arrays(sizes):
         def resized(n):
             return 4 * sizes[3] if n == 4 * H else renamed[n]
 
-        arguments = native_arguments(
-            {name: tuple(n if name in ("gates", "z", "dz", "input_mask", "recurrent_mask") and k == gate_axis(name)
-                         else resized(n) for k, n in enumerate(shape)) for name, shape in shapes.items()}
-        )  # fmt: skip
+        resized_shapes = {
+            name: tuple(n if name in ("gates", "z", "input_mask", "recurrent_mask") and k == gate_axis(name)
+                        else resized(n) for k, n in enumerate(shape)) for name, shape in shapes.items()
+            if name != "c_spans"
+        }  # fmt: skip
+        resized_shapes["c_spans"] = (_native.span_count(*sizes[:2]), sizes[0], sizes[3])
+        arguments = native_arguments(resized_shapes)
+        call(**{**arguments, "c_spans": None}, **CODES)
         call(**arguments, **CODES)
 
 

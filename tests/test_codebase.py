@@ -16,7 +16,7 @@ from glasscell import activations
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "glasscell"
-PUBLIC = {"LSTM", "LSTMCell", "RNN", "Trace", "num_threads", "set_num_threads", "show_config"}
+PUBLIC = {"LSTM", "LSTMCell", "RNN", "Stream", "Trace", "num_threads", "set_num_threads", "show_config"}
 
 
 def python_files(*folders):
@@ -88,7 +88,7 @@ def test_equations_stand_in_two_places():
     python, native = python_files("src"), sorted((ROOT / "native").glob("*.[hc]*"))
     assert files_with(r"exp\(\s*-", *python) == ["src/glasscell/activations.py"]
     assert files_with(r"c_next = f \* c \+ i \* g", *python) == ["src/glasscell/cell.py"]
-    assert files_with(r"= fma\(f, c, i \* g\)", *native) == ["native/cell.h"]
+    assert files_with(r"fma\(gates\.f, c, gates\.i \* gates\.g\)", *native) == ["native/cell.h"]
     assert files_with(r"V<T> sigmoid\(", *native) == ["native/elementwise.h"]
 
 

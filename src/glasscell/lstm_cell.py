@@ -87,7 +87,7 @@ class LSTMCell:
         self.engine: Engine = engine
         self.engine_used: str | None = None
         self._weights: LSTMWeights | None = None
-        self._packed: Any = None
+        self._packed: tuple[LSTMWeights | None, Any] = None, None
 
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> LSTMCell:
         """Make the weights for I = `input_dim` input features, by Keras's rules from NumPy's draws.
@@ -151,14 +151,28 @@ class LSTMCell:
         for array in weights:
             if array is not None:
                 array.flags.writeable = False  # what is packed of them must stay right
-        self._weights, self._packed, self.dtype = weights, None, weights.kernel.dtype
+        self._weights, self.dtype = weights, weights.kernel.dtype
 
-    @property
-    def packed(self) -> Any:
-        """The weights as the native engine reads them, made at the first use; None where it will not serve them."""
-        if self._packed is None and self.engine != "reference":
-            self._packed = engines.pack(self.weights)
-        return self._packed
+    def packed(self, weights: LSTMWeights) -> Any:
+        """The cell's `weights` as the native engine reads them, made at their first use; None where it will not serve.
+
+        Asked for by the weights, not by the cell alone: another thread may set new ones in the middle of a call.
+        """
+        if self.engine == "reference":
+            return None
+        of, packed = self._packed
+        if of is not weights:
+            packed = engines.pack(weights)
+            self._packed = weights, packed
+        return packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": (None, None)}  # it can be made again, and not be written down
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._weights is not None:
+            self._take(self._weights)  # a copy of a read-only array may be written into
 
     def options(self, go_backwards: bool = False) -> Options:
         """The cell's options as one value."""
@@ -177,12 +191,15 @@ class LSTMCell:
         """The activated gates i, f, g, o, each (B, H), of the step that `cell(x, state)` makes."""
         tape = self._step(x, state, "tape").tape
         assert tape is not None
+        assert tape.gates is not None
         return Gates(*(tape.gates[:, 0, k] for k in range(4)))
 
     def _step(self, x: Any, state: Any, keep: Keep = "state") -> Forward:
         if np.ndim(x) != 2:
             _refuse("x", f"shape (B, I) = (B, {self.weights.kernel.shape[0]})", np.shape(x))
-        call = engines.make_call(self.weights, self.options(), np.asarray(x)[:, None], state, Masks(), self.packed)
+        weights = self.weights
+        packed = self.packed(weights)
+        call = engines.make_call(weights, self.options(), np.asarray(x)[:, None], state, Masks(), packed)
         self.engine_used = engines.choose(self.engine, call)
         return engines.forward(call, keep, self.engine)
 

@@ -39,7 +39,9 @@ def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array) -> Gradient
     dh_all: (B, T, H) of the h of every step, in processing order, or None; dh, dc: (B, H) of the final state.
     """
     call = tape.call
-    assert tape.c is not None and tape.gates is not None and tape.z is not None  # `forward` above keeps all of them
+    assert tape.c is not None  # `forward` above keeps all of them
+    assert tape.gates is not None
+    assert tape.z is not None
     kernel, recurrent_kernel, bias = _weights(call)
     dx = np.zeros_like(call.x)
     d_kernel, d_recurrent, d_bias = np.zeros_like(kernel), np.zeros_like(recurrent_kernel), np.zeros_like(bias)

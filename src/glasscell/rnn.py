@@ -132,8 +132,8 @@ class RNN:
                     "reset_state() starts anew"
                 )
             initial_state = self.state
-        options = cell.options(self.go_backwards)
-        call = engines.make_call(cell.weights, options, x, initial_state, masks, cell.packed)
+        weights, options = cell.weights, cell.options(self.go_backwards)
+        call = engines.make_call(weights, options, x, initial_state, masks, cell.packed(weights))
         self.engine_used = engines.choose(self.engine, call)
         done = engines.forward(call, keep, self.engine)
         if self.stateful:

@@ -31,7 +31,7 @@ class Stream:
         if not isinstance(rnn, RNN):
             raise TypeError(f"rnn: expected a glasscell.RNN, such as LSTM(64), got {type(rnn).__name__}")
         if rnn.go_backwards:
-            raise ValueError("rnn: expected a layer that goes forwards, got go_backwards=True: its first step is the last")
+            raise ValueError("rnn: expected a layer that goes forwards, got go_backwards=True, which starts at the end")
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
             raise ValueError(f"batch: expected a positive integer, got {batch!r}")
         self._begin(rnn, int(batch), rnn.cell.weights)
@@ -67,8 +67,10 @@ class Stream:
     def push(self, x: Any) -> Array:
         """Take a chunk `x: (B, T, I)` and return every h: (B, T, H); a single stream may take (T, I), giving (T, H)."""
         alone = self.batch == 1 and np.ndim(x) == 2
-        call = self._call(np.asarray(x)[None] if alone else x)
-        done = engines.forward(call, "sequence", self.rnn.engine)
+        x = np.asarray(x)[None] if alone else x
+        if np.ndim(x) == 3 and np.shape(x)[0] != self.batch:
+            raise ValueError(f"x: expected the batch of the stream, {self.batch}, got {np.shape(x)[0]}")
+        done = engines.forward(self._call(x), "sequence", self.engine_used)
         assert done.h is not None
         self.state = done.final
         return done.h[0] if alone else done.h
@@ -92,29 +94,28 @@ class Stream:
 
     def reset(self, rows: Any = None) -> None:
         """Set the state of these streams to zero: row numbers, or (B,) bools; all of them by default."""
-        which = slice(None) if rows is None else np.asarray(rows)
-        if isinstance(which, np.ndarray) and which.size == 0:
+        which = np.arange(self.batch) if rows is None else np.asarray(rows)
+        if which.dtype == np.bool_:
+            if which.shape != (self.batch,):
+                raise ValueError(f"rows: expected bools of shape (B,) = ({self.batch},), got {which.shape}")
+        elif which.size == 0:
             which = which.astype(int)  # [] would be floats
-        if isinstance(which, np.ndarray) and which.dtype != np.bool_:
-            if which.dtype.kind not in "iu":
-                raise TypeError(f"rows: expected row numbers or bools, got {which.dtype}")
-            if which.size and not (which.min() >= 0 and which.max() < self.batch):
-                raise ValueError(f"rows: expected 0..{self.batch - 1}, got {which.min()}..{which.max()}")
-        elif isinstance(which, np.ndarray) and which.shape != (self.batch,):
-            raise ValueError(f"rows: expected bools of shape (B,) = ({self.batch},), got {which.shape}")
+        elif which.dtype.kind not in "iu":
+            raise TypeError(f"rows: expected row numbers or bools, got {which.dtype}")
+        elif not (which.min() >= 0 and which.max() < self.batch):
+            raise ValueError(f"rows: expected 0..{self.batch - 1}, got {which.min()}..{which.max()}")
         self._h[which] = self._c[which] = 0
 
     def _call(self, x: Any) -> Call:
         return engines.make_call(self._weights, self._options, x, (self._h, self._c), Masks(), self._packed)
 
     def _checked(self, x: Any) -> Array:
-        alone = self.batch == 1 and np.ndim(x) == 1
-        shape, symbols = (self.batch, len(self._weights.kernel)), "(B, I)"
-        if alone:
-            shape, symbols = shape[1:], "(I,)"
-        return check_array("x", x, shape, self._h.dtype, symbols)
+        inputs = len(self._weights.kernel)
+        if self.batch == 1 and np.ndim(x) == 1:
+            return check_array("x", x, (inputs,), self._h.dtype, "(I,)")
+        return check_array("x", x, (self.batch, inputs), self._h.dtype, "(B, I)")
 
     def _reference_step(self, x: Any) -> Array:
         x = self._checked(x)
-        self.state = engines.forward(self._call(x.reshape(self.batch, 1, -1)), "state", self.rnn.engine).final
+        self.state = engines.forward(self._call(x.reshape(self.batch, 1, -1)), "state", self.engine_used).final
         return self._y[0] if x.ndim == 1 else self._y

@@ -41,7 +41,9 @@ class Trace:
     @classmethod
     def from_tape(cls, tape: Tape) -> Trace:
         """Open a tape that was kept for a trace (its raw gates included)."""
-        assert tape.c is not None and tape.gates is not None and tape.z is not None
+        assert tape.c is not None
+        assert tape.gates is not None
+        assert tape.z is not None
         mask = None
         gates, z = tape.gates, tape.z
         if tape.call.steps is not None:

@@ -61,7 +61,7 @@ class LSTMWeights(NamedTuple):
 
 
 def check_array(name: str, value: Any, shape: Shape, dtype: npt.DTypeLike, symbols: str) -> Array:
-    """`value` as a C-contiguous array of exactly this shape and dtype; copied only if its layout demands it.
+    """`value` as a C-contiguous, aligned array of exactly this shape and dtype; copied only if its layout demands it.
 
     Raises: ValueError for another shape, TypeError for another dtype; both name the argument, the expected, the got.
     """

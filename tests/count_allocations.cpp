@@ -1,0 +1,62 @@
+// Loaded with LD_PRELOAD, in front of glibc's own: counts what all threads of a process allocate, and how much lives.
+#include <malloc.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+
+extern "C" {
+
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+void __libc_free(void*);
+}
+
+namespace {
+
+std::atomic<long> count{0}, alive{0}, most{0};
+
+void* taken(void* memory) {
+    if (!memory) return memory;
+    count.fetch_add(1);
+    const long size = long(malloc_usable_size(memory)), now = alive.fetch_add(size) + size;
+    for (long old = most.load(); now > old && !most.compare_exchange_weak(old, now);) {}
+    return memory;
+}
+
+void given_back(void* memory) {
+    if (memory) alive.fetch_sub(long(malloc_usable_size(memory)));
+}
+
+}  // namespace
+
+extern "C" {
+
+void* malloc(size_t size) { return taken(__libc_malloc(size)); }
+void* calloc(size_t n, size_t size) { return taken(__libc_calloc(n, size)); }
+void* memalign(size_t alignment, size_t size) { return taken(__libc_memalign(alignment, size)); }
+void* aligned_alloc(size_t alignment, size_t size) { return taken(__libc_memalign(alignment, size)); }
+int posix_memalign(void** result, size_t alignment, size_t size) {
+    void* const memory = taken(__libc_memalign(alignment, size));
+    if (!memory) return ENOMEM;
+    *result = memory;
+    return 0;
+}
+void* realloc(void* memory, size_t size) {
+    const long before = memory ? long(malloc_usable_size(memory)) : 0;
+    void* const moved = __libc_realloc(memory, size);
+    if (moved || size == 0) alive.fetch_sub(before);
+    return taken(moved);
+}
+void free(void* memory) {
+    given_back(memory);
+    __libc_free(memory);
+}
+
+long allocations() { return count.load(); }  // ever made
+long bytes_alive() { return alive.load(); }
+long most_bytes_alive() { return most.load(); }  // since the last forget_most()
+void forget_most() { most.store(alive.load()); }
+}

@@ -1,4 +1,4 @@
-"""The same bits: for every instruction set, batch, chunking and padding, traced or not (threads: test_process.py).
+"""The same bits: for every instruction set, batch, chunking, padding, number of threads and team, traced or not.
 
 Each test compares bits, forward and gradients, in float32 and, where cheap, in float64.
 """
@@ -14,6 +14,8 @@ from cases import GRADIENTS, make_case, run
 from compare import assert_same_bits
 from fresh import HERE, run_python
 from glasscell import LSTM, RNN, _native
+from glasscell.weights import LSTMWeights
+from preload import library
 
 DTYPES = [np.float32, np.float64]
 
@@ -180,3 +182,91 @@ def test_a_later_call_leaves_earlier_results(dtype):
     assert_same_bits(y, kept)
     for name, value in copies.items():
         assert_same_bits(getattr(gradients, name), value, name)
+
+
+# B, T, I, H: too few rows to fill the tiles of all threads, and units and steps enough to share (native/schedule.cpp).
+FEW_ROWS = [(1, 12, 30, 190), (2, 12, 30, 190), (3, 9, 17, 203), (4, 8, 40, 160), (5, 12, 1, 129), (6, 5, 33, 257),
+            (7, 6, 64, 200)]  # fmt: skip
+
+
+def few_rows(sizes):
+    """A case of these sizes, with all that a step can do."""
+    B, T, I, H = sizes
+    rng, case = np.random.default_rng(B), make_case(B)
+
+    def normal(*shape, scale=1.0):
+        return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+    odd = bool(B % 2)
+    options = {
+        "initial_state": (normal(B, H), normal(B, H)),
+        "mask": rng.uniform(size=(B, T)) < 0.8 if odd else None,
+        "lengths": rng.integers(1, T + 1, B) if B % 3 == 0 else None,
+        "reset": rng.uniform(size=(B, T)) < 0.2 if odd else None,
+        "dropout_mask": normal(4, B, I) if B == 5 else None,
+        "recurrent_dropout_mask": normal(B, H) if B % 3 == 0 else None,
+    }
+    return dataclasses.replace(
+        case,
+        activation="tanh" if odd else "silu",
+        recurrent_activation="sigmoid" if odd else "hard_sigmoid",
+        flags={"return_sequences": True, "go_backwards": B % 4 == 2},
+        weights=LSTMWeights(normal(I, 4 * H, scale=I**-0.5), normal(H, 4 * H, scale=H**-0.5), normal(4 * H, scale=0.3)),
+        x=normal(B, T, I),
+        options=options,
+        dy=normal(B, T, H),
+        dstate=(normal(B, H), normal(B, H)),
+    )
+
+
+def run_lean(case, dtype):
+    """What `run` gives, and the gradients and the state from passes that keep less."""
+    results, arguments = run(case, "native", dtype), case.arguments(dtype)
+    gradients = case.layer("native", dtype).vjp(**arguments, recompute=True)[1](*case.cotangents(dtype))
+    last = dataclasses.replace(case, flags={**case.flags, "return_sequences": False}).layer("native", dtype)
+    names = ("last", "last.h", "last.c")
+    results |= {f"recomputed {name}": getattr(gradients, name) for name in GRADIENTS}
+    return results | dict(zip(names, last(**arguments), strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", FEW_ROWS, ids=str)
+def test_any_number_of_threads_and_teams(threads, sizes, dtype):
+    case = few_rows(sizes)
+    threads(1)
+    expected = run_lean(case, dtype)
+    for name in GRADIENTS:
+        assert_same_bits(expected[f"recomputed {name}"], expected[f"d_{name}"], f"{name} of {case}")
+    for n in (2, 3, 7):
+        threads(n)
+        for name, value in run_lean(case, dtype).items():
+            assert_same_bits(value, expected[name], f"{name} of {n} threads, {case}")
+
+
+SEVEN = """
+import os
+import numpy as np
+from compare import assert_same_bits
+from glasscell import LSTM, Stream, set_num_threads
+from test_bits import FEW_ROWS, few_rows, run_lean
+assert len(os.sched_getaffinity(0)) == 7
+for dtype in (np.float32, np.float64):
+    layer, x = LSTM(512, return_sequences=True).build(400, seed=0, dtype=dtype), np.ones((1, 3, 400), dtype)
+    cases = [few_rows(sizes) for sizes in FEW_ROWS]
+    set_num_threads(1)
+    expected, y = [run_lean(case, dtype) for case in cases], layer(x)
+    for n in (3, 7):
+        set_num_threads(n)
+        for case, wanted in zip(cases, expected):
+            for name, value in run_lean(case, dtype).items():
+                assert_same_bits(value, wanted[name], f"{name} of {n} threads, {case}")
+        stream = Stream(layer)
+        assert_same_bits(np.stack([stream.step(x[:, t]).copy() for t in range(3)], 1), y)
+"""
+
+
+def test_large_teams():
+    """A team only comes together where each member has a processor: here the process believes that it has seven."""
+    _, path = library("seven_processors.cpp")
+    done = run_python("-c", SEVEN, LD_PRELOAD=str(path))
+    assert done.returncode == 0, done.stderr

@@ -80,7 +80,8 @@ class RNN:
         """The output, and the function that takes gradients back through the call. Other arguments as in `__call__`.
 
         recompute: keep h alone, and compute the gates anew when the gradient needs them: the same bits from about a
-        sixth of the memory (4 instead of 24 bytes for each of B T H in float32), for a third more work.
+        sixth of the memory (4 instead of 24 bytes for each of B T H in float32; 8 from 256 rows on), for a third more
+        work.
 
         `pullback(dy, dstate=None)`: `dy` has the output's shape (None for zero), `dstate` is the gradient (dh, dc) of
         the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0, and can be called

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels.h"
+#include "engine.h"
 
 namespace glasscell {
 
@@ -54,5 +54,11 @@ void set_weights(Call<T>& call, const In<T>& kernel, const In<T>& recurrent_kern
     call.recurrent_kernel = checked("recurrent_kernel", recurrent_kernel, {call.H, 4 * call.H});
     call.bias = checked("bias", bias, {4 * call.H});
 }
+
+// The weights as the kernels read them, made once. They stay right as long as the arrays they were made of.
+template <class T> struct Packed {
+    Block block;
+    int64_t I, H;
+};
 
 }  // namespace glasscell

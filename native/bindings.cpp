@@ -1,8 +1,10 @@
 // The Python module glasscell._native.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <string>
 
 #include "arrays.h"
@@ -18,16 +20,10 @@
 namespace glasscell {
 namespace {
 
-// The weights as the kernels read them, made once. They stay right as long as the arrays they were made of.
-template <class T> struct Packed {
-    Block block;
-    int64_t I, H;
-};
-
-template <class T> Packed<T> pack(const In<T>& kernel, const In<T>& recurrent_kernel, const OptionalIn<T>& bias) {
+template <class T> std::shared_ptr<Packed<T>> pack(const In<T>& kernel, const In<T>& recurrent_kernel, const OptionalIn<T>& bias) {
     Call<T> call{};
     set_weights(call, kernel, recurrent_kernel, bias);
-    return {pack_weights(call), call.I, call.H};
+    return std::make_shared<Packed<T>>(Packed<T>{pack_weights(call), call.I, call.H});
 }
 
 template <class T>

@@ -102,7 +102,8 @@ template <class T> struct BackwardCall : Call<T> {
 
 // Threads that share the same rows meet after each step: all run at the same time, each with units of its own.
 struct alignas(64) Arrivals {
-    unsigned count;  // how often one of them has come
+    unsigned count;     // how often one of them has come
+    unsigned sleepers;  // how many sleep until it comes
 };
 struct Team {
     int size;

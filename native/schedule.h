@@ -22,7 +22,7 @@ int worth_threads(double multiply_adds);
 
 // The work of a thread for which it is worth to meet after each step, in multiply-adds. A meeting and what is exchanged
 // at it take about 0.5 us forward (h), and more backward (the gradients of four gates). Measured on two cores.
-constexpr double kForwardMeeting = 20e3, kBackwardMeeting = 30e3;
+constexpr double kForwardMeeting = 50e3, kBackwardMeeting = 30e3;
 
 // The choice. `step`: the multiply-adds of one step of all rows; `meeting`: one of the above; `tile_rows`: rows that fill
 // a tile; `lanes`: units of one block, the least a thread can have.

@@ -1,6 +1,9 @@
 #include "stream.h"
 
+#include <nanobind/stl/shared_ptr.h>
+
 #include <atomic>
+#include <memory>
 
 #include "arrays.h"
 #include "engine.h"
@@ -13,18 +16,14 @@ template <class T> class Stream {
   public:
     // h, c: (B, H), the state, kept up to date in place. y: what `step` returns, an array of the caller's over h; y_row:
     // the same for an input of one row, (I,).
-    Stream(In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, Out<T> h, Out<T> c, nb::object y, nb::object y_row,
-           int a, int s)
-        : h_(h), c_(c), y_(std::move(y)), y_row_(std::move(y_row)) {
-        set_weights(call_, kernel, recurrent_kernel, bias);
+    Stream(std::shared_ptr<Packed<T>> packed, Out<T> h, Out<T> c, nb::object y, nb::object y_row, int a, int s)
+        : packed_(std::move(packed)), h_(h), c_(c), y_(std::move(y)), y_row_(std::move(y_row)) {
         if (h.ndim() != 2) throw std::invalid_argument("h: expected shape (B, H), got another rank");
-        call_.B = int64_t(h.shape(0)), call_.time = 1, call_.span = {0, 1};
+        call_.B = int64_t(h.shape(0)), call_.time = 1, call_.I = packed_->I, call_.H = packed_->H, call_.span = {0, 1};
         call_.options = {activation("activation", a), activation("recurrent_activation", s), false};
         call_.hT = checked("h", h, {call_.B, call_.H}), call_.cT = checked("c", c, {call_.B, call_.H});
         call_.h0 = call_.hT, call_.c0 = call_.cT;
-        packed_ = pack_weights<T>(call_);
-        call_.packed = packed_.template as<T>();
-        call_.kernel = call_.recurrent_kernel = call_.bias = nullptr;  // packed now
+        call_.packed = packed_->block.template as<T>();
         work_ = double(call_.B) * double(call_.H) * double(call_.I + call_.H);
         pass_ = std::make_unique<ForwardPass<T>>(call_);
     }
@@ -61,9 +60,9 @@ template <class T> class Stream {
     }
 
     ForwardCall<T> call_{};
+    std::shared_ptr<Packed<T>> packed_;
     Out<T> h_, c_;
     nb::object y_, y_row_;
-    Block packed_;
     std::unique_ptr<ForwardPass<T>> pass_;
     double work_;
     std::atomic<bool> busy_{false};
@@ -71,11 +70,10 @@ template <class T> class Stream {
 
 template <class T> void bind(nb::module_& m, const char* name) {
     nb::class_<Stream<T>>(m, name)
-        .def(nb::init<In<T>, In<T>, OptionalIn<T>, Out<T>, Out<T>, nb::object, nb::object, int, int>(),
-             nb::arg("kernel").noconvert(), nb::arg("recurrent_kernel").noconvert(), nb::arg("bias").noconvert().none(),
+        .def(nb::init<std::shared_ptr<Packed<T>>, Out<T>, Out<T>, nb::object, nb::object, int, int>(), nb::arg("packed"),
              nb::arg("h").noconvert(), nb::arg("c").noconvert(), nb::arg("y"), nb::arg("y_row").none(), nb::kw_only(),
              nb::arg("activation"), nb::arg("recurrent_activation"))
-        .def("step", &Stream<T>::step, nb::arg("x"));
+        .def("step", &Stream<T>::step, nb::arg("x").none());
 }
 
 }  // namespace

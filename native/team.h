@@ -1,7 +1,15 @@
 // Where the threads of a team meet. Written with builtins: code of one instruction set must not be merged with another's.
 #pragma once
 
+#if defined(__linux__)
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#else
 #include <sched.h>
+#endif
 
 #include "kernels.h"
 #include "simd.h"
@@ -17,22 +25,47 @@ GLASSCELL_INLINE void relax() {
 #endif
 }
 
+// Sleeps while *count is `seen`, some milliseconds at most; the one who changes it wakes those who say that they sleep.
+GLASSCELL_INLINE void sleep_while(Arrivals* of, unsigned seen) {
+#if defined(__linux__)
+    const struct timespec most = {0, 10 * 1000 * 1000};
+    __atomic_add_fetch(&of->sleepers, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &of->count, FUTEX_WAIT_PRIVATE, seen, &most, nullptr, 0);
+    __atomic_sub_fetch(&of->sleepers, 1, __ATOMIC_SEQ_CST);
+#else
+    (void)of, (void)seen;
+    sched_yield();
+#endif
+}
+
+GLASSCELL_INLINE void wake(Arrivals* of) {
+#if defined(__linux__)
+    if (__atomic_load_n(&of->sleepers, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &of->count, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+#else
+    (void)of;
+#endif
+}
+
 // Returns when all of the part's team have come; what they wrote before is then visible to each. No team: at once.
 // Each member writes one cache line and reads the others': one way between the cores, where a shared counter needs two.
+// Whoever waits long sleeps: on a busy machine the other may need this very processor.
 // A call that is stopped does not wait: some of its members may have left.
 GLASSCELL_INLINE void meet(const Part& part, const Interrupt* interrupt) {
     if (!part.team) return;
-    constexpr int kSpins = 4000;  // some 100 microseconds; then the processor may be needed by the one we wait for
+    constexpr int kSpins = 1000;  // some 50 microseconds
     Arrivals* const members = part.team->members;
     const unsigned mine = members[part.member].count + 1;
-    __atomic_store_n(&members[part.member].count, mine, __ATOMIC_RELEASE);
+    __atomic_store_n(&members[part.member].count, mine, __ATOMIC_SEQ_CST);
+    wake(&members[part.member]);
     for (int n = 0; n < part.team->size; ++n) {
-        for (int spins = 0; int(__atomic_load_n(&members[n].count, __ATOMIC_ACQUIRE) - mine) < 0; ++spins) {
+        unsigned seen;
+        for (int spins = 0; int((seen = __atomic_load_n(&members[n].count, __ATOMIC_ACQUIRE)) - mine) < 0; ++spins) {
             if (stopped(interrupt)) return;
             if (spins < kSpins)
                 relax();
             else
-                sched_yield();
+                sleep_while(&members[n], seen);
         }
     }
 }

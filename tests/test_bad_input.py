@@ -338,9 +338,9 @@ def test_native_forward_refuses_what_another_cell_packed():
 
 
 def native_stream(h, c, **wrong):
-    weights = {"kernel": floats(I, 4 * H), "recurrent_kernel": floats(H, 4 * H), "bias": floats(4 * H)}
-    given = {**weights, "h": h, "c": c, "y": h, "y_row": None, "activation": 0, "recurrent_activation": 1, **wrong}
-    return _native.StreamFloat(**given)
+    packed = _native.pack(floats(I, 4 * H), floats(H, 4 * H), floats(4 * H))
+    given = {"packed": packed, "h": h, "c": c, "y": h, "y_row": None, "activation": 0, "recurrent_activation": 1}
+    return _native.StreamFloat(**{**given, **wrong})
 
 
 def test_native_streams_refuse():
@@ -351,7 +351,8 @@ def test_native_streams_refuse():
     for wrong in (floats(B, H + 1), floats(B + 1, H), floats(B), floats(B, H, dtype="f8"), None, frozen):
         with pytest.raises((ValueError, TypeError)):
             native_stream(h, wrong)
-    for wrong in ({"h": floats(H)}, {"kernel": floats(I, 4)}, {"bias": floats(1)}, {"activation": 99}):
+    doubles = _native.pack(floats(I, 4 * H, dtype="f8"), floats(H, 4 * H, dtype="f8"), None)
+    for wrong in ({"h": floats(H)}, {"packed": doubles}, {"packed": None}, {"activation": 99}):
         with pytest.raises((ValueError, TypeError)):
             native_stream(**{"h": h, "c": c, **wrong})
 

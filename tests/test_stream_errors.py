@@ -46,6 +46,7 @@ WRONG = {
     "other features": (2, "step", floats(2, 5), ValueError, r"^x: expected shape \(B, I\) = \(2, 4\), got \(2, 5\)$"),
     "a row of others": (1, "step", floats(5), ValueError, r"^x: expected shape \(I,\) = \(4,\), got \(5,\)$"),
     "rank 3": (2, "step", floats(2, 1, I), ValueError, r"^x: expected shape \(B, I\) = .*, got \(2, 1, 4\)$"),
+    "nothing": (2, "step", None, ValueError, r"^x: expected shape \(B, I\) = \(2, 4\), got \(\)$"),
     "a number": (2, "step", 1.0, ValueError, r"^x: expected shape \(B, I\) = \(2, 4\), got \(\)$"),
     "a string": (2, "step", "x", ValueError, r"^x: expected shape \(B, I\) = \(2, 4\), got \(\)$"),
     "bytes": (1, "step", b"1234", ValueError, r"^x: expected shape .*, got \(\)$"),

@@ -64,9 +64,7 @@ def span_count(B: int, time: int) -> int: ...
 class _Stream:
     def __init__(
         self,
-        kernel: Array,
-        recurrent_kernel: Array,
-        bias: Array | None,
+        packed: Any,
         h: Array,
         c: Array,
         y: Array,

@@ -34,22 +34,24 @@ class Stream:
             raise ValueError("rnn: expected a layer that goes forwards, got go_backwards=True, which starts at the end")
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
             raise ValueError(f"batch: expected a positive integer, got {batch!r}")
-        self._begin(rnn, int(batch), rnn.cell.weights)
+        weights = rnn.cell.weights
+        self._begin(rnn, int(batch), weights, rnn.cell.packed(weights))
 
-    def _begin(self, rnn: RNN, batch: int, weights: LSTMWeights) -> None:
+    def _begin(self, rnn: RNN, batch: int, weights: LSTMWeights, packed: Any) -> None:
         self.rnn, self.batch, self._weights, self._options = rnn, batch, weights, rnn.cell.options()
         dtype = weights.kernel.dtype
-        self._packed = engines.pack(weights)
+        self._packed = packed
         self._h, self._c = check_state("state", None, batch, len(weights.recurrent_kernel), dtype)
         self._y = self._h.view()
         self._y.flags.writeable = False  # it is the state, which belongs to the stream
         self.engine_used = engines.choose(rnn.engine, self._call(np.zeros((batch, 1, len(weights.kernel)), dtype)))
         self._step: Callable[[Any], Array | None] = self._reference_step
         if self.engine_used == "native":
+            self._packed = packed or engines.pack(weights)  # a cell that is told to run the reference has none
             native = _native.StreamFloat if dtype == np.float32 else _native.StreamDouble
             codes = self._options.codes()
             self._step = native(
-                *weights, self._h, self._c, self._y, self._y[0] if batch == 1 else None,
+                self._packed, self._h, self._c, self._y, self._y[0] if batch == 1 else None,
                 activation=codes["activation"], recurrent_activation=codes["recurrent_activation"],
             ).step  # fmt: skip
 
@@ -88,7 +90,7 @@ class Stream:
     def copy(self) -> Stream:
         """Another stream with the same weights, standing where this one stands."""
         other = object.__new__(Stream)
-        other._begin(self.rnn, self.batch, self._weights)
+        other._begin(self.rnn, self.batch, self._weights, self._packed)
         other.state = self.state
         return other
 

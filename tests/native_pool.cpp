@@ -1,12 +1,9 @@
-// What only C++ sees of the thread pool. Run by test_process.py with the name of a check; prints nothing but failures,
-// except for `cost`: the fewest microseconds of a call of two tasks that do nothing but meet.
+// What only C++ sees of the thread pool. Run by test_process.py with the name of a check; prints nothing but failures.
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -98,30 +95,10 @@ static int no_threads() {
     return 0;
 }
 
-static int cost() {
-    double best = 1e9;
-    for (int sample = 0; sample < 50; ++sample) {
-        constexpr int kCalls = 1000;
-        const auto start = std::chrono::steady_clock::now();
-        for (int call = 0; call < kCalls; ++call) {
-            std::atomic<int> arrived{0};
-            run_tasks(2, [](void* context, int) {
-                auto& arrived = *static_cast<std::atomic<int>*>(context);
-                for (++arrived; arrived < 2;) std::this_thread::yield();
-            }, &arrived);
-        }
-        const std::chrono::duration<double, std::micro> spent = std::chrono::steady_clock::now() - start;
-        best = std::min(best, spent.count() / kCalls);
-    }
-    std::printf("%.3f\n", best);
-    return 0;
-}
-
 int main(int, char** arguments) {
     const char* const name = arguments[1];
     if (!std::strcmp(name, "tasks")) return tasks();
     if (!std::strcmp(name, "together")) return together();
     if (!std::strcmp(name, "no_threads")) return no_threads();
-    if (!std::strcmp(name, "cost")) return cost();
     return 2;
 }

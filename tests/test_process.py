@@ -15,17 +15,9 @@ import pytest
 from cases import make_case, run
 from compare import assert_same_bits
 from fresh import HERE, run_python
-from glasscell import LSTM, _native, num_threads, set_num_threads
+from glasscell import LSTM, num_threads, set_num_threads
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-
-
-@pytest.fixture
-def threads():
-    """Sets the number of threads, and sets it back in the end."""
-    before = _native.num_threads()
-    yield _native.set_num_threads
-    _native.set_num_threads(before)
 
 
 def multiplications(case):
@@ -268,10 +260,3 @@ def native_pool(tmp_path_factory):
 def test_pool(native_pool, check):
     done = subprocess.run([native_pool, check], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
-
-
-@linux
-def test_a_call_wakes_nobody_while_the_workers_are_awake(native_pool):
-    """Two tasks that meet, call after call: under 1 us where the other thread still looks for work, 4 us and more where
-    it must be woken each time. The best samples, for a busy machine takes the processors away now and then."""
-    assert min(float(subprocess.check_output([native_pool, "cost"], timeout=60)) for _ in range(3)) < 3

@@ -36,7 +36,7 @@ def main(plan: Sequence[tuple[str, str]], json_file: Path | None = None, plot_fi
         for row in run(plan, say):
             rows.append(row)
     full = table(rows)
-    console.print(full if console.measure(full).minimum <= console.width else table(rows, every_peer=False))
+    console.print(full if console.measure(full).maximum <= console.width else table(rows, every_peer=False))
     for line in summary(rows):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if json_file is not None:

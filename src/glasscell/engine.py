@@ -16,6 +16,7 @@ from glasscell.weights import LSTMWeights, State, check_array, check_state
 Array = npt.NDArray[Any]
 Engine = Literal["auto", "native", "reference"]
 Used = Literal["native", "reference"]
+ENGINES = get_args(Engine)
 
 FRAMEWORKS = ("keras", "jax", "tensorflow", "torch")
 
@@ -79,7 +80,7 @@ def choose(engine: Engine, call: Call) -> Used:
 
     Raises: ValueError for an unknown name, and for "native" where the native engine cannot serve, with the reason.
     """
-    if engine not in get_args(Engine):
+    if engine not in ENGINES:
         raise ValueError(f'engine: expected "auto", "native" or "reference", got {engine!r}')
     if engine == "reference":
         return "reference"
@@ -94,10 +95,13 @@ def choose(engine: Engine, call: Call) -> Used:
     return "native"
 
 
-def forward(call: Call, keep: Keep = "sequence", engine: Engine = "auto") -> Forward:
-    """Run a call. `keep` says what beside the final state: nothing, every h, the tape for gradients (whole,
-    or checkpoints from which it is computed anew), a whole trace."""
-    if choose(engine, call) == "reference":
+def forward(call: Call, keep: Keep, engine: Used) -> Forward:
+    """Run a call on the engine that `choose` named.
+
+    keep: what beside the final state: nothing, every h, the tape for gradients (whole, or checkpoints from which it is
+    computed anew), a whole trace.
+    """
+    if engine == "reference":
         return reference.forward(call, keep)
     B, T, _, H = call.sizes
     dtype, codes = call.x.dtype, call.options.codes()
@@ -118,10 +122,10 @@ def forward(call: Call, keep: Keep = "sequence", engine: Engine = "auto") -> For
     return Forward(h, final, tape)
 
 
-def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array, engine: Engine = "auto") -> Gradients:
-    """The gradients of a call. Arguments as `reference.backward`; the tape stays as it is."""
+def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array, engine: Used) -> Gradients:
+    """The gradients of a call, on the engine that ran it. Arguments as in `reference.backward`."""
     call = tape.call
-    if choose(engine, call) == "reference":
+    if engine == "reference":
         return reference.backward(tape, dh_all, dh, dc)
     gradients = Gradients(
         x=np.empty_like(call.x),

@@ -200,8 +200,8 @@ class LSTMCell:
         weights = self.weights
         packed = self.packed(weights)
         call = engines.make_call(weights, self.options(), np.asarray(x)[:, None], state, Masks(), packed)
-        self.engine_used = engines.choose(self.engine, call)
-        return engines.forward(call, keep, self.engine)
+        self.engine_used = used = engines.choose(self.engine, call)
+        return engines.forward(call, keep, used)
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it."""

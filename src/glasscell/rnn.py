@@ -92,7 +92,7 @@ class RNN:
         tape, output = done.tape, self._output(call, done)
         assert tape is not None
         B, _, _, H = call.sizes
-        dtype, engine = call.x.dtype, self.engine
+        dtype, engine = call.x.dtype, engines.choose(self.engine, call)
         silent = self._silent(call)
 
         def pullback(dy: Any = None, dstate: Any = None) -> Gradients:
@@ -135,8 +135,8 @@ class RNN:
             initial_state = self.state
         weights, options = cell.weights, cell.options(self.go_backwards)
         call = engines.make_call(weights, options, x, initial_state, masks, cell.packed(weights))
-        self.engine_used = engines.choose(self.engine, call)
-        done = engines.forward(call, keep, self.engine)
+        self.engine_used = used = engines.choose(self.engine, call)
+        done = engines.forward(call, keep, used)
         if self.stateful:
             self.state = State(*(s.copy() for s in done.final))  # the caller may write into what was returned
         return call, done

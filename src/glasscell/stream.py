@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from glasscell import _native
 from glasscell import engine as engines
-from glasscell.engine import Masks
+from glasscell.engine import Masks, Used
 from glasscell.rnn import RNN
 from glasscell.sequence import Call
 from glasscell.weights import LSTMWeights, State, check_array, check_state
@@ -44,7 +44,9 @@ class Stream:
         self._h, self._c = check_state("state", None, batch, len(weights.recurrent_kernel), dtype)
         self._y = self._h.view()
         self._y.flags.writeable = False  # it is the state, which belongs to the stream
-        self.engine_used = engines.choose(rnn.engine, self._call(np.zeros((batch, 1, len(weights.kernel)), dtype)))
+        self.engine_used: Used = engines.choose(
+            rnn.engine, self._call(np.zeros((batch, 1, len(weights.kernel)), dtype))
+        )
         self._step: Callable[[Any], Array | None] = self._reference_step
         if self.engine_used == "native":
             self._packed = packed or engines.pack(weights)  # a cell that is told to run the reference has none

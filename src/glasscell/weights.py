@@ -70,7 +70,8 @@ def check_array(name: str, value: Any, shape: Shape, dtype: npt.DTypeLike, symbo
         raise ValueError(f"{name}: expected shape {symbols} = {shape}, got {array.shape}")
     if array.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}; convert it with .astype({dtype.name!r})")
-    return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=["C", "A"])
 
 
 def check_state(name: str, state: Any, batch: int, units: int, dtype: npt.DTypeLike) -> State:

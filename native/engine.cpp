@@ -31,35 +31,31 @@ template <class T> Block pack_weights(const Call<T>& call) {
     return packed;
 }
 
+template <class T> static Plan forward_plan(const ForwardCall<T>& call) {
+    const Kernels<T>& kernels = current_kernels<T>();
+    return make_plan(call.B, call.span.steps, multiply_adds(call, call.I), call.H, kForwardMeeting, num_threads(),
+                     kernels.tile_rows, kernels.lanes);
+}
+
 template <class T>
-ForwardPass<T>::Split::Split(const ForwardCall<T>& call, Plan plan)
-    : schedule(plan, deal_rows<T>(call, plan.rows), call.H, current_kernels<T>().lanes) {
-    const Kernels<T>& kernels = current_kernels<T>();
-    for (int n = 0; n < schedule.size(); ++n)
-        scratch.emplace_back(kernels.forward_scratch(call, schedule.part(n).count));
-    for (int n = 0; n < schedule.groups(); ++n)
-        shared.emplace_back(kernels.forward_shared(call, schedule.part(n * plan.units).count));
-}
+ForwardPass<T>::ForwardPass(const ForwardCall<T>& call) : ForwardPass(call, forward_plan(call)) {}
 
-template <class T> bool ForwardPass<T>::Split::run(const ForwardCall<T>& call) {
+template <class T>
+ForwardPass<T>::ForwardPass(const ForwardCall<T>& call, Plan plan)
+    : schedule_(plan, deal_rows<T>(call, plan.rows), call.H, current_kernels<T>().lanes) {
     const Kernels<T>& kernels = current_kernels<T>();
-    return schedule.run(call.interrupt, [&](int n) {
-        kernels.forward(call, schedule.part(n), scratch[size_t(n)].template as<void>(),
-                        shared[size_t(schedule.group(n))].template as<void>());
-    });
-}
-
-template <class T> ForwardPass<T>::ForwardPass(const ForwardCall<T>& call) {
-    const Kernels<T>& kernels = current_kernels<T>();
-    const Plan plan =
-        make_plan(call.B, call.span.steps, multiply_adds(call, call.I), call.H, kForwardMeeting, num_threads(),
-                  kernels.tile_rows, kernels.lanes);
-    split_ = std::make_unique<Split>(call, plan);
-    if (plan.units > 1) alone_ = std::make_unique<Split>(call, Plan{1, 1});
+    const auto own = [&](int64_t rows) { return kernels.forward_scratch(call, rows); };
+    const auto shared = [&](int64_t rows) { return kernels.forward_shared(call, rows); };
+    for (int n = 0; n < schedule_.size(); ++n) scratch_.emplace_back(schedule_.most(n, own));
+    for (int n = 0; n < schedule_.groups(); ++n) shared_.emplace_back(schedule_.most(n * plan.units, shared));
 }
 
 template <class T> void ForwardPass<T>::run(const ForwardCall<T>& call) {
-    if (!split_->run(call)) alone_->run(call);
+    const Kernels<T>& kernels = current_kernels<T>();
+    schedule_.run(call.interrupt, [&](const Part& part, int n) {
+        kernels.forward(call, part, scratch_[size_t(n)].template as<void>(),
+                        shared_[size_t(schedule_.group(n))].template as<void>());
+    });
 }
 
 template <class T> void run_forward(ForwardCall<T> call) {
@@ -88,9 +84,9 @@ template <class T> Block pack_transposed(const T* matrix, int64_t outputs, int64
 template <class T> struct Recomputed {
     Block h, c, gates, z;
     ForwardCall<T> call{};
+    std::unique_ptr<ForwardPass<T>> pass;  // for whole spans; the last one may be shorter
 
-    Recomputed(const Backward<T>& pass, int64_t steps, const T* packed) : h(0), c(0), gates(0), z(0) {
-        const BackwardCall<T>& back = pass.call;
+    Recomputed(const BackwardCall<T>& back, int64_t steps, const T* packed) {
         const int64_t BH = back.B * back.H;
         h = array<T>(BH * 2), c = array<T>(BH * (steps + 1)), gates = array<T>(BH * steps * 4);
         static_cast<Call<T>&>(call) = back;
@@ -101,6 +97,8 @@ template <class T> struct Recomputed {
             z = array<T>(BH * steps * 4);
             call.z = z.as<T>();
         }
+        call.span = {0, steps};
+        pass = std::make_unique<ForwardPass<T>>(call);
     }
 
     void run(BackwardCall<T>& back, const T* h0, const T* c_before) {
@@ -111,7 +109,7 @@ template <class T> struct Recomputed {
         call.span = back.tape = back.span;
         call.c0 = back.c_before = c_before;
         back.c = call.c, back.gates = call.gates, back.z = call.z;
-        ForwardPass<T>(call).run(call);
+        pass->run(call);
     }
 };
 
@@ -174,10 +172,9 @@ template <class T> void run_backward(Backward<T> pass) {
                                 kernels.lanes);
     const int64_t blocks = (H + kernels.lanes - 1) / kernels.lanes;
     call.panel_vectors = std::max<int64_t>(1, std::min(kernels.tile_vectors, blocks / plan.units));
-    Schedule together(plan, deal_rows<T>(call, plan.rows), H, call.panel_vectors * kernels.lanes);
-    Schedule alone({1, 1}, deal_rows<T>(call, 1), H, 1);
+    Schedule schedule(plan, deal_rows<T>(call, plan.rows), H, call.panel_vectors * kernels.lanes);
     std::vector<Block> scratch;
-    for (int n = 0; n < together.size(); ++n) scratch.emplace_back(kernels.backward_scratch(call, B));
+    for (int n = 0; n < schedule.size(); ++n) scratch.emplace_back(kernels.backward_scratch(call, B));
 
     const Block packed_kernel = pack_transposed(call.kernel, I, H, kernels.tile_vectors);
     const Block packed_recurrent = pack_transposed(call.recurrent_kernel, H, H, call.panel_vectors);
@@ -189,7 +186,7 @@ template <class T> void run_backward(Backward<T> pass) {
     std::unique_ptr<Recomputed<T>> recomputed;
     if (pass.c_spans) {
         packed = pack_weights<T>(call);
-        recomputed = std::make_unique<Recomputed<T>>(pass, steps, packed.template as<T>());
+        recomputed = std::make_unique<Recomputed<T>>(call, steps, packed.template as<T>());
     } else {
         call.tape = {0, time};
         call.c_before = call.c0;
@@ -200,12 +197,9 @@ template <class T> void run_backward(Backward<T> pass) {
     for (int64_t span = (time - 1) / steps; span >= 0; --span) {
         call.span = {span * steps, std::min(steps, time - span * steps)};
         if (recomputed) recomputed->run(call, call.h0, pass.c_spans + span * B * H);
-        const auto run = [&](Schedule& schedule) {
-            return schedule.run(call.interrupt, [&](int n) {
-                kernels.backward(call, schedule.part(n), scratch[size_t(n)].template as<void>());
-            });
-        };
-        if (!run(together)) run(alone);
+        schedule.run(call.interrupt, [&](const Part& part, int n) {
+            kernels.backward(call, part, scratch[size_t(n)].template as<void>());
+        });
         collect(call, zeros.data(), kept);
         run_products(call, kept, factors.template as<T>(), threads);
         if (ended(call.interrupt)) return;

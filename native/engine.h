@@ -28,20 +28,17 @@ class Block {
 template <class T> Block pack_weights(const Call<T>& call);
 
 // A forward pass that can run again without allocating: the sizes, options and `steps` are those of the call it was made
-// with, the other arrays may be new ones. `packed` must be set.
+// with, the other arrays may be new ones, and the span no longer. `packed` must be set.
 template <class T> class ForwardPass {
   public:
     explicit ForwardPass(const ForwardCall<T>& call);
     void run(const ForwardCall<T>& call);
 
   private:
-    struct Split {
-        Schedule schedule;
-        std::vector<Block> scratch, shared;
-        Split(const ForwardCall<T>& call, Plan plan);
-        bool run(const ForwardCall<T>& call);
-    };
-    std::unique_ptr<Split> split_, alone_;  // alone_: for when a team cannot be brought together
+    ForwardPass(const ForwardCall<T>& call, Plan plan);
+
+    Schedule schedule_;
+    std::vector<Block> scratch_, shared_;  // of each part, of each group
 };
 
 // Packs the weights where `packed` is null. Throws std::bad_alloc; the outputs are then undefined.

@@ -15,6 +15,8 @@
 #include <string>
 #include <thread>
 
+#include "relax.h"
+
 namespace glasscell {
 namespace {
 
@@ -43,14 +45,6 @@ int default_threads() {
 std::atomic<int> threads_wanted{0};  // 0: not yet asked
 
 using Task = void (*)(void* context, int index);
-
-void relax() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
 
 // Waking a sleeper costs some 10 us, so both sides first look for what they wait for. Not for long: a processor that
 // spins is missing to the other threads of the process (those of an OpenMP runtime slow down a thousandfold).

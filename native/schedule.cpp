@@ -57,7 +57,9 @@ Schedule::Schedule(Plan plan, std::vector<Rows> rows, int64_t H, int64_t grain)
             parts_.push_back({members.data(), int64_t(members.size()), blocks * u / plan.units * grain,
                               std::min(H, blocks * (u + 1) / plan.units * grain),
                               plan.units > 1 ? &teams_[size_t(group)] : nullptr, u});
+        all_.insert(all_.end(), members.begin(), members.end());
     }
+    alone_ = {all_.data(), int64_t(all_.size()), 0, H, nullptr, 0};
 }
 
 }  // namespace glasscell

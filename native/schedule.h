@@ -44,16 +44,22 @@ class Schedule {
     Schedule(const Schedule&) = delete;  // its parts point into it
 
     int size() const { return int(parts_.size()); }
-    const Part& part(int index) const { return parts_[size_t(index)]; }
     int group(int index) const { return index / units_; }  // the parts of the same rows
     int groups() const { return size() / units_; }
 
-    // Runs work(index) for all parts. False, having run nothing, where a team could not run at the same time.
-    template <class Work> bool run(Interrupt* interrupt, Work work) {
-        const auto task = [](void* opaque, int index) { (*static_cast<Work*>(opaque))(index); };
-        if (units_ > 1) return run_together(size(), task, &work, interrupt);
-        run_tasks(size(), task, &work, interrupt);
-        return true;
+    // The most that size(rows) gives for what may run as `index`.
+    template <class Size> size_t most(int index, Size size) const {
+        const size_t own = size(parts_[size_t(index)].count), alone = index || units_ == 1 ? 0 : size(alone_.count);
+        return own > alone ? own : alone;
+    }
+
+    // Runs work(part, index) for all parts; where teams cannot run at the same time, for all rows and units as index 0.
+    template <class Work> void run(Interrupt* interrupt, Work work) {
+        auto one = [&](int index) { work(parts_[size_t(index)], index); };
+        using One = decltype(one);
+        const auto task = [](void* opaque, int index) { (*static_cast<One*>(opaque))(index); };
+        if (units_ == 1) return run_tasks(size(), task, &one, interrupt);
+        if (!run_together(size(), task, &one, interrupt)) work(alone_, 0);
     }
 
   private:
@@ -62,6 +68,8 @@ class Schedule {
     std::vector<Arrivals> arrivals_;
     std::vector<Team> teams_;
     std::vector<Part> parts_;
+    Rows all_;
+    Part alone_;  // everything
 };
 
 // Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.

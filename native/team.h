@@ -12,18 +12,11 @@
 #endif
 
 #include "kernels.h"
+#include "relax.h"
 #include "simd.h"
 
 namespace glasscell {
 namespace GLASSCELL_TARGET {
-
-GLASSCELL_INLINE void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
 
 // Sleeps while *count is `seen`, some milliseconds at most; the one who changes it wakes those who say that they sleep.
 GLASSCELL_INLINE void sleep_while(Arrivals* of, unsigned seen) {

@@ -4,6 +4,6 @@
 weights, same numbers, same files. Import this module before loading a `.keras` file that holds these layers.
 """
 
-from glasscell.keras.layers import LSTM, RNN, LSTMCell
+from glasscell.keras.layers import LSTM, RNN, Bidirectional, LSTMCell, StackedRNNCells
 
-__all__ = ["LSTM", "RNN", "LSTMCell"]
+__all__ = ["LSTM", "RNN", "Bidirectional", "LSTMCell", "StackedRNNCells"]

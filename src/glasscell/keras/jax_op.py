@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 
 from glasscell._native import jax_handlers, needs_raw_gates
 from glasscell.cell import Options
+from glasscell.sequence import Direction
 
 Array = Any
 
@@ -19,7 +21,7 @@ for name, capsule in HANDLERS.items():
     jax.ffi.register_ffi_target(name, capsule, platform="cpu")
 
 
-def why_not_available() -> str | None:
+def why_not_available(x: Array) -> str | None:
     """The reason why this process cannot run the operation; None if it can."""
     if not HANDLERS:
         return "this build of glasscell has no call from JAX (jaxlib's headers were missing); build it anew"
@@ -28,8 +30,12 @@ def why_not_available() -> str | None:
     return None
 
 
+def run(x: Array, steps: Array | None, directions: Sequence[Direction], sequences: bool, training: bool) -> list[Any]:
+    return [_run(d.options, sequences, x, *d[1:6], steps, *d[6:]) for d in directions]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def run(
+def _run(
     options: Options,
     sequences: bool,
     x: Array,
@@ -75,7 +81,7 @@ def _run_backward(options: Options, sequences: bool, saved: Any, cotangents: Any
     return *gradients, None, None, None
 
 
-run.defvjp(_run_forward, _run_backward)
+_run.defvjp(_run_forward, _run_backward)
 
 
 def _forward(options: Options, arguments: tuple[Array, ...], sequences: bool, tape: bool) -> list[Array]:

@@ -1,0 +1,162 @@
+"""Where Keras would loop over time: the native engine in its place, with the outputs that Keras gives on each backend.
+
+No mathematics here: the cells' options, weights, states and masks go into the backend's operation.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from glasscell import activations
+from glasscell.cell import Options
+from glasscell.sequence import KEEP, Direction
+
+Tensor = Any
+Loop = tuple[Tensor, Tensor, list[Any]]  # last output, outputs, states: what `keras.layers.RNN.inner_loop` returns
+
+OPERATIONS = {  # of each backend: `why_not_available` and `run`
+    "jax": "glasscell.keras.jax_op",
+    "tensorflow": "glasscell.keras.tensorflow_op",
+    "torch": "glasscell.torch.op",
+}
+
+
+def why_not_native(layer: Any, sequences: Tensor, mask: Any) -> str | None:
+    """The reason why the native engine cannot run this layer's loop over these sequences; None if it can."""
+    if (missing := _why_not_here(sequences)) is not None:
+        return missing
+    if layer.unroll and layer.go_backwards and mask is not None:
+        return "unroll with a mask, backwards, has outputs of its own in Keras"
+    for cell in cells_of(layer.cell):
+        if getattr(type(cell), "call", None) is not keras.layers.LSTMCell.call:
+            return f"the cell is {type(cell).__name__}, not an LSTMCell with its own equations"
+        if cell.compute_dtype not in ("float32", "float64") or cell.variable_dtype != cell.compute_dtype:
+            return f"the dtype policy is {cell.dtype_policy.name}, not float32 or float64"
+        for name in ("activation", "recurrent_activation"):
+            if built_in(getattr(cell, name)) is None:
+                return f"{name} is a callable outside the built-in activations"
+    return None
+
+
+def cells_of(cell: Any) -> list[Any]:
+    """The cells of a stack, or the one cell."""
+    return list(cell.cells) if isinstance(cell, keras.layers.StackedRNNCells) else [cell]
+
+
+def built_in(function: Any) -> activations.Activation | None:
+    """The built-in activation that this Keras function is."""
+    for name, activation in activations.BUILT_IN.items():
+        if function is keras.activations.get(name):
+            return activation
+    return None
+
+
+class Pass(NamedTuple):
+    """One layer's loop: what Keras calls its `inner_loop` with. `from_zero`: the initial state is zero."""
+
+    layer: Any
+    initial_state: Any
+    training: bool
+    from_zero: bool
+
+
+def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[Loop]:
+    """The loops of one layer, or of several over the same sequences, side by side: the directions of a Bidirectional.
+
+    The cells of a stack run one after another, each over the whole sequence; a layer with a stack runs alone.
+    """
+    operation = importlib.import_module(OPERATIONS[keras.backend.backend()])
+    first = passes[0].layer
+    stacked = isinstance(first.cell, keras.layers.StackedRNNCells)
+    cells = [cells_of(p.layer.cell) for p in passes]
+    kept = None if mask is None else ops.cast(mask, "bool")
+    x, steps = ops.cast(sequences, cells[0][0].compute_dtype), _steps(kept)
+    new_states: list[Any] = []
+    for level in range(len(cells[0])):
+        last = level == len(cells[0]) - 1
+        directions = [
+            _direction(p, cells[n][level], x, p.initial_state[level] if stacked else p.initial_state, level == 0)
+            for n, p in enumerate(passes)
+        ]
+        every = not last or any(p.layer.return_sequences for p in passes)
+        results = operation.run(x, steps, directions, every, passes[0].training)
+        new_states.append([results[0][1], results[0][2]])
+        if not last:
+            x = results[0][0]
+            if level == 0 and first.go_backwards and kept is not None:
+                steps = _steps(ops.flip(kept, 1))
+    if len(passes) > 1 or not stacked:
+        return [_loop(p, kept, h, [hT, cT]) for p, (h, hT, cT) in zip(passes, results, strict=True)]
+    h, hT, _ = results[0]
+    return [_loop(passes[0], kept, h, new_states if len(new_states) > 1 else new_states[0])]
+
+
+def _steps(kept: Tensor | None) -> Tensor | None:
+    """`Call.steps` of a mask."""
+    return None if kept is None else ops.cast(kept, "uint8") * np.uint8(KEEP)
+
+
+def _direction(p: Pass, cell: Any, x: Tensor, state: Any, first: bool) -> Direction:
+    """What the operation takes of a cell; `first`: of its stack, the only one for which time may run backwards."""
+    activation, recurrent_activation = built_in(cell.activation), built_in(cell.recurrent_activation)
+    assert activation is not None, "why_not_native lets no other through"
+    assert recurrent_activation is not None, "why_not_native lets no other through"
+    options = Options(activation, recurrent_activation, p.layer.go_backwards and first)
+    if p.layer.stateful and keras.backend.backend() == "torch":
+        state = [ops.copy(s) for s in state]  # the gradient needs them when the layer has written its new state
+    weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
+    tensors = (None if w is None else ops.convert_to_tensor(w) for w in weights)
+    return Direction(options, *tensors, *state, *_dropout_masks(cell, x, state, p.training))
+
+
+def _dropout_masks(cell: Any, x: Tensor, state: Any, training: bool) -> list[Tensor | None]:
+    """The masks Keras drew for this call, each (1 or 4, B, width), or None where there is no dropout."""
+    masks: list[Tensor | None] = []
+    for rate, draw, values in (
+        (cell.dropout, cell.get_dropout_mask, x[:, 0]),
+        (cell.recurrent_dropout, cell.get_recurrent_dropout_mask, state[0]),
+    ):
+        mask = draw(values) if training and 0 < rate < 1 else None
+        masks.append(None if mask is None else ops.stack(mask) if isinstance(mask, list) else mask[None])
+    return masks
+
+
+def _loop(p: Pass, kept: Tensor | None, h: Tensor | None, states: list[Any]) -> Loop:
+    """The layer's outputs: h, and at skipped steps what Keras puts there on this backend."""
+    layer, hT = p.layer, states[-1][0] if isinstance(states[-1], list) else states[0]
+    outputs = h if layer.return_sequences else hT[:, None]
+    if kept is not None:
+        kept = ops.flip(kept, 1) if layer.go_backwards else kept
+        scan = keras.backend.backend() == "jax" and not layer.unroll
+        if not scan and not p.from_zero:  # before the first kept step Keras gives zeros there, else the initial h
+            started = ops.cumsum(ops.cast(kept, "int32"), 1) > 0
+            outputs = ops.where(started[:, -outputs.shape[1] :, None], outputs, 0.0)
+        if layer.zero_output_for_mask and (scan or keras.backend.backend() != "jax"):
+            outputs = ops.where(kept[:, -outputs.shape[1] :, None], outputs, 0.0)
+    return outputs[:, -1], outputs, states
+
+
+def _why_not_here(x: Tensor) -> str | None:
+    backend = keras.backend.backend()
+    if backend not in OPERATIONS:
+        return f"the backend is {backend}; the native engine runs on {', '.join(OPERATIONS)}"
+    if backend != "torch" and _in_export():
+        return "the model is being exported, and what is exported must run without glasscell"
+    reason: str | None = importlib.import_module(OPERATIONS[backend]).why_not_available(x)
+    return reason
+
+
+def _in_export() -> bool:
+    """Whether `model.export` is calling. It tells nobody, so only the callers' names do."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("keras.src.export."):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False

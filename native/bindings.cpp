@@ -8,6 +8,7 @@
 #include <string>
 
 #include "arrays.h"
+#include "directions.h"
 #include "engine.h"
 #if defined(GLASSCELL_JAX)
 #include "jax_ffi.h"
@@ -24,26 +25,6 @@ template <class T> std::shared_ptr<Packed<T>> pack(const In<T>& kernel, const In
     Call<T> call{};
     set_weights(call, kernel, recurrent_kernel, bias);
     return std::make_shared<Packed<T>>(Packed<T>{pack_weights(call), call.I, call.H});
-}
-
-template <class T>
-Call<T> make_call(const In<T>& x, const In<T>& kernel, const In<T>& recurrent_kernel, const OptionalIn<T>& bias,
-                  const In<T>& h0, const In<T>& c0, const OptionalIn<uint8_t>& steps, const OptionalIn<T>& input_mask,
-                  const OptionalIn<T>& recurrent_mask, int a, int s, int go_backwards) {
-    if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (B, T, I), got another rank");
-    Call<T> call{};
-    set_weights(call, kernel, recurrent_kernel, bias);
-    call.B = int64_t(x.shape(0)), call.time = int64_t(x.shape(1));
-    call.options = {activation("activation", a), activation("recurrent_activation", s), go_backwards != 0};
-    call.x = checked("x", x, {call.B, call.time, call.I});
-    call.h0 = checked("h0", h0, {call.B, call.H});
-    call.c0 = checked("c0", c0, {call.B, call.H});
-    call.steps = checked("steps", steps, {call.B, call.time});
-    const auto gates = [](const OptionalIn<T>& mask) { return !mask ? 0 : mask->ndim() && mask->shape(0) == 4 ? 4 : 1; };
-    call.input_gates = gates(input_mask), call.recurrent_gates = gates(recurrent_mask);
-    call.input_mask = checked("input_mask", input_mask, {call.input_gates, call.B, call.I});
-    call.recurrent_mask = checked("recurrent_mask", recurrent_mask, {call.recurrent_gates, call.B, call.H});
-    return call;
 }
 
 template <class T>
@@ -102,7 +83,37 @@ void backward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias,
     until_signal(call.interrupt, [&] { run_backward(pass); });
 }
 
+template <class T, class Array> View<T> view(const Array& array) { return {array.data(), array.ndim(), array.shape_ptr()}; }
+
+template <class T, class Array> Views<T> views(const std::vector<Array>& arrays) {
+    Views<T> result;
+    for (const Array& array : arrays) result.push_back(view<T>(array));
+    return result;
+}
+
+template <class T>
+void forward_directions(In<T> x, In<uint8_t> steps, std::vector<In<T>> own, std::vector<int64_t> codes,
+                        std::vector<Out<T>> kept) {
+    Directions<T> directions{view<const T>(x), view<const uint8_t>(steps), views<const T>(own), std::move(codes)};
+    const Views<T> out = views<T>(kept);
+    until_signal(directions.interrupt, [&] { run_forward(directions, out); });
+}
+
+template <class T>
+void backward_directions(In<T> x, In<uint8_t> steps, std::vector<In<T>> own, std::vector<int64_t> codes,
+                         std::vector<In<T>> kept, std::vector<In<T>> cotangents, std::vector<Out<T>> gradients) {
+    Directions<T> directions{view<const T>(x), view<const uint8_t>(steps), views<const T>(own), std::move(codes)};
+    const Views<const T> tape = views<const T>(kept), given = views<const T>(cotangents);
+    const Views<T> out = views<T>(gradients);
+    until_signal(directions.interrupt, [&] { run_backward(directions, tape, given, out); });
+}
+
 template <class T> void bind(nb::module_& m, const char* packed_name) {
+    m.def("forward_directions", &forward_directions<T>, nb::arg("x").noconvert(), nb::arg("steps").noconvert(),
+          nb::arg("own").noconvert(), nb::arg("codes"), nb::arg("kept").noconvert());
+    m.def("backward_directions", &backward_directions<T>, nb::arg("x").noconvert(), nb::arg("steps").noconvert(),
+          nb::arg("own").noconvert(), nb::arg("codes"), nb::arg("kept").noconvert(), nb::arg("cotangents").noconvert(),
+          nb::arg("gradients").noconvert());
     nb::class_<Packed<T>>(m, packed_name);
     m.def("pack", &pack<T>, nb::arg("kernel").noconvert(), nb::arg("recurrent_kernel").noconvert(),
           nb::arg("bias").noconvert().none());

@@ -31,14 +31,22 @@ template <class T> Block pack_weights(const Call<T>& call) {
     return packed;
 }
 
-template <class T> static Plan forward_plan(const ForwardCall<T>& call) {
+template <class T> static Plan plan_of(const ForwardCall<T>& call) {
     const Kernels<T>& kernels = current_kernels<T>();
     return make_plan(call.B, call.span.steps, multiply_adds(call, call.I), call.H, kForwardMeeting, num_threads(),
                      kernels.tile_rows, kernels.lanes);
 }
 
+template <class T> static Plan plan_of(const Backward<T>& pass) {
+    const Kernels<T>& kernels = current_kernels<T>();
+    const BackwardCall<T>& call = pass.call;
+    const int threads = worth_threads(multiply_adds(call, call.I) * double(call.time));
+    return make_plan(call.B, call.time, multiply_adds(call, 0), call.H, kBackwardMeeting, threads, kernels.tile_rows,
+                     kernels.lanes);
+}
+
 template <class T>
-ForwardPass<T>::ForwardPass(const ForwardCall<T>& call) : ForwardPass(call, forward_plan(call)) {}
+ForwardPass<T>::ForwardPass(const ForwardCall<T>& call) : ForwardPass(call, plan_of(call)) {}
 
 template <class T>
 ForwardPass<T>::ForwardPass(const ForwardCall<T>& call, Plan plan)
@@ -163,13 +171,14 @@ template <class T> void run_backward(Backward<T> pass) {
     std::memset(call.d_recurrent, 0, size_t(H * 4 * H) * sizeof(T));
     if (call.d_bias) std::memset(call.d_bias, 0, size_t(4 * H) * sizeof(T));
     if (B == 0) return;
-    std::memcpy(call.dh, pass.dhT, size_t(B * H) * sizeof(T));
-    std::memcpy(call.dc, pass.dcT, size_t(B * H) * sizeof(T));
+    for (const auto& [state, final] : {std::pair(call.dh, pass.dhT), std::pair(call.dc, pass.dcT)}) {
+        if (final) std::memcpy(state, final, size_t(B * H) * sizeof(T));
+        else std::memset(state, 0, size_t(B * H) * sizeof(T));
+    }
     if (time == 0) return;
 
     const int threads = worth_threads(multiply_adds(call, I) * double(time));
-    const Plan plan = make_plan(B, time, multiply_adds(call, 0), H, kBackwardMeeting, threads, kernels.tile_rows,
-                                kernels.lanes);
+    const Plan plan = plan_of(pass);
     const int64_t blocks = (H + kernels.lanes - 1) / kernels.lanes;
     call.panel_vectors = std::max<int64_t>(1, std::min(kernels.tile_vectors, blocks / plan.units));
     Schedule schedule(plan, deal_rows<T>(call, plan.rows), H, call.panel_vectors * kernels.lanes);
@@ -204,6 +213,34 @@ template <class T> void run_backward(Backward<T> pass) {
         run_products(call, kept, factors.template as<T>(), threads);
         if (ended(call.interrupt)) return;
     }
+}
+
+template <class T> static const Call<T>& call_of(const ForwardCall<T>& call) { return call; }
+template <class T> static const Call<T>& call_of(const Backward<T>& pass) { return pass.call; }
+
+// Runs work(pass) for all, one after another, or each on a thread of its own: where none could use more threads than there
+// are passes, and the whole is worth them.
+template <class Pass, class Work> static void run_beside(const std::vector<Pass>& passes, Work work) {
+    double total = 0;
+    int parts = 1;
+    for (const Pass& pass : passes) {
+        const auto& call = call_of(pass);
+        const Plan plan = plan_of(pass);
+        total += multiply_adds(call, call.I) * double(call.time);
+        parts = std::max(parts, plan.rows * plan.units);
+    }
+    const int count = int(passes.size()), threads = parts <= count && count <= worth_threads(total) ? count : 1;
+    split(count, threads, call_of(passes[0]).interrupt, [&](int64_t begin, int64_t end) {
+        for (; begin < end; ++begin) work(passes[size_t(begin)]);
+    });
+}
+
+template <class T> void run_forward(const std::vector<ForwardCall<T>>& calls) {
+    run_beside(calls, [](const ForwardCall<T>& call) { run_forward(call); });
+}
+
+template <class T> void run_backward(const std::vector<Backward<T>>& passes) {
+    run_beside(passes, [](const Backward<T>& pass) { run_backward(pass); });
 }
 
 // The best of five attempts at part(index) on each thread, as units of work a second when one part does `units`.
@@ -242,7 +279,11 @@ template Block pack_weights(const Call<float>&);
 template Block pack_weights(const Call<double>&);
 template void run_forward(ForwardCall<float>);
 template void run_forward(ForwardCall<double>);
+template void run_forward(const std::vector<ForwardCall<float>>&);
+template void run_forward(const std::vector<ForwardCall<double>>&);
 template void run_backward(Backward<float>);
 template void run_backward(Backward<double>);
+template void run_backward(const std::vector<Backward<float>>&);
+template void run_backward(const std::vector<Backward<double>>&);
 
 }  // namespace glasscell

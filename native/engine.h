@@ -44,15 +44,19 @@ template <class T> class ForwardPass {
 // Packs the weights where `packed` is null. Throws std::bad_alloc; the outputs are then undefined.
 template <class T> void run_forward(ForwardCall<T> call);
 
+// Several passes, side by side where none of them alone could use more threads than there are passes.
+template <class T> void run_forward(const std::vector<ForwardCall<T>>& calls);
+
 // A whole backward pass. The members of BackwardCall that belong to one span are filled in here; `tape` covers all steps,
 // or none: then the gates are computed anew from `h` and `c_spans`.
 template <class T> struct Backward {
     BackwardCall<T> call;
     const T* c_spans;  // (spans, B, H), or null where the tape was kept
-    const T* dhT;      // (B, H)
-    const T* dcT;      // (B, H)
+    const T* dhT;      // (B, H), or null for zero
+    const T* dcT;      // (B, H), likewise
 };
 template <class T> void run_backward(Backward<T> pass);
+template <class T> void run_backward(const std::vector<Backward<T>>& passes);
 
 // Measured float operations a second of `threads` threads at their fastest.
 double measure_peak(int threads);

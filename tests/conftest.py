@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # before anything imports keras
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the tests compile much, and run it once or twice
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
-from glasscell.activations import BUILT_IN, Activation, Function
+from glasscell.activations import Activation, Function
 
 Array = Any
 
@@ -66,12 +66,6 @@ class Options:
             "recurrent_activation": code("recurrent_activation", self.recurrent_activation),
             "go_backwards": int(self.go_backwards),
         }
-
-    @classmethod
-    def from_codes(cls, activation: int, recurrent_activation: int, go_backwards: int) -> Options:
-        """The options of which these are the `codes`."""
-        by_code = list(BUILT_IN.values())
-        return cls(by_code[activation], by_code[recurrent_activation], bool(go_backwards))
 
 
 class Gates(NamedTuple):

@@ -6,22 +6,62 @@ tensors of one direction; with several directions those of the first come first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from glasscell import engine
+from glasscell import _native
 from glasscell.cell import Options
-from glasscell.sequence import Call, Forward, Tape
-from glasscell.weights import LSTMWeights, State
 
 Array = npt.NDArray[Any]
+Shape = tuple[Any, ...]  # a framework may not know all of its numbers
 
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "h0", "c0")  # these have gradients
 OWN = (*WEIGHTS, "input_mask", "recurrent_mask")
 KEPT = ("hT", "cT", "h", "c", "gates", "z")
+OUTPUTS = 3  # of `KEPT`, these first ones have cotangents
+
+
+class Direction(NamedTuple):
+    """What one direction has of its own, as a framework's tensors; see `glasscell.sequence.Call`."""
+
+    options: Options
+    kernel: Any
+    recurrent_kernel: Any
+    bias: Any
+    h0: Any
+    c0: Any
+    input_mask: Any = None
+    recurrent_mask: Any = None
+
+
+def flatten(directions: Iterable[Direction], absent: Any) -> tuple[list[Any], list[int]]:
+    """The lists of tensors and codes, with `absent` for None."""
+    directions = list(directions)
+    own = [absent if t is None else t for direction in directions for t in direction[1:]]
+    return own, [int(code) for direction in directions for code in direction.options.codes().values()]
+
+
+def given(tensor: Any) -> Any:
+    """The array or tensor, or None where it is the one that stands for None."""
+    return None if tuple(tensor.shape) == (0,) else tensor
+
+
+def kept_shapes(x: Any, own: Sequence[Any], codes: Sequence[int], sequences: bool, tape: bool) -> list[Shape]:
+    """The shapes of what `forward` gives."""
+    (B, T, _), shapes = x.shape, list[Shape]()
+    for k in range(len(own) // len(OWN)):
+        H, raw = own[k * len(OWN) + 1].shape[0], tape and _native.needs_raw_gates(*codes[3 * k :][:2])
+        shapes += [(B, H), (B, H), (B, T, H) if sequences or tape else (0,), (B, T, H) if tape else (0,)]
+        shapes += [(B, T, 4, H) if wanted else (0,) for wanted in (tape, raw)]
+    return shapes
+
+
+def gradient_shapes(x: Any, own: Sequence[Any]) -> list[Shape]:
+    """The shapes of what `backward` gives."""
+    return [x.shape, *(t.shape for k in range(0, len(own), len(OWN)) for t in own[k:][: len(WEIGHTS)])]
 
 
 def forward(
@@ -30,14 +70,12 @@ def forward(
     """For each direction hT and cT, each (B, H); `h: (B, T, H)` if `sequences` or `tape`; with `tape` also
     `c: (B, T, H)`, `gates: (B, T, 4, H)` and, where the derivatives need them, the raw gates z, in processing order.
 
-    x: (B, T, I); steps: as `Call.steps`; codes: three for each direction, as `Options.codes`. All C-contiguous.
+    x: (B, T, I); steps: as `Call.steps`; codes: three for each direction, as `Options.codes`. All C-contiguous, and
+    float32 or float64 alike but for the steps.
     """
-    results: list[Array | None] = []
-    for call in _calls(x, steps, own, codes):
-        done: Forward = engine.forward(call, "tape" if tape else "sequence" if sequences else "state", "native")
-        kept = done.tape
-        results += [*done.final, done.h, *((kept.c, kept.gates, kept.z) if kept else (None, None, None))]
-    return [np.empty(0, x.dtype) if array is None else array for array in results]
+    kept = [_empty(shape, x.dtype) for shape in kept_shapes(x, own, codes, sequences, tape)]
+    _native.forward_directions(x, steps, list(own), list(codes), kept)
+    return kept
 
 
 def backward(
@@ -52,24 +90,15 @@ def backward(
 
     kept: what `forward` gave with `tape`. cotangents: for each direction those of hT, cT and h; absent for zero.
     """
-    dx, results = np.zeros((), x.dtype), list[Array | None]()
-    for k, call in enumerate(_calls(x, steps, own, codes)):
-        _, _, h, c, gates, z = kept[k * len(KEPT) :][: len(KEPT)]
-        dhT, dcT, dh = map(given, cotangents[3 * k :][:3])
-        dhT, dcT = (np.zeros_like(call.initial.h) if d is None else d for d in (dhT, dcT))
-        found = engine.backward(Tape(call, h, c, gates, given(z)), dh, dhT, dcT, "native")
-        dx = found.x if k == 0 else dx + found.x
-        results += [getattr(found, name) for name in WEIGHTS]
-    return [dx, *(np.empty(0, x.dtype) if array is None else array for array in results)]
+    gradients = [_empty(shape, x.dtype) for shape in gradient_shapes(x, own)]
+    _native.backward_directions(x, steps, list(own), list(codes), list(kept), list(cotangents), gradients)
+    return gradients
 
 
-def given(tensor: Any) -> Any:
-    """The array or tensor, or None where it is the one that stands for None."""
-    return None if tuple(tensor.shape) == (0,) else tensor
-
-
-def _calls(x: Array, steps: Array, own: Sequence[Array], codes: Sequence[int]) -> Iterator[Call]:
-    for k in range(len(own) // len(OWN)):
-        kernel, recurrent_kernel, bias, h0, c0, *masks = own[k * len(OWN) :][: len(OWN)]
-        weights, options = LSTMWeights(kernel, recurrent_kernel, given(bias)), Options.from_codes(*codes[3 * k :][:3])
-        yield Call(weights, options, x, State(h0, c0), given(steps), *map(given, masks))
+def _empty(shape: Shape, dtype: Any) -> Array:
+    """A new array that starts at a cache line, so that frameworks take it over without a copy."""
+    line, size = 64, int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = np.empty(size + line, np.uint8)
+    start = -buffer.ctypes.data % line
+    array: Array = buffer[start : start + size].view(dtype).reshape(shape)
+    return array

@@ -6,7 +6,7 @@ Symbols: B batch, T time, I input features, H units. All float arrays of a call 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,19 +46,6 @@ class Call:
     def sizes(self) -> tuple[int, int, int, int]:
         """B, T, I, H."""
         return *self.x.shape, self.weights.recurrent_kernel.shape[0]
-
-
-class Direction(NamedTuple):
-    """What one direction of a framework's layer has of its own, as that framework's tensors; see `Call`."""
-
-    options: Options
-    kernel: Any
-    recurrent_kernel: Any
-    bias: Any
-    h0: Any
-    c0: Any
-    input_mask: Any = None
-    recurrent_mask: Any = None
 
 
 @dataclass(frozen=True, eq=False)

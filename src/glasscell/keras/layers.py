@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
-from glasscell.keras.loop import Loop, Pass, run_native, why_not_native
+from glasscell.keras.loop import Loop, Pass, cells_of, run_native, why_not_native
 
 Tensor = Any
 ENGINES = ("auto", "native", "framework")
@@ -37,6 +38,7 @@ class NativeLoop:
     engine: str = "auto"
     engine_used: str | None = None
     _from_zero: bool = False
+    _ran: Loop | None = None  # what `Bidirectional` ran ahead
 
     def _set_engine(self, engine: str) -> None:
         if engine not in ENGINES:
@@ -50,12 +52,16 @@ class NativeLoop:
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Loop:
         """What `keras.layers.RNN.call` runs over time: (last output, outputs, states)."""
+        if (ran := self._ran) is not None:
+            self._ran = None
+            return ran
         mask = keras.tree.flatten(mask)[0] if mask is not None else None
-        if not self._goes_native(sequences, mask):
+        if not self.goes_native(sequences, mask):
             return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
         return run_native([Pass(self, initial_state, training, self._from_zero)], sequences, mask)[0]
 
-    def _goes_native(self, sequences: Tensor, mask: Any) -> bool:
+    def goes_native(self, sequences: Tensor, mask: Any) -> bool:
+        """Whether this call runs natively; sets `engine_used`. Raises: ValueError where it must and cannot."""
         reason = "engine is 'framework'" if self.engine == "framework" else why_not_native(self, sequences, mask)
         if reason is not None and self.engine == "native":
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
@@ -90,8 +96,35 @@ class LSTM(NativeLoop, keras.layers.LSTM):  # type: ignore[misc]
 class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
     """`keras.layers.Bidirectional`, whose directions run side by side where both are native."""
 
+    def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
+        """As `keras.layers.Bidirectional.call`."""
+        layers = [self.forward_layer, self.backward_layer]
+        kept = keras.tree.flatten(mask)[0] if mask is not None else None
+        if all(_stands_alone(layer) for layer in layers) and all(n.goes_native(sequences, kept) for n in layers):
+            half = len(initial_state) // 2 if initial_state is not None else 0
+            states = [initial_state[:half], initial_state[half:]] if half else [None, None]
+            passes = [
+                Pass(layer, _initial(layer, state, sequences), bool(training), state is None and not layer.stateful)
+                for layer, state in zip(layers, states, strict=True)
+            ]
+            for layer, ran in zip(layers, run_native(passes, sequences, kept), strict=True):
+                layer._ran = ran  # its own call takes it from there
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
     @property
     def engine_used(self) -> str | None:
         """What the last call (or trace) took: "native" if both directions did."""
         used = {getattr(layer, "engine_used", None) for layer in (self.forward_layer, self.backward_layer)}
         return used.pop() if len(used) == 1 else "framework"
+
+
+def _stands_alone(layer: Any) -> bool:
+    """Whether it is a layer of ours over one cell."""
+    return isinstance(layer, NativeLoop) and len(cells_of(layer.cell)) == 1  # type: ignore[attr-defined]
+
+
+def _initial(layer: Any, state: Any, sequences: Tensor) -> list[Tensor]:
+    """The state from which Keras's RNN.call would start."""
+    if state is None:
+        state = layer.states if layer.stateful else layer.get_initial_state(ops.shape(sequences)[0])
+    return [ops.convert_to_tensor(s, dtype=layer.cell.compute_dtype) for s in state]

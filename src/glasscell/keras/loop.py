@@ -15,7 +15,8 @@ from keras import ops
 
 from glasscell import activations
 from glasscell.cell import Options
-from glasscell.sequence import KEEP, Direction
+from glasscell.directions import Direction
+from glasscell.sequence import KEEP
 
 Tensor = Any
 Loop = tuple[Tensor, Tensor, list[Any]]  # last output, outputs, states: what `keras.layers.RNN.inner_loop` returns
@@ -93,8 +94,7 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[Loop]:
                 steps = _steps(ops.flip(kept, 1))
     if len(passes) > 1 or not stacked:
         return [_loop(p, kept, h, [hT, cT]) for p, (h, hT, cT) in zip(passes, results, strict=True)]
-    h, hT, _ = results[0]
-    return [_loop(passes[0], kept, h, new_states if len(new_states) > 1 else new_states[0])]
+    return [_loop(passes[0], kept, results[0][0], new_states if len(new_states) > 1 else new_states[0])]
 
 
 def _steps(kept: Tensor | None) -> Tensor | None:

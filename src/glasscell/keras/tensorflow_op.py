@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from glasscell import directions as engine
-from glasscell.directions import KEPT, OWN, WEIGHTS
-from glasscell.sequence import Direction
+from glasscell.directions import KEPT, OUTPUTS, OWN, WEIGHTS, Direction, flatten, gradient_shapes, kept_shapes
 
 Tensor = Any
 Pass = tuple[Tensor | None, Tensor, Tensor]
@@ -34,11 +33,10 @@ def run(
     Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
     without, a gradient runs the pass again.
     """
-    codes = [int(code) for direction in directions for code in direction.options.codes().values()]
+    absent = tf.zeros((0,), x.dtype)
+    given, codes = flatten(directions, absent)
     steps = tf.zeros((0,), tf.uint8) if steps is None else steps
-    tensors = (t for direction in directions for t in direction[1:])
-    given = [tf.zeros((0,), x.dtype) if t is None else tf.convert_to_tensor(t) for t in tensors]
-    outputs = 3 if sequences else 2  # of a direction: hT, cT, h
+    outputs = OUTPUTS if sequences else 2  # of a direction: all, or hT and cT
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def whole(x: Tensor, *own: Tensor) -> tuple[list[Tensor], Callable[..., list[Tensor | None]]]:
@@ -46,8 +44,8 @@ def run(
 
         def gradient(*cotangents: Tensor) -> list[Tensor | None]:
             tape = kept if training else _forward(x, steps, own, codes, sequences, True)
-            absent = [tf.zeros((0,), x.dtype)] * (3 - outputs)
-            padded = [t for k in range(0, len(cotangents), outputs) for t in (*cotangents[k:][:outputs], *absent)]
+            rest = [absent] * (OUTPUTS - outputs)
+            padded = [t for k in range(0, len(cotangents), outputs) for t in (*cotangents[k:][:outputs], *rest)]
             dx, *found = _backward(x, steps, own, codes, tape, padded)
             results: list[Tensor | None] = [dx]
             for k in range(0, len(found), len(WEIGHTS)):
@@ -56,7 +54,7 @@ def run(
 
         return [t for k in range(0, len(kept), len(KEPT)) for t in kept[k:][:outputs]], gradient
 
-    flat = whole(x, *given)
+    flat = whole(x, *map(tf.convert_to_tensor, given))
     each = (flat[k:][:outputs] for k in range(0, len(flat), outputs))
     return [(h[0] if h else None, hT, cT) for hT, cT, *h in each]
 
@@ -69,11 +67,7 @@ def _forward(
     def compute(x: Any, steps: Any, *own: Any) -> list[Any]:
         return engine.forward(x, steps, own, codes, sequences, tape)
 
-    shapes: list[Any] = []
-    for k in range(0, len(own), len(OWN)):
-        (B, T, _), H = x.shape, own[k + 1].shape[0]
-        shapes += [(B, H), (B, H), (B, T, H) if sequences or tape else None, None, None, None]
-    return _call(compute, [x, steps, *own], shapes)
+    return _call(compute, [x, steps, *own], kept_shapes(x, own, codes, sequences, tape))
 
 
 def _backward(
@@ -87,8 +81,7 @@ def _backward(
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def once(*tensors: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
-        weights = (t for k in range(0, len(own), len(OWN)) for t in own[k:][: len(WEIGHTS)])
-        return _call(compute, tensors, [t.shape for t in (x, *weights)]), _refuse
+        return _call(compute, tensors, gradient_shapes(x, own)), _refuse
 
     results: list[Tensor] = once(x, steps, *own, *kept, *cotangents)
     return results
@@ -98,11 +91,10 @@ def _refuse(*_: Tensor) -> Any:
     raise NotImplementedError("the native engine has first derivatives only; second ones need engine='framework'")
 
 
-def _call(compute: Callable[..., list[Any]], tensors: Sequence[Tensor], shapes: Iterable[Any]) -> list[Tensor]:
-    """Run `compute` on the tensors as arrays, now or as part of the graph; `shapes`: what is known of its results."""
+def _call(compute: Callable[..., list[Any]], tensors: Sequence[Tensor], shapes: Sequence[Any]) -> list[Tensor]:
+    """Run `compute` on the tensors as arrays, now or as part of the graph; `shapes`: of its results."""
     if tf.executing_eagerly():
         return [tf.convert_to_tensor(a) for a in compute(*(np.asarray(memoryview(t)) for t in tensors))]
-    shapes = list(shapes)
     results: list[Tensor] = tf.numpy_function(compute, tensors, [tensors[0].dtype] * len(shapes), stateful=False)
     for result, shape in zip(results, shapes, strict=True):
         result.set_shape(shape)

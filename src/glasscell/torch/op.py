@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from glasscell import directions as engine
-from glasscell._native import needs_raw_gates
-from glasscell.directions import KEPT, OWN, WEIGHTS, given
-from glasscell.sequence import Direction
+from glasscell.directions import KEPT, OUTPUTS, OWN, WEIGHTS, Direction, flatten, given, gradient_shapes, kept_shapes
 
 Pass = tuple[Tensor | None, Tensor, Tensor]
 
@@ -33,8 +31,7 @@ def run(
     Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
     Differentiable, once, in x, the weights and the initial states. `training` changes nothing: autograd tells.
     """
-    own = [x.new_empty(0) if t is None else t for direction in directions for t in direction[1:]]
-    codes = [int(code) for direction in directions for code in direction.options.codes().values()]
+    own, codes = flatten(directions, x.new_empty(0))
     tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own))
     steps = x.new_empty(0, dtype=torch.uint8) if steps is None else steps
     results = forward(x, steps, own, codes, sequences, tape)
@@ -61,21 +58,14 @@ def backward(
 
 @forward.register_fake
 def _(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], sequences: bool, tape: bool) -> list[Tensor]:
-    (B, T, _), results = x.shape, list[Tensor]()
-    for k in range(len(own) // len(OWN)):
-        H, raw = own[k * len(OWN) + 1].shape[0], tape and needs_raw_gates(*codes[3 * k :][:2])
-        final, kept = [(True, (B, H))] * 2, [(sequences or tape, (B, T, H)), (tape, (B, T, H))]
-        gates = [(tape, (B, T, 4, H)), (raw, (B, T, 4, H))]
-        results += [x.new_empty(shape if yes else (0,)) for yes, shape in final + kept + gates]
-    return results
+    return [x.new_empty(shape) for shape in kept_shapes(x, own, codes, sequences, tape)]
 
 
 @backward.register_fake
 def _(
     x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
 ) -> list[Tensor]:
-    differentiable = (t for k in range(0, len(own), len(OWN)) for t in own[k:][: len(WEIGHTS)])
-    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, *differentiable)]
+    return [x.new_empty(shape) for shape in gradient_shapes(x, own)]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -88,7 +78,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 def _backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
     x, steps, *saved = ctx.saved_tensors
     own, kept = saved[: ctx.own], saved[ctx.own :]
-    outputs = (t for k in range(0, len(kept), len(KEPT)) for t in cotangents[k:][:3])
+    outputs = (t for k in range(0, len(kept), len(KEPT)) for t in cotangents[k:][:OUTPUTS])
     wanted = [x.new_empty(0) if t is None else t for t in outputs]
     dx, *found = backward(x, steps, own, ctx.codes, kept, wanted)
     gradients: list[Tensor | None] = []

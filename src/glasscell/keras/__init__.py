@@ -2,8 +2,10 @@
 
 `from glasscell.keras import LSTM, LSTMCell, RNN` where it said `from keras.layers import ...`. Same arguments, same
 weights, same numbers, same files. Import this module before loading a `.keras` file that holds these layers.
+`layer.trace(x)` opens a layer, and the callback `GateMonitor` watches the gates while a model trains.
 """
 
 from glasscell.keras.layers import LSTM, RNN, Bidirectional, LSTMCell, StackedRNNCells
+from glasscell.keras.monitor import GateMonitor
 
-__all__ = ["LSTM", "RNN", "Bidirectional", "LSTMCell", "StackedRNNCells"]
+__all__ = ["LSTM", "RNN", "Bidirectional", "GateMonitor", "LSTMCell", "StackedRNNCells"]

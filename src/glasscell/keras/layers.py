@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from glasscell.keras import record
 from glasscell.keras.loop import Loop, Pass, cells_of, run_native, why_not_native
 
 Tensor = Any
@@ -52,10 +53,11 @@ class NativeLoop:
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Loop:
         """What `keras.layers.RNN.call` runs over time: (last output, outputs, states)."""
+        mask = keras.tree.flatten(mask)[0] if mask is not None else None
+        record.note(self, sequences, initial_state, mask)
         if (ran := self._ran) is not None:
             self._ran = None
             return ran
-        mask = keras.tree.flatten(mask)[0] if mask is not None else None
         if not self.goes_native(sequences, mask):
             return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
         return run_native([Pass(self, initial_state, training, self._from_zero)], sequences, mask)[0]
@@ -67,6 +69,15 @@ class NativeLoop:
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
         self.engine_used = "native" if reason is None else "framework"
         return reason is None
+
+    def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
+        """Every gate and state of what the built layer does to `x: (B, T, I)`, in inference: a `glasscell.Trace`.
+
+        A list of them over `StackedRNNCells`. Runs on NumPy, on every backend; see `glasscell.keras.trace.trace`.
+        """
+        from glasscell.keras.trace import trace
+
+        return trace(self, x, initial_state, mask)
 
     def get_config(self) -> dict[str, Any]:
         """Keras's configuration; `engine` is in it only where it was chosen, so Keras can read the rest."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -68,7 +68,7 @@ class GateMonitor(keras.callbacks.Callback):  # type: ignore[misc]
 
 def gate_statistics(model: Any, x: Any) -> dict[str, float]:
     """The values that `GateMonitor` logs, of the model as it is. Changes nothing in it."""
-    with keras.StatelessScope(), _no_gradient(), recording() as calls:
+    with _aside(), recording() as calls:
         model(x, training=False)
     by_cell: dict[tuple[int, int], tuple[str, Any, list[Trace]]] = {}
     names: dict[int, str] = {}
@@ -126,11 +126,16 @@ def _free_name(name: str, taken: Any) -> str:
     return next(n for n in names if n not in taken)
 
 
-def _no_gradient() -> AbstractContextManager[Any]:
-    """PyTorch alone would build a graph of a run outside its training step."""
-    if keras.backend.backend() != "torch":
-        return nullcontext()
-    import torch
+@contextmanager
+def _aside() -> Iterator[None]:
+    """Runs a model without moving it: no variable changes, no gradient, no global random state."""
+    with keras.StatelessScope():
+        if keras.backend.backend() != "torch":
+            yield
+            return
+        import torch
 
-    context: AbstractContextManager[Any] = torch.no_grad()
-    return context
+        # Keras makes a torch.nn.LSTM for each call, and that draws first weights from the global generator.
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            yield

@@ -41,7 +41,8 @@ class GateMonitor(keras.callbacks.Callback):  # type: ignore[misc]
     `verbose` the progress bar prints the values, too. TensorBoard shows them as `epoch_lstm/forget_mean`.
 
     The model runs on x with `training=False`, once before training (so that a wrong x fails at once) and then at the
-    end of an epoch. That moves no state: no seed generator, no stateful layer, no moving average, no gradient.
+    end of an epoch. That moves no state: no seed generator, no stateful layer, no moving average, no gradient, not
+    PyTorch's global generator.
 
     Raises: ValueError in `fit`, before the first step, if the model runs no glasscell LSTM layer.
     """

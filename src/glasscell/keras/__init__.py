@@ -2,10 +2,12 @@
 
 `from glasscell.keras import LSTM, LSTMCell, RNN` where it said `from keras.layers import ...`. Same arguments, same
 weights, same numbers, same files. Import this module before loading a `.keras` file that holds these layers.
-`layer.trace(x)` opens a layer, and the callback `GateMonitor` watches the gates while a model trains.
+`accelerate(model)` does the same to a finished model. `layer.trace(x)` opens a layer, and the callback `GateMonitor`
+watches the gates while a model trains.
 """
 
 from glasscell.keras.layers import LSTM, RNN, Bidirectional, LSTMCell, StackedRNNCells
 from glasscell.keras.monitor import GateMonitor
+from glasscell.keras.swap import accelerate, restore
 
-__all__ = ["LSTM", "RNN", "Bidirectional", "GateMonitor", "LSTMCell", "StackedRNNCells"]
+__all__ = ["LSTM", "RNN", "Bidirectional", "GateMonitor", "LSTMCell", "StackedRNNCells", "accelerate", "restore"]

@@ -46,6 +46,16 @@ class NativeLoop:
             raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
         self.engine = engine
 
+    @property
+    def supports_jit(self) -> bool:
+        """Whether Keras may compile a model with this layer: not on TensorFlow, where XLA takes no native call."""
+        framework = keras.backend.backend() != "tensorflow" or self.engine == "framework"
+        return framework and self.__dict__.get("supports_jit", True)
+
+    @supports_jit.setter
+    def supports_jit(self, value: bool) -> None:
+        self.__dict__["supports_jit"] = value  # where Keras has it, for when the layer is Keras's own again
+
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """As `keras.layers.RNN.call`."""
         self._from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
@@ -121,6 +131,12 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
             for layer, ran in zip(layers, run_native(passes, sequences, kept), strict=True):
                 layer._ran = ran  # its own call takes it from there
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
+        """Every gate and state of both layers, as a pair (forward, backward); see `NativeLoop.trace`."""
+        from glasscell.keras.trace import trace
+
+        return trace(self, x, initial_state, mask)
 
     @property
     def engine_used(self) -> str | None:

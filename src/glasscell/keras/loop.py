@@ -34,8 +34,13 @@ def why_not_native(layer: Any, sequences: Tensor, mask: Any) -> str | None:
         return missing
     if layer.unroll and layer.go_backwards and mask is not None:
         return "unroll with a mask, backwards, has outputs of its own in Keras"
+    return why_never_native(layer)
+
+
+def why_never_native(layer: Any) -> str | None:
+    """The reason why the native engine cannot run this layer's loop over any sequences; None if it can."""
     for cell in cells_of(layer.cell):
-        if getattr(type(cell), "call", None) is not keras.layers.LSTMCell.call:
+        if not is_lstm(cell):
             return f"the cell is {type(cell).__name__}, not an LSTMCell with its own equations"
         if cell.compute_dtype not in ("float32", "float64") or cell.variable_dtype != cell.compute_dtype:
             return f"the dtype policy is {cell.dtype_policy.name}, not float32 or float64"
@@ -45,9 +50,19 @@ def why_not_native(layer: Any, sequences: Tensor, mask: Any) -> str | None:
     return None
 
 
+def is_stack(cell: Any) -> bool:
+    """Whether it runs its `cells` one after another, and nothing else."""
+    return getattr(type(cell), "call", None) is keras.layers.StackedRNNCells.call
+
+
+def is_lstm(cell: Any) -> bool:
+    """Whether it has the equations of `LSTMCell`."""
+    return getattr(type(cell), "call", None) is keras.layers.LSTMCell.call
+
+
 def cells_of(cell: Any) -> list[Any]:
     """The cells of a stack, or the one cell."""
-    return list(cell.cells) if isinstance(cell, keras.layers.StackedRNNCells) else [cell]
+    return list(cell.cells) if is_stack(cell) else [cell]
 
 
 def built_in(function: Any) -> activations.Activation | None:
@@ -74,7 +89,7 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[Loop]:
     """
     operation = importlib.import_module(OPERATIONS[keras.backend.backend()])
     first = passes[0].layer
-    stacked = isinstance(first.cell, keras.layers.StackedRNNCells)
+    stacked = is_stack(first.cell)
     cells = [cells_of(p.layer.cell) for p in passes]
     kept = None if mask is None else ops.cast(mask, "bool")
     x, steps = ops.cast(sequences, cells[0][0].compute_dtype), _steps(kept)

@@ -83,7 +83,7 @@ def gate_statistics(model: Any, x: Any) -> dict[str, float]:
     if not by_cell:
         raise ValueError(
             f"model: expected glasscell LSTM layers, got {model.name!r}, which runs none on x; "
-            "build it with the layers of glasscell.keras in place of those of keras.layers"
+            "call glasscell.keras.accelerate(model) first, or build it with the layers of glasscell.keras"
         )
     return {f"{name}/{key}": value for name, cell, ts in by_cell.values() for key, value in _statistics(cell, ts)}
 

@@ -13,7 +13,7 @@ from glasscell import engine
 from glasscell.activations import Activation
 from glasscell.cell import Options
 from glasscell.engine import Masks
-from glasscell.keras.layers import _activation
+from glasscell.keras.loop import built_in, cells_of, is_lstm
 from glasscell.trace import Trace
 from glasscell.weights import LSTMWeights
 
@@ -66,10 +66,9 @@ def lstm_cells(layer: Any) -> list[Any]:
     """
     if not isinstance(layer, keras.layers.RNN):
         raise TypeError(f"layer: expected an LSTM, RNN or Bidirectional layer, got {type(layer).__name__}")
-    stack = getattr(type(layer.cell), "call", None) is keras.layers.StackedRNNCells.call
-    cells: list[Any] = list(layer.cell.cells) if stack else [layer.cell]
+    cells = cells_of(layer.cell)
     for cell in cells:
-        if getattr(type(cell), "call", None) is not keras.layers.LSTMCell.call:
+        if not is_lstm(cell):
             raise TypeError(
                 f"layer: expected every cell of {layer.name!r} to be an LSTMCell with its own equations, "
                 f"got {type(cell).__name__} {getattr(cell, 'name', '')!r}"
@@ -132,4 +131,4 @@ def _numpy_activation(function: Any) -> Activation:
     def on_tensors(z: Array, xp: Any) -> Array:
         return np.asarray(ops.convert_to_numpy(function(ops.convert_to_tensor(z))), z.dtype)
 
-    return _activation(function) or Activation(getattr(function, "__name__", type(function).__name__), on_tensors, None)
+    return built_in(function) or Activation(getattr(function, "__name__", type(function).__name__), on_tensors, None)

@@ -122,7 +122,7 @@ def build_app() -> "Typer":
             list[str] | None,
             typer.Option(
                 help="Only this mode; can be given several times.",
-                metavar="infer|train|step|lengths|recurrent-dropout|trace",
+                metavar="infer|train|step|lengths|recurrent-dropout|trace|keras",
             ),
         ] = None,
         json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
@@ -133,7 +133,8 @@ def build_app() -> "Typer":
     ) -> None:
         """Time glasscell beside the peers that are installed, in turn, with equal threads, each result checked first.
 
-        Peers: torch, ONNX Runtime, OpenVINO, and Keras on TensorFlow, JAX and torch. Close everything else first.
+        Peers: torch, ONNX Runtime, OpenVINO, and Keras on TensorFlow, JAX and torch. Mode keras: train_on_batch and
+        predict_on_batch of Keras models, with Keras's layer and with ours. Close everything else first.
         """
         from glasscell.bench import main, plan
 

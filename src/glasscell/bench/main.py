@@ -1,4 +1,4 @@
-"""What `glasscell bench` does: run a plan under a progress bar, print the table, write the files."""
+"""What `glasscell bench` does: run a plan under a progress bar, print the tables, write the files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
+from glasscell.bench import keras_rows
+from glasscell.bench.keras_rows import KerasRow
+from glasscell.bench.keras_table import keras_as_json, keras_summary, keras_table
 from glasscell.bench.measure import Row, run
+from glasscell.bench.shapes import family
 from glasscell.bench.table import as_json, summary, table
 
 Path = str | os.PathLike[str]
 
 
-def main(plan: Sequence[tuple[str, str]], json_file: Path | None = None, plot_file: Path | None = None) -> list[Row]:
-    """Run the plan of `shapes.plan` and show it. Raises: as `run`; OSError where a file cannot be written."""
+def main(
+    plan: Sequence[tuple[str, str]], json_file: Path | None = None, plot_file: Path | None = None
+) -> tuple[list[Row], list[KerasRow]]:
+    """Run the plan of `shapes.plan` and show it, Keras models in a table of their own.
+
+    Raises: as `run`; OSError where a file cannot be written.
+    """
     # What is missing, or cannot be written, shows before the work.
     if json_file is not None:
         open(json_file, "a").close()
@@ -24,24 +34,35 @@ def main(plan: Sequence[tuple[str, str]], json_file: Path | None = None, plot_fi
         from glasscell.bench.plot import plot
 
         plot([], plot_file)
-    console, rows = Console(), list[Row]()
+    ordinary = [item for item in plan if family(item[1]) != "keras"]
+    of_keras = [item for item in plan if family(item[1]) == "keras"]
+    console, rows, models = Console(), list[Row](), list[KerasRow]()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # No thread that draws: it would cost the contestants.
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("starting", total=len(plan))
 
         def say(text: str) -> None:
-            progress.update(task, description=text, completed=len(rows), refresh=True)
+            done = len(rows) + len({(row.shape, row.variant) for row in models})
+            progress.update(task, description=text, completed=done, refresh=True)
 
-        for row in run(plan, say):
+        for row in run(ordinary, say) if ordinary else ():
             rows.append(row)
-    full = table(rows)
-    console.print(full if console.measure(full).maximum <= console.width else table(rows, every_peer=False))
-    for line in summary(rows):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        for model in keras_rows.run(of_keras, say) if of_keras else ():
+            models.append(model)
+
+    def show(full: Table, compact: Table, lines: list[str]) -> None:
+        console.print(full if console.measure(full).maximum <= console.width else compact)
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    if rows:
+        show(table(rows), table(rows, every_peer=False), summary(rows))
+    if models:
+        show(keras_table(models), keras_table(models, with_times=False), keras_summary(models))
     if json_file is not None:
         with open(json_file, "w", encoding="utf-8") as file:
-            file.write(json.dumps(as_json(rows), indent=1) + "\n")
+            file.write(json.dumps({**as_json(rows), "keras": keras_as_json(models)}, indent=1) + "\n")
     if plot_file is not None:
         plot(rows, plot_file)
-    return rows
+    return rows, models

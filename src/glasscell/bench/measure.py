@@ -5,9 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from importlib import util
 from typing import Any, NamedTuple
 
 from glasscell import _native
@@ -16,7 +14,7 @@ from glasscell.bench.peers import OURS, PEERS, Contestant
 from glasscell.bench.problem import Array, Problem, check, expected, first_results, make_problem
 from glasscell.bench.shapes import SHAPES, TRAINING, Limits
 from glasscell.bench.timing import turn
-from glasscell.bench.worker import PeerError, Worker, reason
+from glasscell.bench.worker import PeerError, Worker, missing, reason, started
 
 ROUNDS, FEWEST_ROUNDS = 7, 3
 ROUND_SECONDS = 0.03  # a contestant's turn lasts at least this long, or one call
@@ -86,17 +84,10 @@ def run(plan: Iterable[tuple[str, str]], say: Callable[[str], None] = lambda tex
     Raises: RuntimeError where a contestant's result is wrong. A peer that cannot run is in `Row.left_out`.
     """
     plan, threads = list(plan), _native.num_threads()
-    with ExitStack() as stack:
-        workers: dict[str, Worker] = {}
-        if any(mode in keras_peers.MODES for _, mode in plan):
-            say("starting Keras")
-            for name, backend in KERAS.items():
-                if not _missing("keras", backend):
-                    workers[name] = Worker(backend, threads)
-                    stack.callback(workers[name].close)
-            for worker in workers.values():  # nothing is timed beside their imports
-                with suppress(PeerError):  # "make" will tell
-                    worker.ask("ready")
+    with_keras = any(mode in keras_peers.MODES for _, mode in plan)
+    if with_keras:
+        say("starting Keras")
+    with started(KERAS if with_keras else {}, threads) as workers:
         limits = Limits(0.0, 0.0, threads)
         for _ in range(ROUNDS):
             limits = _raised(limits)
@@ -119,9 +110,7 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
         try:
             start = time.perf_counter()
             entry = make(*arguments, problem, right)
-            # The first call may have compiled; the second tells.
-            if time.perf_counter() - start > SLOWEST and (seconds := entry.turn(0.0)) > SLOWEST:
-                raise PeerError(f"a call takes {seconds:.0f} s")
+            refuse_slow(entry, time.perf_counter() - start)
             entries.append(entry)
         except PeerError as error:
             left_out[contestant] = str(error)
@@ -138,7 +127,12 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
         for label in KERAS:
             enter(label, _there, label, workers)
     say(f"{name}, {mode}: timing")
-    seconds, limits = _timed(entries, limits)
+
+    def measure_limits() -> None:
+        nonlocal limits
+        limits = _raised(limits)
+
+    seconds = timed(entries, measure_limits)
     baseline = seconds.pop("baseline", None)
     floor = shape.floor(mode in TRAINING, problem.kept_share, limits)
     if baseline is not None:
@@ -152,22 +146,36 @@ def _raised(limits: Limits) -> Limits:
     return Limits(max(peak, limits.peak_flops), max(bandwidth, limits.l2_bandwidth), limits.threads)
 
 
-def _timed(entries: list[Entry], limits: Limits) -> tuple[dict[str, float], Limits]:
-    """Medians over the rounds, and the limits, measured in between."""
+def refuse_slow(entry: Entry, first: float) -> None:
+    """Raises: PeerError where a call takes too long. first: seconds of the first, which may have compiled."""
+    if first > SLOWEST and (seconds := entry.turn(0.0)) > SLOWEST:
+        raise PeerError(f"a call takes {seconds:.0f} s")
+
+
+def timed(
+    entries: list[Entry],
+    between: Callable[[], None] = lambda: None,
+    enough: float = ROW_SECONDS,
+    fewest: int = FEWEST_ROUNDS,
+) -> dict[str, float]:
+    """Seconds of a call by name: medians over ROUNDS rounds, or `fewest` at least once `enough` seconds are over.
+
+    `between` is called before each round.
+    """
     times: dict[str, list[float]] = {entry.name: [] for entry in entries}
     start = time.perf_counter()
     for done in range(ROUNDS):
-        if done >= FEWEST_ROUNDS and time.perf_counter() - start > ROW_SECONDS:
+        if done >= fewest and time.perf_counter() - start > enough:
             break
         if done == FEWEST_ROUNDS:
             ours = statistics.median(times[OURS.name])
             entries = [entry for entry in entries if statistics.median(times[entry.name]) <= DISTANT * ours]
         time.sleep(PAUSE)
-        limits = _raised(limits)
+        between()
         for entry in entries[done % len(entries) :] + entries[: done % len(entries)]:  # nobody is always the next
             time.sleep(PAUSE)
             times[entry.name].append(entry.turn(ROUND_SECONDS))
-    return {name: statistics.median(t) for name, t in times.items()}, limits
+    return {name: statistics.median(t) for name, t in times.items()}
 
 
 def _here(contestant: Contestant, problem: Problem, right: tuple[Array, ...]) -> Entry:
@@ -176,8 +184,8 @@ def _here(contestant: Contestant, problem: Problem, right: tuple[Array, ...]) ->
         work = contestant.make(problem)
         results = first_results(work, problem)
     else:
-        if missing := _missing(*contestant.needs):
-            raise PeerError(missing)
+        if gone := missing(*contestant.needs):
+            raise PeerError(gone)
         try:
             work = contestant.make(problem)
             results = first_results(work, problem)
@@ -190,16 +198,10 @@ def _here(contestant: Contestant, problem: Problem, right: tuple[Array, ...]) ->
 def _there(name: str, workers: dict[str, Worker], problem: Problem, right: tuple[Array, ...]) -> Entry:
     """A Keras layer in its backend's process, or ours in its place. Raises: as `_here`."""
     if name not in workers:
-        raise PeerError(_missing("keras", KERAS[name]))
+        raise PeerError(missing("keras", KERAS[name]))
     worker = workers[name]
     results, mask = worker.ask("make", problem.shape, problem.mode, problem.threads, name.startswith(OURS.name))
     if mask is not None:
         right = expected(problem._replace(recurrent_mask=mask))
     check(name, results, right, problem)
     return Entry(name, lambda seconds: worker.ask("turn", seconds))
-
-
-def _missing(*packages: str) -> str:
-    """What to say of the packages that are not installed; empty if all are."""
-    gone = [package for package in packages if util.find_spec(package) is None]
-    return f"{' and '.join(gone)} not installed" if gone else ""

@@ -98,13 +98,17 @@ def first_results(work: Work, problem: Problem) -> tuple[Array, ...]:
 
 def check(name: str, results: tuple[Array, ...], right: tuple[Array, ...], problem: Problem) -> None:
     """Compare what `first_results` gave with `expected`. Raises: RuntimeError where it is wrong."""
-    kept = problem.kept
     for k, (got, want) in enumerate(zip(results, right, strict=True)):
-        if got.shape != want.shape:
-            raise RuntimeError(f"{name}: result {k} has shape {got.shape}, not {want.shape}; no time for it")
-        difference = np.abs(got - want)
-        if k == 0 and kept is not None:  # what stands beyond a length is a convention
-            difference = difference[kept]
-        error = float(difference.max()) / (float(np.abs(want).max()) or 1.0)  # one step has a zero gradient of R
-        if not error < WRONG:
-            raise RuntimeError(f"{name}: result {k} is off by {error:.1e} of its scale; no time for it")
+        check_close(name, k, got, want, problem.kept if k == 0 else None)  # what stands beyond a length is a convention
+
+
+def check_close(name: str, k: int, got: Array, want: Array, kept: Array | None = None) -> None:
+    """Compare one result, or what is kept of it. Raises: RuntimeError where it is wrong."""
+    if got.shape != want.shape:
+        raise RuntimeError(f"{name}: result {k} has shape {got.shape}, not {want.shape}; no time for it")
+    difference = np.abs(got - want)
+    if kept is not None:
+        difference = difference[kept]
+    error = float(difference.max()) / (float(np.abs(want).max()) or 1.0)  # one step has a zero gradient of R
+    if not error < WRONG:
+        raise RuntimeError(f"{name}: result {k} is off by {error:.1e} of its scale; no time for it")

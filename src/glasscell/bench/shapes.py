@@ -66,7 +66,17 @@ SHAPES = {
 _QUICK = ["vad-step", "tiny", "odd100", "single", "classic64", "classic256", "wide-batch", "text"]
 _VARIED = ["tiny", "odd63", "classic64", "classic256", "wide-batch", "speech"]
 
-# The shapes of each mode. A mode named *-train runs with the one it extends.
+_NAMED = ["tiny", "long", "single", "forecast", "classic64", "classic256", "wide-batch", "speech", "basin", "policy",
+          "text"]  # fmt: skip
+VARIANTS = ("plain", "masked", "recurrent-dropout", "bidirectional")  # of a Keras model
+
+
+def family(mode: str) -> str:
+    """What a mode is asked for by: one named *-train runs with the one it extends, and Keras models all together."""
+    return mode.removesuffix("-train").partition(" ")[0]
+
+
+# The shapes of each mode.
 GRIDS = {
     "quick": {
         "infer": _QUICK,
@@ -76,6 +86,7 @@ GRIDS = {
         "lengths-train": ["classic64"],
         "recurrent-dropout": ["classic64"],
         "trace": ["classic64", "classic256"],
+        **{f"keras {variant}": ["tiny", "classic64", "wide-batch"] for variant in VARIANTS},
     },
     "full": {
         "infer": list(SHAPES),
@@ -85,9 +96,10 @@ GRIDS = {
         "lengths-train": _VARIED,
         "recurrent-dropout": _VARIED,
         "trace": _VARIED,
+        **{f"keras {variant}": _NAMED for variant in VARIANTS},
     },
 }
-MODES = [mode for mode in GRIDS["full"] if not mode.endswith("-train")]
+MODES = list(dict.fromkeys(map(family, GRIDS["full"])))
 
 
 def plan(grid: str = "quick", modes: Iterable[str] = ()) -> list[tuple[str, str]]:
@@ -100,4 +112,4 @@ def plan(grid: str = "quick", modes: Iterable[str] = ()) -> list[tuple[str, str]
         if unknown := [g for g in got if g not in known]:
             raise ValueError(f"{argument}: expected one of {', '.join(known)}; got {unknown[0]!r}")
     rows = GRIDS[grid].items()
-    return [(shape, mode) for mode, shapes in rows if mode.removesuffix("-train") in wanted for shape in shapes]
+    return [(shape, mode) for mode, shapes in rows if family(mode) in wanted for shape in shapes]

@@ -80,13 +80,17 @@ def summary(rows: Sequence[Row]) -> list[str]:
     ratios = [row.ratio for row in rows if row.ratio is not None]
     defeats = sum(ratio < TARGET for ratio in ratios)
     lines.append(f"below {TARGET} of the best peer: {defeats} of {len(ratios)} rows")
-    missing: dict[str, list[str]] = {}
-    for row in rows:
-        for name, why in row.left_out.items():
-            missing.setdefault(f"{name}: {why}", []).append(f"{row.shape} {row.mode}")
-    for what, where in missing.items():
-        lines.append(f"left out: {what} ({', '.join(where)})")
-    return lines
+    return lines + left_out(
+        (f"{name}: {why}", f"{row.shape} {row.mode}") for row in rows for name, why in row.left_out.items()
+    )
+
+
+def left_out(entries: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each reason, with the rows it holds for. entries: (who and why, row) each."""
+    rows: dict[str, list[str]] = {}
+    for why, row in entries:
+        rows.setdefault(why, []).append(row)
+    return [f"left out: {why} ({', '.join(where)})" for why, where in rows.items()]
 
 
 def geometric_mean(ratios: Iterable[float]) -> float | None:

@@ -3,7 +3,9 @@
 Requests are pickled tuples on its standard input, answers pickled pairs (ok, value) on its standard output:
     ("ready",)                             answers None, once the framework is imported
     ("make", shape, mode, threads, ours)   makes the problem and the work; answers its first results and drawn masks
+    ("models", shape, variant, threads)    makes models of Keras's layer and ours; answers the first results of each
     ("turn", seconds)                      answers the seconds of a call
+    ("turn", seconds, contestant, call)    the same of a model
 An answer that is not ok has the reason as its value.
 """
 
@@ -16,11 +18,16 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping
+from importlib import util
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from glasscell.bench.problem import Array, Work, first_results, make_problem
 from glasscell.bench.shapes import Shape
 from glasscell.bench.timing import turn
+
+if TYPE_CHECKING:
+    from glasscell.bench.keras_models import First
 
 
 class PeerError(RuntimeError):
@@ -31,6 +38,12 @@ def reason(error: Exception) -> str:
     """An exception in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def missing(*packages: str) -> str:
+    """What to say of the packages that are not installed; empty if all are."""
+    gone = [package for package in packages if util.find_spec(package) is None]
+    return f"{' and '.join(gone)} not installed" if gone else ""
 
 
 class Worker:
@@ -85,9 +98,24 @@ class Worker:
         self.errors.close()
 
 
+@contextlib.contextmanager
+def started(backends: Mapping[str, str], threads: int) -> Iterator[dict[str, Worker]]:
+    """A worker of its backend for each name whose packages are installed, all past their imports."""
+    with contextlib.ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        for name, backend in backends.items():
+            if not missing("keras", backend):
+                workers[name] = Worker(backend, threads)
+                stack.callback(workers[name].close)
+        for worker in workers.values():  # nothing is timed beside their imports
+            with contextlib.suppress(PeerError):  # "make" will tell
+                worker.ask("ready")
+        yield workers
+
+
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer until the requests end."""
-    work: Work | None = None
+    works: dict[tuple[str, ...], Work] = {}
     while True:
         try:
             command, *arguments = pickle.load(requests)
@@ -96,12 +124,17 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         answer: tuple[bool, Any]
         try:
             if command == "make":
-                work = None  # its memory first
-                work, results, mask = _make(*arguments)
+                works = {}  # its memory first
+                works[()], results, mask = _make(*arguments)
                 answer = (True, (results, mask))
+            elif command == "models":
+                works = {}
+                works, first = _models(*arguments)
+                answer = (True, first)
             elif command == "turn":
-                assert work is not None
-                answer = (True, turn(work, *arguments))
+                seconds, *which = arguments
+                assert tuple(which) in works
+                answer = (True, turn(works[tuple(which)], seconds))
             else:
                 answer = (True, None)
         except Exception as error:
@@ -113,13 +146,25 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 def _make(shape: Shape, mode: str, threads: int, ours: bool) -> tuple[Work, tuple[Array, ...], Array | None]:
     from glasscell.bench import keras_peers
 
+    _set_threads(threads)
+    problem = make_problem(shape, mode, threads)
+    work, mask = keras_peers.make(problem, ours)
+    return work, first_results(work, problem), mask
+
+
+def _models(shape: Shape, variant: str, threads: int) -> tuple[dict[tuple[str, ...], Work], dict[str, First]]:
+    from glasscell.bench import keras_models
+
+    _set_threads(threads)
+    return keras_models.make(shape, variant, threads)
+
+
+def _set_threads(threads: int) -> None:
+    """Of the backend that does not take them from the environment."""
     if os.environ["KERAS_BACKEND"] == "torch":
         import torch
 
         torch.set_num_threads(threads)
-    problem = make_problem(shape, mode, threads)
-    work, mask = keras_peers.make(problem, ours)
-    return work, first_results(work, problem), mask
 
 
 if __name__ == "__main__":

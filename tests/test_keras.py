@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import glasscell.keras as ours
-from glasscell.activations import BUILT_IN
 
 # Both sides sum in float32, in another order: a few roundings of the largest value, grown over up to a dozen steps.
 RELATIVE = 1e-5
@@ -21,72 +20,6 @@ def close(got, expected, what=""):
     assert got.shape == expected.shape, what
     scale = max(1e-3, float(np.abs(expected).max(initial=0)))
     np.testing.assert_allclose(got, expected, rtol=0, atol=RELATIVE * scale, err_msg=what)
-
-
-def random_layers(seed):
-    """A Keras layer, ours with the same configuration and weights, and what to call both with."""
-    rng = np.random.default_rng(seed)
-    B, T, features, H = rng.integers(1, 9), rng.integers(1, 13), rng.integers(1, 20), rng.integers(1, 20)
-    names = [n for n in BUILT_IN if n != "exponential"]  # which overflows over time
-    standard = rng.random() < 0.5
-    cell = {
-        "units": int(H),
-        "activation": "tanh" if standard else str(rng.choice(names)),
-        "recurrent_activation": "sigmoid" if standard else str(rng.choice(["hard_sigmoid", "sigmoid", "softsign"])),
-        "use_bias": bool(rng.random() < 0.8),
-        "unit_forget_bias": bool(rng.random() < 0.5),
-        "dropout": float(rng.choice([0, 0.3])),
-        "recurrent_dropout": float(rng.choice([0, 0.3])),
-        "implementation": int(rng.integers(1, 3)),
-        "seed": int(seed),
-    }
-    layer = {
-        "return_sequences": bool(rng.random() < 0.6),
-        "return_state": bool(rng.random() < 0.5),
-        "go_backwards": bool(rng.random() < 0.4),
-        "zero_output_for_mask": bool(rng.random() < 0.4),
-    }
-    if rng.random() < 0.5:
-        theirs, mine = keras.layers.LSTM(**cell, **layer), ours.LSTM(**cell, **layer)
-    else:
-        theirs = keras.layers.RNN(keras.layers.LSTMCell(**cell), **layer)
-        mine = ours.RNN(ours.LSTMCell(**cell), **layer)
-    x = rng.standard_normal((B, T, features)).astype("float32")
-    call = {"training": bool(rng.random() < 0.7)}
-    if rng.random() < 0.5:
-        call["mask"] = rng.random((B, T)) < 0.7
-    if rng.random() < 0.4:
-        call["initial_state"] = [rng.standard_normal((B, H)).astype("float32") for _ in "hc"]
-    theirs.build(x.shape), mine.build(x.shape)
-    mine.set_weights(theirs.get_weights())
-    return theirs, mine, x, call
-
-
-def loss_and_gradients(layer, x, call):
-    """A weighted sum of all outputs, the outputs, and the gradients of the weights and of x."""
-    trainable = [v.value for v in layer.trainable_variables]
-    frozen = [v.value for v in layer.non_trainable_variables]
-
-    def loss(variables, x):
-        outputs, _ = layer.stateless_call(variables, frozen, x, **call)
-        flat = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        weights = [np.random.default_rng(k).standard_normal(np.shape(o)) for k, o in enumerate(flat)]
-        return sum((jax.numpy.asarray(w, "float32") * o).sum() for w, o in zip(weights, flat, strict=True)), flat
-
-    (_, outputs), gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(trainable, x)
-    return outputs, jax.tree.leaves(gradients)
-
-
-@pytest.mark.parametrize("seed", range(24))
-def test_outputs_states_and_gradients_follow_keras(seed):
-    theirs, mine, x, call = random_layers(seed)
-    expected, expected_gradients = loss_and_gradients(theirs, x, call)
-    got, gradients = loss_and_gradients(mine, x, call)
-    assert mine.engine_used == "native"
-    for k, (g, e) in enumerate(zip(got, expected, strict=True)):
-        close(g, e, f"output {k} of {call}")
-    for k, (g, e) in enumerate(zip(gradients, expected_gradients, strict=True)):
-        close(g, e, f"gradient {k} of {call}")
 
 
 LOSS_CURVE = """
@@ -112,14 +45,12 @@ print(json.dumps({"theirs": theirs, "ours": ours, "engine": engine}))
 """
 
 
-@pytest.mark.parametrize(
-    ("backend", "engine"), [("jax", "native"), ("torch", "framework"), ("tensorflow", "framework")]
-)
-def test_loss_curve_follows_keras_for_fifty_steps(backend, engine):
+@pytest.mark.parametrize("backend", ["jax", "torch", "tensorflow"])
+def test_loss_curve_follows_keras_for_fifty_steps(backend):
     run = subprocess.run([sys.executable, "-c", LOSS_CURVE, backend], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout.splitlines()[-1])
-    assert result["engine"] == engine
+    assert result["engine"] == "native"
     np.testing.assert_allclose(result["ours"], result["theirs"], rtol=0, atol=1e-4)
     assert result["ours"][-1] < 0.8 * result["ours"][0]  # it learned, so the curves had somewhere to part
 

@@ -39,7 +39,8 @@ def why_not_native(layer: Any, sequences: Tensor, mask: Any) -> str | None:
 
 def why_never_native(layer: Any) -> str | None:
     """The reason why the native engine cannot run this layer's loop over any sequences; None if it can."""
-    for cell in cells_of(layer.cell):
+    cells = cells_of(layer.cell)
+    for cell in cells:
         if not is_lstm(cell):
             return f"the cell is {type(cell).__name__}, not an LSTMCell with its own equations"
         if cell.compute_dtype not in ("float32", "float64") or cell.variable_dtype != cell.compute_dtype:
@@ -47,7 +48,8 @@ def why_never_native(layer: Any) -> str | None:
         for name in ("activation", "recurrent_activation"):
             if built_in(getattr(cell, name)) is None:
                 return f"{name} is a callable outside the built-in activations"
-    return None
+    dtypes = sorted({part.compute_dtype for part in (layer, layer.cell, *cells)})
+    return f"the layer and its cells compute in {' and '.join(dtypes)}" if len(dtypes) > 1 else None
 
 
 def is_stack(cell: Any) -> bool:

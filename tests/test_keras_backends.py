@@ -1,0 +1,28 @@
+"""The Keras tests that run on any backend, on those that are not this process's: Keras takes one backend a process."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fresh import run_python
+
+HERE = Path(__file__).parent
+FILES = {
+    "test_keras_agrees.py": 200,
+    "test_keras_own.py": 60,
+    "test_keras_accelerate.py": 7,
+    "test_keras_options.py": 8,
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("backend", ["tensorflow", "torch"])
+def test_on_another_backend(backend, file):
+    run = run_python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / file, KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3"
+    )
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-2000:]
+    passed = re.search(r"(\d+) passed", run.stdout)
+    assert passed is not None, run.stdout[-2000:]
+    assert int(passed[1]) >= FILES[file]

@@ -1,0 +1,52 @@
+"""`model.export` of models with our layers: what comes out needs no glasscell and gives the same numbers."""
+
+import subprocess
+import sys
+from importlib import util
+
+import numpy as np
+import pytest
+
+EXPORT = """
+import os, sys
+os.environ["KERAS_BACKEND"], how, folder = sys.argv[1:]
+import keras, numpy as np
+import glasscell.keras as ours
+keras.utils.set_random_seed(0)
+model = keras.Sequential([
+    keras.Input(batch_shape=(1, 5, 3)), keras.layers.Masking(), ours.Bidirectional(ours.LSTM(4, return_sequences=True)),
+    ours.RNN([ours.LSTMCell(3), ours.LSTMCell(2)]),
+])
+x = np.random.default_rng(0).standard_normal((1, 5, 3)).astype("float32")
+np.save(folder + "/x.npy", x)
+np.save(folder + "/y.npy", model.predict(x, verbose=0))
+assert model.layers[1].engine_used == model.layers[2].engine_used == "native"
+model.export(folder + "/model" + {"onnx": ".onnx", "torch": ".pt2"}.get(how, ""), format=how, verbose=False)
+assert model.layers[1].engine_used == model.layers[2].engine_used == "framework"
+"""
+LOAD = {
+    "tf_saved_model": "import tensorflow as tf; m = tf.saved_model.load(folder + '/model'); y = m.serve(x).numpy()",
+    "torch": "import torch; y = torch.export.load(folder + '/model.pt2').module()(torch.tensor(x)).detach().numpy()",
+    "onnx": (
+        "import onnxruntime as ort; s = ort.InferenceSession(folder + '/model.onnx');"
+        "y = s.run(None, {s.get_inputs()[0].name: x})[0]"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("backend", "how"),
+    [("tensorflow", "tf_saved_model"), ("jax", "tf_saved_model"), ("torch", "torch"), ("torch", "onnx")],
+)
+def test_exported_models_give_the_same_numbers(backend, how, tmp_path):
+    if how == "onnx" and not (util.find_spec("onnxruntime") and util.find_spec("onnxscript")):
+        pytest.skip("needs onnxruntime and onnxscript")
+    load = f"import sys, numpy as np; folder = sys.argv[1]; x = np.load(folder + '/x.npy'); {LOAD[how]};"
+    load += "assert not any(m.startswith('glasscell') for m in sys.modules); np.save(folder + '/got.npy', y)"
+    for program in ([EXPORT, backend, how], [load]):
+        run = subprocess.run(
+            [sys.executable, "-c", *program, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert run.returncode == 0, run.stderr[-3000:]
+    got, expected = np.load(tmp_path / "got.npy"), np.load(tmp_path / "y.npy")
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)

@@ -1,0 +1,198 @@
+"""What the Keras layers take and refuse, and where they run.
+
+On the backend of this process; tests/test_keras_backends.py runs this file on the others.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import glasscell
+import glasscell.keras as ours
+from compare import assert_close, assert_same_bits
+
+BACKEND = keras.backend.backend()
+
+
+def numbers(value):
+    return np.asarray(ops.convert_to_numpy(value))
+
+
+def draw(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype("float32")
+
+
+def test_float64_is_native_and_right_to_the_last_digits():
+    if BACKEND == "jax":
+        pytest.skip("needs JAX's own switch for 64 bits: test_keras.py sets it in a process of its own")
+    layer, plain = ours.LSTM(5, dtype="float64", engine="native"), glasscell.LSTM(5, engine="reference")
+    x = draw(3, 7, 4).astype("float64")
+    layer.build(x.shape)
+    plain.cell.set_weights(layer.get_weights())
+    np.testing.assert_allclose(numbers(layer(x)), plain(x), rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("reason", "options"),
+    [
+        ("activation is a callable", {"activation": ops.sin}),
+        ("dtype policy is mixed_bfloat16", {"dtype": "mixed_bfloat16"}),
+        ("dtype policy is mixed_float16", {"dtype": "mixed_float16"}),
+    ],
+)
+def test_what_runs_in_the_framework_has_its_numbers(reason, options):
+    x = draw(2, 5, 3)
+    mine, theirs = ours.LSTM(4, **options), layers.LSTM(4, **options)
+    theirs.build(x.shape), mine.build(x.shape)
+    mine.set_weights(theirs.get_weights())
+    got, expected = (numbers(ops.cast(layer(x), "float32")) for layer in (mine, theirs))
+    np.testing.assert_array_equal(got, expected)
+    assert mine.engine_used == "framework"
+    mine.engine = "native"
+    with pytest.raises(ValueError, match=reason):
+        mine(x)
+
+
+def test_directions_side_by_side_have_the_bits_of_each_alone():
+    for B, T, H in ((1, 40, 64), (4, 7, 5), (32, 20, 48)):
+        both = ours.Bidirectional(ours.LSTM(H, return_sequences=True), merge_mode=None)
+        x, mask = draw(B, T, 9), np.random.default_rng(1).random((B, T)) < 0.8
+        for options in ({}, {"mask": ops.convert_to_tensor(mask)}):
+            forward, backward = both(x, **options)
+            alone = [layer(x, **options) for layer in (both.forward_layer, both.backward_layer)]
+            assert_same_bits(numbers(forward), numbers(alone[0]))
+            assert_same_bits(numbers(backward), numbers(alone[1])[:, ::-1])
+    assert both.engine_used == "native"
+
+
+def test_time_and_batch_may_be_unknown():
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, ours.LSTM(3, return_sequences=True, engine="native")(inputs))
+    for B, T in ((2, 5), (3, 1), (1, 9)):
+        x = draw(B, T, 4)
+        got = model.predict(x, verbose=0)
+        assert got.shape == (B, T, 3)
+        np.testing.assert_array_equal(got, numbers(model.layers[-1](x)))
+
+
+def test_masks_come_from_an_embedding():
+    words = np.array([[0, 4, 0, 2, 1], [0, 0, 0, 0, 0], [3, 1, 0, 0, 0]])  # gaps, an empty row, right-padded
+    made = []
+    for kind in (layers, ours):
+        keras.utils.set_random_seed(0)
+        recurrent = kind.Bidirectional(kind.LSTM(3, return_sequences=True))
+        model = keras.Sequential(
+            [keras.Input((5,)), layers.Embedding(5, 4, mask_zero=True), recurrent, layers.Dense(1)]
+        )
+        model.compile("sgd", "mse")
+        losses = [float(model.train_on_batch(words, np.ones((3, 5, 1)))) for _ in range(4)]
+        made.append((losses, model.predict(words, verbose=0), model))
+    (expected_losses, expected, theirs), (losses, got, mine) = made
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    assert_close(got, expected, 1e-5)
+    assert mine.layers[1].engine_used == "native"
+    assert mine.layers[1].supports_masking == theirs.layers[1].supports_masking
+
+
+def test_fit_and_evaluate_run_natively():
+    x, y = draw(24, 6, 3), draw(24, 2)
+    model = keras.Sequential(
+        [keras.Input((6, 3)), ours.RNN([ours.LSTMCell(5), ours.LSTMCell(4)], engine="native"), layers.Dense(2)]
+    )
+    model.compile("adam", "mse")
+    history = model.fit(x, y, epochs=6, batch_size=8, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    assert model.evaluate(x, y, verbose=0) < history.history["loss"][0]
+    assert model.layers[0].engine_used == "native"
+
+
+def test_regularizers_and_constraints_act():
+    layer = ours.LSTM(3, kernel_regularizer="l2", activity_regularizer="l1", recurrent_constraint="non_neg")
+    model = keras.Sequential([keras.Input((4, 2)), layer])
+    model.compile("sgd", "mse")
+    x = draw(5, 4, 2)
+    layer(x)
+    assert len(layer.losses) >= 2
+    model.train_on_batch(x, draw(5, 3))
+    assert (numbers(layer.cell.recurrent_kernel) >= 0).all()
+
+
+def test_stateful_layers_carry_the_state():
+    layer, x = ours.LSTM(4, stateful=True, engine="native"), draw(2, 5, 3)
+    model = keras.Sequential([keras.Input(batch_shape=(2, 5, 3)), layer])
+    model.compile("sgd", "mse")
+    model.train_on_batch(x, draw(2, 4))
+    layer.reset_state()
+    once = numbers(layer(x))
+    assert_same_bits(numbers(layer.states[0]), once)
+    assert np.abs(numbers(layer(x)) - once).max() > 1e-3
+    layer.reset_state()
+    assert_same_bits(numbers(layer(x)), once)
+
+
+def test_second_derivatives_are_refused():
+    layer, x = ours.LSTM(3), draw(2, 4, 3)
+    layer.build(x.shape)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            first = layer(x)
+            with pytest.raises(NotImplementedError, match="first derivatives only"):
+                tape.gradient(tape.gradient(first, x), x)
+    elif BACKEND == "torch":
+        import torch
+
+        x = torch.tensor(x, requires_grad=True)
+        (first,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="no autograd formula"):
+            torch.autograd.grad(first.sum(), x)
+    else:
+        import jax
+
+        with pytest.raises(ValueError, match="differentiate"):
+            jax.grad(lambda x: jax.grad(lambda x: layer(x).sum())(x).sum())(x)
+
+
+def test_compiled_by_xla_on_tensorflow():
+    if BACKEND != "tensorflow":
+        pytest.skip("TensorFlow's own switch")
+    import tensorflow as tf
+
+    layer, x = ours.LSTM(3), tf.constant(draw(2, 4, 3))
+    expected = layer(x)
+    got = tf.function(layer, jit_compile=True)(x)
+    assert layer.engine_used == "framework"
+    assert_close(numbers(got), numbers(expected), 1e-5)
+    model = keras.Sequential([keras.Input((4, 3)), layer])
+    with pytest.warns(UserWarning, match="doesn't support `jit_compile=True`"):
+        model.compile("sgd", "mse", jit_compile=True)
+    model.train_on_batch(x, expected)
+    assert layer.engine_used == "native"
+
+
+def test_compiled_by_torch():
+    if BACKEND != "torch":
+        pytest.skip("PyTorch's own switch")
+    import torch
+
+    from glasscell.directions import Direction
+    from glasscell.torch import op
+
+    cell = glasscell.LSTM(3).build(4, seed=0).cell
+    W, R, b = (torch.tensor(w, requires_grad=True) for w in cell.get_weights())
+    x, zero = torch.tensor(draw(2, 5, 4), requires_grad=True), torch.zeros(2, 3)
+
+    def loss(x, W, R, b):
+        ((h, hT, _),) = op.run(x, None, [Direction(cell.options(), W, R, b, zero, zero)], True, True)
+        return (h * h).sum() + hT.sum()
+
+    expected = torch.autograd.grad(loss(x, W, R, b), [x, W, R, b])
+    got = torch.autograd.grad(torch.compile(loss, fullgraph=True, backend="aot_eager")(x, W, R, b), [x, W, R, b])
+    for g, e in zip(got, expected, strict=True):
+        assert_same_bits(numbers(g), numbers(e))
+    arguments = (x, torch.empty(0, dtype=torch.uint8), [W, R, b, zero, zero, x.new_empty(0), x.new_empty(0)], [0, 1, 0])
+    torch.library.opcheck(op.forward, (*arguments, True, True))

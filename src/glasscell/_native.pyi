@@ -59,6 +59,16 @@ def backward(
     go_backwards: int,
 ) -> None: ...
 def pack(kernel: Array, recurrent_kernel: Array, bias: Array | None) -> Any: ...
+def forward_directions(x: Array, steps: Array, own: list[Array], codes: list[int], kept: list[Array]) -> None: ...
+def backward_directions(
+    x: Array,
+    steps: Array,
+    own: list[Array],
+    codes: list[int],
+    kept: list[Array],
+    cotangents: list[Array],
+    gradients: list[Array],
+) -> None: ...
 def span_count(B: int, time: int) -> int: ...
 
 class _Stream:

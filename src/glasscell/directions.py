@@ -41,7 +41,8 @@ def flatten(directions: Iterable[Direction], absent: Any) -> tuple[list[Any], li
     """The lists of tensors and codes, with `absent` for None."""
     directions = list(directions)
     own = [absent if t is None else t for direction in directions for t in direction[1:]]
-    return own, [int(code) for direction in directions for code in direction.options.codes().values()]
+    each = (direction.options.codes() for direction in directions)
+    return own, [code for c in each for code in (c["activation"], c["recurrent_activation"], c["go_backwards"])]
 
 
 def given(tensor: Any) -> Any:

@@ -172,7 +172,7 @@ def build_model(learn: Utterances, speakers: int, settings: dict[str, Any]) -> A
     import keras
 
     from glasscell.keras import RNN, LSTMCell
-    from glasscell.keras.layers import why_not_native
+    from glasscell.keras.loop import why_not_native
 
     frames = learn.x[np.any(learn.x != 0, axis=2)]
     cell = LSTMCell(
@@ -183,8 +183,10 @@ def build_model(learn: Utterances, speakers: int, settings: dict[str, Any]) -> A
     scaled = keras.layers.Normalization(mean=frames.mean(0), variance=frames.var(0), name="scale")(known)
     lstm = RNN(cell, engine=settings["engine"], name="lstm")
     h = lstm(scaled)
-    if settings["engine"] == "native" and (reason := why_not_native(lstm, mask=True)) is not None:
-        raise ValueError(f"engine: 'native' cannot serve here: {reason}")
+    if settings["engine"] == "native":
+        frame = keras.ops.convert_to_tensor(frames[None, :1])
+        if (reason := why_not_native(lstm, frame, mask=True)) is not None:
+            raise ValueError(f"engine: 'native' cannot serve here: {reason}")
     model = keras.Model(recording, keras.layers.Dense(speakers, activation="softmax", name="speaker")(h))
 
     steps = math.ceil(len(learn) / settings["batch_size"]) * settings["epochs"]

@@ -147,7 +147,7 @@ def _dropout_masks(cell: Any, x: Tensor, state: Any, training: bool) -> list[Ten
 def _loop(p: Pass, kept: Tensor | None, h: Tensor | None, states: list[Any]) -> Loop:
     """The layer's outputs: h, and at skipped steps what Keras puts there on this backend."""
     layer, hT = p.layer, states[-1][0] if isinstance(states[-1], list) else states[0]
-    outputs = h if layer.return_sequences else hT[:, None]
+    outputs: Any = h if layer.return_sequences else hT[:, None]
     if kept is not None:
         kept = ops.flip(kept, 1) if layer.go_backwards else kept
         scan = keras.backend.backend() == "jax" and not layer.unroll

@@ -39,14 +39,14 @@ def run(
     return [(h if sequences else None, hT, cT) for hT, cT, h, *_ in each]
 
 
-@torch.library.custom_op("glasscell::forward", mutates_args=())
+@torch.library.custom_op("glasscell::forward", mutates_args=())  # type: ignore[untyped-decorator]
 def forward(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], sequences: bool, tape: bool) -> list[Tensor]:
     """`glasscell.directions.forward` on tensors."""
     results = engine.forward(_array(x), _array(steps), [_array(t) for t in own], codes, sequences, tape)
     return [torch.from_numpy(array) for array in results]
 
 
-@torch.library.custom_op("glasscell::backward", mutates_args=())
+@torch.library.custom_op("glasscell::backward", mutates_args=())  # type: ignore[untyped-decorator]
 def backward(
     x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
 ) -> list[Tensor]:
@@ -56,12 +56,12 @@ def backward(
     return [torch.from_numpy(array) for array in results]
 
 
-@forward.register_fake
+@forward.register_fake  # type: ignore[untyped-decorator]
 def _(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], sequences: bool, tape: bool) -> list[Tensor]:
     return [x.new_empty(shape) for shape in kept_shapes(x, own, codes, sequences, tape)]
 
 
-@backward.register_fake
+@backward.register_fake  # type: ignore[untyped-decorator]
 def _(
     x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
 ) -> list[Tensor]:

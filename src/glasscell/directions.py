@@ -6,6 +6,7 @@ tensors of one direction; with several directions those of the first come first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ Shape = tuple[Any, ...]  # a framework may not know all of its numbers
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "h0", "c0")  # these have gradients
 OWN = (*WEIGHTS, "input_mask", "recurrent_mask")
 KEPT = ("hT", "cT", "h", "c", "gates", "z")
+SMALL = 1 << 14  # bytes: what is smaller is copied sooner than it is aligned
 OUTPUTS = 3  # of `KEPT`, these first ones have cotangents
 
 
@@ -97,8 +99,10 @@ def backward(
 
 
 def _empty(shape: Shape, dtype: Any) -> Array:
-    """A new array that starts at a cache line, so that frameworks take it over without a copy."""
-    line, size = 64, int(np.prod(shape)) * np.dtype(dtype).itemsize
+    """A new array; a large one starts at a cache line, so that frameworks take it over without a copy."""
+    line, size = 64, math.prod(shape) * dtype.itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype)
     buffer = np.empty(size + line, np.uint8)
     start = -buffer.ctypes.data % line
     array: Array = buffer[start : start + size].view(dtype).reshape(shape)

@@ -58,7 +58,9 @@ class NativeLoop:
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """As `keras.layers.RNN.call`."""
-        self._from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
+        from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
+        if self._from_zero != from_zero:  # setting an attribute of a Keras layer takes its time
+            self._from_zero = from_zero
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)  # type: ignore[misc]
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Loop:
@@ -77,7 +79,9 @@ class NativeLoop:
         reason = "engine is 'framework'" if self.engine == "framework" else why_not_native(self, sequences, mask)
         if reason is not None and self.engine == "native":
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
-        self.engine_used = "native" if reason is None else "framework"
+        used = "native" if reason is None else "framework"
+        if self.engine_used != used:
+            self.engine_used = used
         return reason is None
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:

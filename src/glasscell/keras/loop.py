@@ -148,15 +148,20 @@ def _loop(p: Pass, kept: Tensor | None, h: Tensor | None, states: list[Any]) -> 
     """The layer's outputs: h, and at skipped steps what Keras puts there on this backend."""
     layer, hT = p.layer, states[-1][0] if isinstance(states[-1], list) else states[0]
     outputs: Any = h if layer.return_sequences else hT[:, None]
-    if kept is not None:
-        kept = ops.flip(kept, 1) if layer.go_backwards else kept
-        scan = keras.backend.backend() == "jax" and not layer.unroll
-        if not scan and not p.from_zero:  # before the first kept step Keras gives zeros there, else the initial h
-            started = ops.cumsum(ops.cast(kept, "int32"), 1) > 0
-            outputs = ops.where(started[:, -outputs.shape[1] :, None], outputs, 0.0)
-        if layer.zero_output_for_mask and (scan or keras.backend.backend() != "jax"):
-            outputs = ops.where(kept[:, -outputs.shape[1] :, None], outputs, 0.0)
+    if kept is None:
+        return hT, outputs, states
+    kept = ops.flip(kept, 1) if layer.go_backwards else kept
+    scan = keras.backend.backend() == "jax" and not layer.unroll
+    if not scan and not p.from_zero:  # before the first kept step Keras gives zeros there, else the initial h
+        outputs = _where(ops.cumsum(ops.cast(kept, "int32"), 1) > 0, outputs, layer.return_sequences)
+    if layer.zero_output_for_mask and (scan or keras.backend.backend() != "jax"):
+        outputs = _where(kept, outputs, layer.return_sequences)
     return outputs[:, -1], outputs, states
+
+
+def _where(steps: Tensor, outputs: Tensor, sequences: bool) -> Tensor:
+    """The outputs, but zeros at the other steps."""
+    return ops.where((steps if sequences else steps[:, -1:])[:, :, None], outputs, 0.0)
 
 
 def _why_not_here(x: Tensor) -> str | None:

@@ -33,9 +33,9 @@ def run(
     Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
     without, a gradient runs the pass again.
     """
-    absent = tf.zeros((0,), x.dtype)
+    absent = tf.constant([], x.dtype)
     given, codes = flatten(directions, absent)
-    steps = tf.zeros((0,), tf.uint8) if steps is None else steps
+    steps = tf.constant([], tf.uint8) if steps is None else steps
     outputs = OUTPUTS if sequences else 2  # of a direction: all, or hT and cT
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]

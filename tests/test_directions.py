@@ -1,4 +1,4 @@
-"""`glasscell.directions`: what the frameworks' operators call gives the bits of the NumPy layer, and refuses bad lists."""
+"""`glasscell.directions`, which the frameworks' operators call: the bits of the NumPy layer, and bad lists refused."""
 
 import numpy as np
 import pytest

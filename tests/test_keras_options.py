@@ -3,6 +3,8 @@
 On the backend of this process; tests/test_keras_backends.py runs this file on the others.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -64,6 +66,19 @@ def test_directions_side_by_side_have_the_bits_of_each_alone():
             assert_same_bits(numbers(forward), numbers(alone[0]))
             assert_same_bits(numbers(backward), numbers(alone[1])[:, ::-1])
     assert both.engine_used == "native"
+
+
+def test_threads_do_not_mix_up_their_calls():
+    both, x = ours.Bidirectional(ours.LSTM(6, return_sequences=True)), draw(8, 2, 12, 5)
+    mask, state = np.arange(12) >= np.array([[3], [0]]), [draw(2, 6)] * 4
+    calls = [{"mask": ops.convert_to_tensor(mask)}, {"mask": ops.convert_to_tensor(mask), "initial_state": state}]
+    both(x[0])
+    expected = [numbers(both(part, **calls[k % 2])) for k, part in enumerate(x)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            got = list(pool.map(lambda k: numbers(both(x[k], **calls[k % 2])), range(8)))
+            for g, e in zip(got, expected, strict=True):
+                assert_same_bits(g, e)
 
 
 def test_time_and_batch_may_be_unknown():

@@ -5,6 +5,7 @@ No mathematics here: either `loop.run_native` runs, or Keras itself.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import keras
@@ -29,6 +30,17 @@ class StackedRNNCells(keras.layers.StackedRNNCells):  # type: ignore[misc]
     """`keras.layers.StackedRNNCells`, unchanged. Inside `RNN` each cell runs natively over the whole sequence."""
 
 
+class _Handed(threading.local):
+    """What a layer's call hands down to its `inner_loop`, past Keras's code in between, in the same thread."""
+
+    def __init__(self) -> None:
+        self.from_zero = False  # no initial state was given, and none is kept
+        self.ran: dict[int, Loop] = {}  # by the layer's id: what `Bidirectional` ran ahead
+
+
+_handed = _Handed()
+
+
 class NativeLoop:
     """The part that `RNN` and `LSTM` share: where Keras would loop over time, call the native engine once.
 
@@ -38,8 +50,6 @@ class NativeLoop:
 
     engine: str = "auto"
     engine_used: str | None = None
-    _from_zero: bool = False
-    _ran: Loop | None = None  # what `Bidirectional` ran ahead
 
     def _set_engine(self, engine: str) -> None:
         if engine not in ENGINES:
@@ -58,21 +68,18 @@ class NativeLoop:
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """As `keras.layers.RNN.call`."""
-        from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
-        if self._from_zero != from_zero:  # setting an attribute of a Keras layer takes its time
-            self._from_zero = from_zero
+        _handed.from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)  # type: ignore[misc]
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Loop:
         """What `keras.layers.RNN.call` runs over time: (last output, outputs, states)."""
         mask = keras.tree.flatten(mask)[0] if mask is not None else None
         record.note(self, sequences, initial_state, mask)
-        if (ran := self._ran) is not None:
-            self._ran = None
+        if (ran := _handed.ran.get(id(self))) is not None:
             return ran
         if not self.goes_native(sequences, mask):
             return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
-        return run_native([Pass(self, initial_state, training, self._from_zero)], sequences, mask)[0]
+        return run_native([Pass(self, initial_state, training, _handed.from_zero)], sequences, mask)[0]
 
     def goes_native(self, sequences: Tensor, mask: Any) -> bool:
         """Whether this call runs natively; sets `engine_used`. Raises: ValueError where it must and cannot."""
@@ -80,7 +87,7 @@ class NativeLoop:
         if reason is not None and self.engine == "native":
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
         used = "native" if reason is None else "framework"
-        if self.engine_used != used:
+        if self.engine_used != used:  # setting an attribute of a Keras layer takes its time
             self.engine_used = used
         return reason is None
 
@@ -132,9 +139,11 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
                 Pass(layer, _initial(layer, state, sequences), bool(training), state is None and not layer.stateful)
                 for layer, state in zip(layers, states, strict=True)
             ]
-            for layer, ran in zip(layers, run_native(passes, sequences, kept), strict=True):
-                layer._ran = ran  # its own call takes it from there
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+            _handed.ran = dict(zip(map(id, layers), run_native(passes, sequences, kept), strict=True))
+        try:
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        finally:
+            _handed.ran = {}
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
         """Every gate and state of both layers, as a pair (forward, backward); see `NativeLoop.trace`."""

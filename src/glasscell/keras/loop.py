@@ -134,14 +134,17 @@ def _direction(p: Pass, cell: Any, x: Tensor, state: Any, first: bool) -> Direct
 
 def _dropout_masks(cell: Any, x: Tensor, state: Any, training: bool) -> list[Tensor | None]:
     """The masks Keras drew for this call, each (1 or 4, B, width), or None where there is no dropout."""
-    masks: list[Tensor | None] = []
-    for rate, draw, values in (
-        (cell.dropout, cell.get_dropout_mask, x[:, 0]),
-        (cell.recurrent_dropout, cell.get_recurrent_dropout_mask, state[0]),
-    ):
-        mask = draw(values) if training and 0 < rate < 1 else None
-        masks.append(None if mask is None else ops.stack(mask) if isinstance(mask, list) else mask[None])
-    return masks
+
+    def mask(rate: float, draw: Any, values: Any) -> Tensor | None:
+        if not training or not 0 < rate < 1:
+            return None
+        drawn = draw(values())
+        return ops.stack(drawn) if isinstance(drawn, list) else drawn[None]
+
+    return [
+        mask(cell.dropout, cell.get_dropout_mask, lambda: x[:, 0]),
+        mask(cell.recurrent_dropout, cell.get_recurrent_dropout_mask, lambda: state[0]),
+    ]
 
 
 def _loop(p: Pass, kept: Tensor | None, h: Tensor | None, states: list[Any]) -> Loop:

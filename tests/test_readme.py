@@ -1,4 +1,4 @@
-"""The code in README's Keras section, run as it stands there."""
+"""The code in README's sections on Keras and PyTorch, run as it stands there."""
 
 import re
 from pathlib import Path
@@ -9,13 +9,16 @@ import numpy as np
 import glasscell.keras
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("## In Keras: one line")[2].partition("\n## ")[0]
-BLOCKS = re.findall(r"```python\n(.*?)```", SECTION, re.S)
+
+
+def blocks(title):
+    section = README.partition(f"## In {title}: one line")[2].partition("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.S)
 
 
 def test_the_lines_of_the_keras_section_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    swap, finished, look = BLOCKS
+    swap, finished, look = blocks("Keras")
     names = {"keras": keras, "glasscell": glasscell}
     exec(swap, names)
     assert {names[n].__module__ for n in ("LSTM", "LSTMCell", "RNN")} == {"glasscell.keras.layers"}
@@ -46,3 +49,12 @@ def test_the_lines_of_the_keras_section_run(tmp_path, monkeypatch):
     names["x"] = np.random.default_rng(0).standard_normal((3, 6, 5)).astype("float32")  # "as the layer receives it"
     exec(trace, names)
     assert Path("report.html").stat().st_size > 10_000
+
+
+def test_the_lines_of_the_pytorch_section_run():
+    names = {}
+    for block in blocks("PyTorch"):
+        exec(block, names)
+    assert names["LSTM"].__module__ == "glasscell.torch.lstm"
+    assert names["forget"].shape == (8, 50, 128)
+    assert names["lstm"].engine_used == "native"

@@ -1,1 +1,11 @@
-"""PyTorch: the native engine as operators (`glasscell.torch.op`), which `glasscell.keras` runs on the torch backend."""
+"""PyTorch modules that run the LSTM in one native call: the drop-in for those of `torch.nn`.
+
+`from glasscell.torch import LSTM` where it said `from torch.nn import LSTM`. Same arguments, same parameters, same
+checkpoints; and recurrent dropout, lengths, masks, resets and traces.
+`accelerate(module)` does the same to a finished module.
+"""
+
+from glasscell.torch.lstm import LSTM, LSTMCell
+from glasscell.torch.swap import accelerate, restore
+
+__all__ = ["LSTM", "LSTMCell", "accelerate", "restore"]

@@ -8,7 +8,7 @@ import pytest
 
 EXPORT = """
 import os, sys
-os.environ["KERAS_BACKEND"], how, folder = sys.argv[1:]
+os.environ["KERAS_BACKEND"], folder, *formats = sys.argv[1:]
 import keras, numpy as np
 import glasscell.keras as ours
 keras.utils.set_random_seed(0)
@@ -20,8 +20,9 @@ x = np.random.default_rng(0).standard_normal((1, 5, 3)).astype("float32")
 np.save(folder + "/x.npy", x)
 np.save(folder + "/y.npy", model.predict(x, verbose=0))
 assert model.layers[1].engine_used == model.layers[2].engine_used == "native"
-model.export(folder + "/model" + {"onnx": ".onnx", "torch": ".pt2"}.get(how, ""), format=how, verbose=False)
-assert model.layers[1].engine_used == model.layers[2].engine_used == "framework"
+for name in formats:
+    model.export(folder + "/model" + {"onnx": ".onnx", "torch": ".pt2"}.get(name, ""), format=name, verbose=False)
+    assert model.layers[1].engine_used == model.layers[2].engine_used == "framework"
 """
 LOAD = {
     "tf_saved_model": "import tensorflow as tf; m = tf.saved_model.load(folder + '/model'); y = m.serve(x).numpy()",
@@ -34,16 +35,16 @@ LOAD = {
 
 
 @pytest.mark.parametrize(
-    ("backend", "how"),
-    [("tensorflow", "tf_saved_model"), ("jax", "tf_saved_model"), ("torch", "torch"), ("torch", "onnx")],
+    ("backend", "formats"),
+    [("tensorflow", ["tf_saved_model"]), ("jax", ["tf_saved_model"]), ("torch", ["torch", "onnx"])],
 )
-def test_exported_models_give_the_same_numbers(backend, how, tmp_path):
-    load = f"import sys, numpy as np; folder = sys.argv[1]; x = np.load(folder + '/x.npy'); {LOAD[how]};"
-    load += "assert not any(m.startswith('glasscell') for m in sys.modules); np.save(folder + '/got.npy', y)"
-    for program in ([EXPORT, backend, how], [load]):
-        run = subprocess.run(
-            [sys.executable, "-c", *program, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
-        )
+def test_exported_models_give_the_same_numbers(backend, formats, tmp_path):
+    load = "import sys, numpy as np; folder = sys.argv[1]; x = np.load(folder + '/x.npy')\n"
+    load += "".join(f"{LOAD[name]}; np.save(folder + '/{name}.npy', y)\n" for name in formats)
+    load += "assert not any(m.startswith('glasscell') for m in sys.modules)"
+    for program in ([EXPORT, backend, str(tmp_path), *formats], [load, str(tmp_path)]):
+        run = subprocess.run([sys.executable, "-c", *program], capture_output=True, text=True, timeout=300, check=False)
         assert run.returncode == 0, run.stderr[-3000:]
-    got, expected = np.load(tmp_path / "got.npy"), np.load(tmp_path / "y.npy")
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    for name in formats:
+        got, expected = np.load(tmp_path / f"{name}.npy"), np.load(tmp_path / "y.npy")
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)

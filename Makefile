@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILER := $(notdir $(firstword $(CXX)))
-INSTALL := $(BIN)/python -m pip install --quiet --config-settings=build-dir=build/$(COMPILER)
+# Without byte-compiling: most of what the frameworks bring is never imported, and the rest is compiled when it is.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
+INSTALL := $(PIP) --config-settings=build-dir=build/$(COMPILER)
 # What is installed comes from one compiler at a time.
 STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-* $(VENV)/.bench-*)) && touch $@
 SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -name '*.pyc')
@@ -38,17 +40,17 @@ $(VENV)/.train-$(COMPILER): $(VENV)/.python $(SOURCES)
 
 # PyTorch by its exact version first: without it, the newest build brings gigabytes that nothing here uses.
 $(VENV)/.test-$(COMPILER): $(VENV)/.python $(SOURCES)
-	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(PIP) torch==2.13.0
 	$(INSTALL) '.[test]'
 	$(STAMP)
 
 $(VENV)/.bench-$(COMPILER): $(VENV)/.python $(SOURCES)
-	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(PIP) torch==2.13.0
 	$(INSTALL) '.[bench]'
 	$(STAMP)
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' jinja2 rich typer
+	$(PIP) 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' jinja2 rich typer
 	touch $@
 
 clean:

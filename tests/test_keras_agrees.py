@@ -121,7 +121,12 @@ def quick_to_compile():
     """Options for XLA, if it has them: these functions run once, and compiling them takes most of the time."""
     import jax
 
-    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_cpu_use_fusion_emitters": False,
+        "xla_cpu_parallel_codegen_split_count": 1,
+        "xla_llvm_disable_expensive_passes": True,
+    }
     try:
         jax.jit(lambda x: x + 1, compiler_options=options)(1)
     except Exception:

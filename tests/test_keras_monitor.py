@@ -45,7 +45,8 @@ def test_the_values_are_those_of_the_trace(x):
     trace = model.get_layer("memory").trace(x)
     for name, gate in zip(("input", "forget", "candidate", "output"), "ifgo", strict=True):
         values = getattr(trace, gate)
-        np.testing.assert_allclose(history[f"memory/{name}_mean"], [values.mean()], rtol=1e-6)
+        # values of both signs cancel in the mean, which is float32's here
+        np.testing.assert_allclose(history[f"memory/{name}_mean"], [values.mean()], rtol=1e-6, atol=1e-7)
         if gate != "g":
             share = np.mean([v < 0.1 or v > 0.9 for v in values.ravel()])
             assert history[f"memory/{name}_saturated"] == [share]

@@ -123,6 +123,22 @@ def test_fit_and_evaluate_run_natively():
     assert model.layers[0].engine_used == "native"
 
 
+def test_losses_follow_keras_for_fifty_steps():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((32, 12, 6)).astype("float32"), rng.integers(0, 5, 32)
+    x[rng.random((32, 12)) < 0.2] = 0
+    curves = []
+    for kind in (layers, ours):
+        keras.utils.set_random_seed(3)
+        rnn = kind.RNN(kind.LSTMCell(64, dropout=0.2, recurrent_dropout=0.2, seed=5))
+        model = keras.Sequential([keras.Input((None, 6)), layers.Masking(), rnn, layers.Dense(5)])
+        model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        curves.append([float(model.train_on_batch(x, y)) for _ in range(50)])
+    assert rnn.engine_used == "native"
+    np.testing.assert_allclose(curves[1], curves[0], rtol=0, atol=1e-4)
+    assert curves[1][-1] < 0.8 * curves[1][0]  # it learned, so the curves had somewhere to part
+
+
 def test_regularizers_and_constraints_act():
     layer = ours.LSTM(3, kernel_regularizer="l2", activity_regularizer="l1", recurrent_constraint="non_neg")
     model = keras.Sequential([keras.Input((4, 2)), layer])

@@ -174,9 +174,9 @@ def test_files_appear_together(tmp_path):
 
 
 def test_native_that_cannot_serve(monkeypatch):
-    from glasscell.keras import layers
+    from glasscell.keras import loop
 
-    monkeypatch.setattr(layers, "why_not_native", lambda *_, **__: "it rains")
+    monkeypatch.setattr(loop, "why_not_native", lambda *_, **__: "it rains")
     settings = check_arguments(output="x", **{**DEFAULTS, "engine": "native"})
     with pytest.raises(ValueError, match=r"^engine: 'native' cannot serve here: it rains$"):
         training.build_model(load_japanese_vowels().train, 9, settings)

@@ -124,6 +124,9 @@ def _direction(p: Pass, cell: Any, x: Tensor, state: Any, first: bool) -> Direct
     activation, recurrent_activation = built_in(cell.activation), built_in(cell.recurrent_activation)
     assert activation is not None, "why_not_native lets no other through"
     assert recurrent_activation is not None, "why_not_native lets no other through"
+    width = cell.kernel.shape[0]
+    if x.shape[2] is not None and x.shape[2] != width:
+        raise ValueError(f"x: expected shape (B, T, I) = (B, T, {width}), got {tuple(x.shape)}")
     options = Options(activation, recurrent_activation, p.layer.go_backwards and first)
     if p.layer.stateful and keras.backend.backend() == "torch":
         state = [ops.copy(s) for s in state]  # the gradient needs them when the layer has written its new state

@@ -1,9 +1,11 @@
 """Random layers against those of Keras with the same weights and seed, on the backend of this process.
 
-tests/test_keras_backends.py runs this file on the others.
+tests/test_keras_backends.py runs this file on the others. `.ci/run` takes 200 of them on each backend; by default they
+are fewer, for JAX compiles for seconds what it then runs once.
 """
 
 import functools
+import os
 
 import keras
 import numpy as np
@@ -15,7 +17,7 @@ from compare import assert_close
 from glasscell.activations import BUILT_IN
 
 BACKEND = keras.backend.backend()
-CONFIGURATIONS = 200
+CONFIGURATIONS = int(os.environ.get("CONFIGURATIONS", "60"))
 # Both sides sum in float32, in another order: a few roundings of the largest value, grown over up to a dozen steps.
 RELATIVE = 1e-5
 

@@ -55,7 +55,6 @@ def outputs_and_gradients(module, x, states, **extra):
 def test_outputs_and_gradients_are_torchs(seed):
     theirs, mine, x, states = pair(seed)
     if seed % 3 == 0:
-        lengths = torch.as_tensor(np.random.default_rng(seed).integers(1, x.shape[1] + 1, x.shape[0]))
         first = x if mine.batch_first else x.transpose(0, 1)
         lengths = torch.as_tensor(np.random.default_rng(seed).integers(1, first.shape[1] + 1, len(first)))
         if seed % 2:
@@ -153,6 +152,15 @@ def test_a_reset_begins_anew():
     assert_same_bits(y.detach(), torch.cat([first, second]).detach())
     assert_same_bits(h.detach(), final[0].detach())
     assert_same_bits(c.detach(), final[1].detach())
+
+
+def test_a_reset_beyond_a_length_does_not_happen():
+    mine, x = LSTM(3, 4, batch_first=True), torch.randn(1, 5, 3)
+    reset = torch.tensor([[False, False, False, True, True]])
+    _, (h, c) = mine(x, lengths=torch.tensor([3]), reset=reset)
+    _, (right_h, right_c) = mine(x[:, :3])
+    assert_same_bits(h.detach(), right_h.detach())
+    assert_same_bits(c.detach(), right_c.detach())
 
 
 def test_recurrent_dropout_is_the_cells():

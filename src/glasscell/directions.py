@@ -67,6 +67,12 @@ def gradient_shapes(x: Any, own: Sequence[Any]) -> list[Shape]:
     return [x.shape, *(t.shape for k in range(0, len(own), len(OWN)) for t in own[k:][: len(WEIGHTS)])]
 
 
+def own_gradients(found: Sequence[Any]) -> list[Any]:
+    """The gradients of what `OWN` names, from those of `WEIGHTS`: for each direction the masks have none."""
+    none = [None] * (len(OWN) - len(WEIGHTS))
+    return [g for k in range(0, len(found), len(WEIGHTS)) for g in (*found[k:][: len(WEIGHTS)], *none)]
+
+
 def forward(
     x: Array, steps: Array, own: Sequence[Array], codes: Sequence[int], sequences: bool, tape: bool
 ) -> list[Array]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glasscell._native import jax_handlers
-from glasscell.directions import KEPT, OUTPUTS, OWN, WEIGHTS, Direction, flatten, gradient_shapes, kept_shapes
+from glasscell.directions import KEPT, OUTPUTS, Direction, flatten, gradient_shapes, kept_shapes, own_gradients
 
 Array = Any
 
@@ -58,10 +58,7 @@ def _run_forward(codes: tuple[int, ...], sequences: bool, x: Array, steps: Array
 def _run_backward(codes: tuple[int, ...], sequences: bool, saved: Any, cotangents: list[Array]) -> tuple[Any, ...]:
     x, steps, own, kept = saved
     dx, *found = _call("backward", codes, x.dtype, gradient_shapes(x, own), steps, x, *own, *kept, *cotangents)
-    gradients: list[Array | None] = []
-    for k in range(0, len(found), len(WEIGHTS)):
-        gradients += [*found[k:][: len(WEIGHTS)], *[None] * (len(OWN) - len(WEIGHTS))]
-    return dx, None, tuple(gradients)
+    return dx, None, tuple(own_gradients(found))
 
 
 _run.defvjp(_run_forward, _run_backward)

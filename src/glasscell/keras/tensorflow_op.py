@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from glasscell import directions as engine
-from glasscell.directions import KEPT, OUTPUTS, OWN, WEIGHTS, Direction, flatten, gradient_shapes, kept_shapes
+from glasscell.directions import KEPT, OUTPUTS, Direction, flatten, gradient_shapes, kept_shapes, own_gradients
 
 Tensor = Any
 Pass = tuple[Tensor | None, Tensor, Tensor]
@@ -47,10 +47,7 @@ def run(
             rest = [absent] * (OUTPUTS - outputs)
             padded = [t for k in range(0, len(cotangents), outputs) for t in (*cotangents[k:][:outputs], *rest)]
             dx, *found = _backward(x, steps, own, codes, tape, padded)
-            results: list[Tensor | None] = [dx]
-            for k in range(0, len(found), len(WEIGHTS)):
-                results += [*found[k:][: len(WEIGHTS)], *[None] * (len(OWN) - len(WEIGHTS))]
-            return results
+            return [dx, *own_gradients(found)]
 
         return [t for k in range(0, len(kept), len(KEPT)) for t in kept[k:][:outputs]], gradient
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from glasscell import activations, engine
 from glasscell.cell import Options
 from glasscell.directions import Direction
-from glasscell.sequence import KEEP, RESET, Call
+from glasscell.sequence import KEEP, Call, plan_steps
 from glasscell.torch import op
 from glasscell.trace import Trace
 from glasscell.weights import LSTMWeights, State
@@ -186,28 +186,15 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
 
     def _steps(self, x: Tensor, lengths: Any, mask: Any, reset: Any, squeeze: bool) -> Tensor | None:
         """`Call.steps`, (B, T) uint8. mask, reset: in the layout of the input."""
-        if lengths is None and mask is None and reset is None:
-            return None
         B, T, _ = x.shape
-        inside = torch.ones(B, T, dtype=torch.bool)
-        if lengths is not None:
-            lengths = torch.as_tensor(lengths)
-            if lengths.shape != (B,) or lengths.is_floating_point() or lengths.is_complex():
-                raise ValueError(
-                    f"lengths: expected (B,) = ({B},) integers, got {tuple(lengths.shape)} {lengths.dtype}"
-                )
-            if B and not (int(lengths.min()) >= 0 and int(lengths.max()) <= T):
-                got = f"{int(lengths.min())}..{int(lengths.max())}"
-                raise ValueError(f"lengths: expected 0..T = 0..{T}, got {got}")
-            inside = torch.arange(T) < lengths[:, None]
-        if mask is not None:
-            inside = inside & self._flags("mask", mask, B, T, squeeze)
-        steps = inside.to(torch.uint8) * KEEP
-        if reset is not None:
-            if self.bidirectional:
-                raise ValueError("reset: expected None, for both directions would need to know where episodes end")
-            steps = steps | self._flags("reset", reset, B, T, squeeze).to(torch.uint8) * RESET
-        return steps
+        if reset is not None and self.bidirectional:
+            raise ValueError("reset: expected None, for both directions would need to know where episodes end")
+        flags = [
+            None if value is None else self._flags(name, value, B, T, squeeze).numpy()
+            for name, value in (("mask", mask), ("reset", reset))
+        ]
+        steps = plan_steps(B, T, flags[0], None if lengths is None else torch.as_tensor(lengths).numpy(), flags[1])
+        return None if steps is None else torch.from_numpy(steps)
 
     def _flags(self, name: str, value: Any, B: int, T: int, squeeze: bool) -> Tensor:
         """(B, T) bool of what came in the layout of the input."""

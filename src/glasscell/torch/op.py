@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glasscell import directions as engine
-from glasscell.directions import KEPT, OUTPUTS, OWN, WEIGHTS, Direction, flatten, given, gradient_shapes, kept_shapes
+from glasscell.directions import KEPT, OUTPUTS, Direction, flatten, given, gradient_shapes, kept_shapes, own_gradients
 
 Pass = tuple[Tensor | None, Tensor, Tensor]
 
@@ -81,10 +81,7 @@ def _backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
     outputs = (t for k in range(0, len(kept), len(KEPT)) for t in cotangents[k:][:OUTPUTS])
     wanted = [x.new_empty(0) if t is None else t for t in outputs]
     dx, *found = backward(x, steps, own, ctx.codes, kept, wanted)
-    gradients: list[Tensor | None] = []
-    for k in range(0, len(found), len(WEIGHTS)):
-        gradients += [*map(given, found[k:][: len(WEIGHTS)]), *[None] * (len(OWN) - len(WEIGHTS))]
-    return dx, None, gradients, None, None, None
+    return dx, None, own_gradients([given(t) for t in found]), None, None, None
 
 
 forward.register_autograd(_backward, setup_context=_save)

@@ -14,4 +14,4 @@ def run_python(*arguments, **environment):
     path = os.pathsep.join(filter(None, [str(HERE), clean.get("PYTHONPATH")]))
     command = [sys.executable, *map(str, arguments)]
     everything = {**clean, "PYTHONPATH": path, **environment}
-    return subprocess.run(command, env=everything, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=everything, capture_output=True, text=True, timeout=600)

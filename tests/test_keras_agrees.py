@@ -4,7 +4,6 @@ tests/test_keras_backends.py runs this file on the others. `.ci/run` takes 200 o
 are fewer, for JAX compiles for seconds what it then runs once.
 """
 
-import functools
 import os
 
 import keras
@@ -118,24 +117,6 @@ def total(outputs, losses):
     return sum(ops.sum(o * w) for o, w in zip(outputs, weights, strict=True)) + sum(losses)
 
 
-@functools.cache
-def quick_to_compile():
-    """Options for XLA, if it has them: these functions run once, and compiling them takes most of the time."""
-    import jax
-
-    options = {
-        "xla_backend_optimization_level": 0,
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_cpu_parallel_codegen_split_count": 1,
-        "xla_llvm_disable_expensive_passes": True,
-    }
-    try:
-        jax.jit(lambda x: x + 1, compiler_options=options)(1)
-    except Exception:
-        return None
-    return options
-
-
 def jax_run(layer, x, call):
     import jax
 
@@ -148,7 +129,7 @@ def jax_run(layer, x, call):
         outputs, moved, losses = layer.stateless_call(variables, frozen, x, return_losses=True, **call, **extra)
         return total(outputs, losses), (outputs, moved)
 
-    both = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True), compiler_options=quick_to_compile())
+    both = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
     (_, (outputs, moved)), gradients = both(trainable, x, state)
     return outputs, moved, gradients
 

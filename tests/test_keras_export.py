@@ -1,29 +1,20 @@
-"""`model.export` of models with our layers: what comes out needs no glasscell and gives the same numbers."""
+"""`model.export` of models with our layers: what comes out needs no glasscell and gives the same numbers.
 
-import subprocess
-import sys
+On the backend of this process; tests/test_keras_backends.py runs this file on the others.
+"""
 
+import keras
 import numpy as np
 import pytest
 
-EXPORT = """
-import os, sys
-os.environ["KERAS_BACKEND"], folder, *formats = sys.argv[1:]
-import keras, numpy as np
 import glasscell.keras as ours
-keras.utils.set_random_seed(0)
-model = keras.Sequential([
-    keras.Input(batch_shape=(1, 5, 3)), keras.layers.Masking(), ours.Bidirectional(ours.LSTM(4, return_sequences=True)),
-    ours.RNN([ours.LSTMCell(3), ours.LSTMCell(2)]),
-])
-x = np.random.default_rng(0).standard_normal((1, 5, 3)).astype("float32")
-np.save(folder + "/x.npy", x)
-np.save(folder + "/y.npy", model.predict(x, verbose=0))
-assert model.layers[1].engine_used == model.layers[2].engine_used == "native"
-for name in formats:
-    model.export(folder + "/model" + {"onnx": ".onnx", "torch": ".pt2"}.get(name, ""), format=name, verbose=False)
-    assert model.layers[1].engine_used == model.layers[2].engine_used == "framework"
-"""
+from fresh import run_python
+
+pytestmark = pytest.mark.filterwarnings("default")  # the frameworks warn their own exporters
+
+FORMATS = {"tensorflow": ["tf_saved_model"], "jax": ["tf_saved_model"], "torch": ["torch", "onnx"]}
+FORMATS = FORMATS[keras.backend.backend()]
+FILES = {"tf_saved_model": "model", "torch": "model.pt2", "onnx": "model.onnx"}
 LOAD = {
     "tf_saved_model": "import tensorflow as tf; m = tf.saved_model.load(folder + '/model'); y = m.serve(x).numpy()",
     "torch": "import torch; y = torch.export.load(folder + '/model.pt2').module()(torch.tensor(x)).detach().numpy()",
@@ -34,17 +25,24 @@ LOAD = {
 }
 
 
-@pytest.mark.parametrize(
-    ("backend", "formats"),
-    [("tensorflow", ["tf_saved_model"]), ("jax", ["tf_saved_model"]), ("torch", ["torch", "onnx"])],
-)
-def test_exported_models_give_the_same_numbers(backend, formats, tmp_path):
+def test_exported_models_give_the_same_numbers(tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = [
+        ours.Bidirectional(ours.LSTM(4, return_sequences=True)),
+        ours.RNN([ours.LSTMCell(3), ours.LSTMCell(2)]),
+    ]
+    model = keras.Sequential([keras.Input(batch_shape=(1, 5, 3)), keras.layers.Masking(), *layers])
+    x = np.random.default_rng(0).standard_normal((1, 5, 3)).astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    expected = model.predict(x, verbose=0)
+    assert [layer.engine_used for layer in layers] == ["native", "native"]
+    for name in FORMATS:
+        model.export(tmp_path / FILES[name], format=name, verbose=False)
+        assert [layer.engine_used for layer in layers] == ["framework", "framework"]
     load = "import sys, numpy as np; folder = sys.argv[1]; x = np.load(folder + '/x.npy')\n"
-    load += "".join(f"{LOAD[name]}; np.save(folder + '/{name}.npy', y)\n" for name in formats)
+    load += "".join(f"{LOAD[name]}; np.save(folder + '/{name}.npy', y)\n" for name in FORMATS)
     load += "assert not any(m.startswith('glasscell') for m in sys.modules)"
-    for program in ([EXPORT, backend, str(tmp_path), *formats], [load, str(tmp_path)]):
-        run = subprocess.run([sys.executable, "-c", *program], capture_output=True, text=True, timeout=300, check=False)
-        assert run.returncode == 0, run.stderr[-3000:]
-    for name in formats:
-        got, expected = np.load(tmp_path / f"{name}.npy"), np.load(tmp_path / "y.npy")
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    done = run_python("-c", load, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in FORMATS:
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), expected, rtol=0, atol=1e-5)

@@ -1,7 +1,9 @@
-"""`GateMonitor`: what it says of the gates, to whom, and that training does not notice it."""
+"""`GateMonitor`: what it says of the gates, to whom, and that training does not notice it.
+
+On one backend; test_keras_watched.py has what can differ on the others.
+"""
 
 import csv
-import json
 
 import keras
 import numpy as np
@@ -9,7 +11,6 @@ import pytest
 from keras import layers, ops
 
 import glasscell.keras as ours
-from fresh import run_python
 from glasscell.keras.monitor import gate_statistics
 from glasscell.keras.record import recording
 
@@ -232,58 +233,3 @@ def test_a_loop_of_ones_own(x):
     monitor.on_epoch_end(0, logs)
     monitor.on_epoch_end(1)
     assert set(logs) == keys("memory")
-
-
-ANY_BACKEND = """
-import json, sys
-import keras, numpy as np
-from keras import layers
-import glasscell.keras as ours
-
-def learn(watch):
-    keras.utils.set_random_seed(1)
-    x = np.random.default_rng(0).standard_normal((8, 5, 3)).astype("float32")
-    x[:4, 3:] = 0
-    memory = ours.LSTM(3, name="memory", dropout=0.2, stateful=True, return_sequences=True)
-    model = keras.Sequential([
-        keras.Input((5, 3), batch_size=4), layers.Masking(), memory, layers.BatchNormalization(),
-        ours.LSTM(2, name="top", go_backwards=True), layers.Dense(1),
-    ])
-    model.compile("adam", "mse", jit_compile=False)
-    callbacks = [ours.GateMonitor(x[:4], every=2)] if watch else []
-    if watch and len(sys.argv) > 1:
-        callbacks.append(keras.callbacks.TensorBoard(sys.argv[1]))
-    return model.fit(x, x[:, 0, :1], batch_size=4, epochs=3, verbose=0, callbacks=callbacks).history
-
-plain, watched, events = learn(False), learn(True), {}
-if len(sys.argv) > 1:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
-
-    written = EventAccumulator(sys.argv[1] + "/train").Reload()
-    for tag in written.Tags()["tensors"]:
-        if tag.startswith("epoch_"):
-            events[tag] = [float(make_ndarray(event.tensor_proto)) for event in written.Tensors(tag)]
-print(json.dumps([plain, watched, events]))
-"""
-LAYERS = ("memory", "top")
-
-
-def run_backend(backend, *arguments):
-    done = run_python("-c", ANY_BACKEND, *arguments, KERAS_BACKEND=backend)
-    assert done.returncode == 0, done.stderr
-    plain, watched, events = json.loads(done.stdout.splitlines()[-1])
-    assert watched["loss"] == plain["loss"]
-    assert set(watched) == keys(*LAYERS) | {"loss"}
-    assert all(np.isfinite(v) for values in watched.values() for v in values)
-    return watched, events
-
-
-def test_torch():
-    run_backend("torch")
-
-
-def test_tensorflow_and_tensorboard(tmp_path):
-    watched, events = run_backend("tensorflow", tmp_path)
-    for key in keys(*LAYERS):
-        np.testing.assert_allclose(events[f"epoch_{key}"], watched[key], rtol=1e-6)  # it keeps float32

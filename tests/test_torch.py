@@ -212,6 +212,35 @@ def test_compiles_without_a_break():
         assert_close(g, e, 4e-6)
 
 
+def test_second_derivatives_are_refused():
+    _, mine, x, _ = pair(15, dtype=torch.float32)
+    x = x.detach().requires_grad_()
+    (first,) = torch.autograd.grad(mine(x)[0].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        (first * x).sum().backward()  # one part of this is known, and must not pass for all of it
+
+
+@pytest.mark.parametrize("what", ["lengths", "mask", "reset"])
+def test_compiles_with_steps_left_out(what):
+    _, mine, x, _ = pair(11, num_layers=2, bidirectional=False, batch_first=True, dtype=torch.float32)
+    B, T, _ = x.shape
+    given = torch.arange(B) % T + 1 if what == "lengths" else torch.rand(B, T) < 0.7
+    run = torch.compile(lambda x: mine(x, **{what: given})[0], backend="aot_eager")
+    with torch.no_grad():
+        assert_same_bits(run(x), mine(x, **{what: given})[0])
+
+
+def test_transforms_of_functions_are_torchs():
+    theirs, mine, x, _ = pair(14, batch_first=True, dtype=torch.float32)
+    gradient = torch.func.grad(lambda x, module: module(x)[0].sum())
+    with torch.no_grad(), pytest.raises(ValueError, match=r"cannot serve: a transform of torch\.func"):
+        gradient(x, mine)
+    mine.engine = "auto"
+    with torch.no_grad():
+        assert_close(gradient(x, mine), gradient(x, theirs), 4e-6)
+    assert mine.engine_used == "framework"
+
+
 def test_traces_open_every_layer_and_direction():
     _, mine, x, states = pair(12, num_layers=2, bidirectional=True, batch_first=True, dtype=torch.float32)
     lengths = torch.full((len(x),), max(1, x.shape[1] - 1))

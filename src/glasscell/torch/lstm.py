@@ -85,7 +85,7 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         Raises: ValueError or TypeError naming the argument, what was expected and what came.
         """
         packed = input if isinstance(input, PackedSequence) else None
-        reason = self._why_not_native(input.data)
+        reason = self._why_not_native(input if packed is None else packed.data)
         if reason is not None:
             return self._framework(reason, input, hx, lengths is None and mask is None and reset is None)
         self.engine_used = "native"

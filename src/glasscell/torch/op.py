@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ def why_not_available(x: Tensor) -> str | None:
         return f"the tensors are on {x.device.type}, and the native engine is for CPUs"
     if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
         return "the model is being exported, and what is exported must run without glasscell"
+    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():  # there is no public way
+        return "a transform of torch.func is at work, and the native engine has gradients by autograd alone"
     return None
 
 
@@ -34,26 +36,46 @@ def run(
     own, codes = flatten(directions, x.new_empty(0))
     tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own))
     steps = x.new_empty(0, dtype=torch.uint8) if steps is None else steps
-    results = forward(x, steps, own, codes, sequences, tape)
+    results: Sequence[Tensor]
+    if torch.compiler.is_compiling() or type(x) is not Tensor:
+        results = forward(x, steps, own, codes, sequences, tape)
+    elif tape:
+        results = _Direct.apply(x, steps, codes, sequences, *own)
+    else:
+        results = _forward(x, steps, own, codes, sequences, tape)
     each = (results[k : k + len(KEPT)] for k in range(0, len(results), len(KEPT)))
     return [(h if sequences else None, hT, cT) for hT, cT, h, *_ in each]
 
 
-@torch.library.custom_op("glasscell::forward", mutates_args=())  # type: ignore[untyped-decorator]
-def forward(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], sequences: bool, tape: bool) -> list[Tensor]:
+def _forward(
+    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], sequences: bool, tape: bool
+) -> list[Tensor]:
     """`glasscell.directions.forward` on tensors."""
     results = engine.forward(_array(x), _array(steps), [_array(t) for t in own], codes, sequences, tape)
     return [torch.from_numpy(array) for array in results]
+
+
+def _backward(
+    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
+) -> list[Tensor]:
+    """`glasscell.directions.backward` on tensors."""
+    lists = ([_array(t) for t in tensors] for tensors in (kept, cotangents))
+    results = engine.backward(_array(x), _array(steps), [_array(t) for t in own], codes, *lists)
+    return [torch.from_numpy(array) for array in results]
+
+
+@torch.library.custom_op("glasscell::forward", mutates_args=())  # type: ignore[untyped-decorator]
+def forward(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], sequences: bool, tape: bool) -> list[Tensor]:
+    """The forward pass as compilers see it."""
+    return _forward(x, steps, own, codes, sequences, tape)
 
 
 @torch.library.custom_op("glasscell::backward", mutates_args=())  # type: ignore[untyped-decorator]
 def backward(
     x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
 ) -> list[Tensor]:
-    """`glasscell.directions.backward` on tensors."""
-    lists = ([_array(t) for t in tensors] for tensors in (kept, cotangents))
-    results = engine.backward(_array(x), _array(steps), [_array(t) for t in own], codes, *lists)
-    return [torch.from_numpy(array) for array in results]
+    """The backward pass as compilers see it."""
+    return _backward(x, steps, own, codes, kept, cotangents)
 
 
 @forward.register_fake  # type: ignore[untyped-decorator]
@@ -68,23 +90,49 @@ def _(
     return [x.new_empty(shape) for shape in gradient_shapes(x, own)]
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, steps, own, ctx.codes, _, _ = inputs
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+    x, steps, own, ctx.codes, *_ = inputs
     ctx.own = len(own)
     ctx.save_for_backward(x, steps, *own, *output)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+def _gradients(ctx: Any, cotangents: Sequence[Tensor | None], backward: Callable[..., list[Tensor]]) -> list[Any]:
+    """Of x and of all of `OWN`."""
     x, steps, *saved = ctx.saved_tensors
     own, kept = saved[: ctx.own], saved[ctx.own :]
     outputs = (t for k in range(0, len(kept), len(KEPT)) for t in cotangents[k:][:OUTPUTS])
     wanted = [x.new_empty(0) if t is None else t for t in outputs]
     dx, *found = backward(x, steps, own, ctx.codes, kept, wanted)
-    return dx, None, own_gradients([given(t) for t in found]), None, None, None
+    return [dx, *own_gradients([given(t) for t in found])]
 
 
-forward.register_autograd(_backward, setup_context=_save)
+def _differentiate(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+    dx, *own = _gradients(ctx, cotangents, backward)
+    return dx, None, own, None, None, None
+
+
+forward.register_autograd(_differentiate, setup_context=_save)
+
+
+class _Direct(torch.autograd.Function):  # type: ignore[misc]
+    """The same for tensors that are there: what an operator costs by itself is more than a short pass takes."""
+
+    @staticmethod
+    def forward(x: Tensor, steps: Tensor, codes: list[int], sequences: bool, *own: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_forward(x, steps, own, codes, sequences, tape=True))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, steps, codes, _, *own = inputs
+        _save(ctx, (x, steps, own, codes), output)
+        ctx.mark_non_differentiable(*(t for k, t in enumerate(output) if k % len(KEPT) >= OUTPUTS))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        again = torch.is_grad_enabled()  # someone wants to differentiate once more, which the operator refuses
+        dx, *own = _gradients(ctx, cotangents, backward if again or torch.compiler.is_compiling() else _backward)
+        return dx, None, None, None, *own
 
 
 def _array(tensor: Tensor) -> Any:

@@ -100,9 +100,10 @@ def run(plan: Iterable[tuple[str, str]], say: Callable[[str], None] = lambda tex
 def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: Callable[[str], None]) -> Row:
     shape, threads = SHAPES[name], limits.threads
     problem = make_problem(shape, mode, threads)
-    ours, peers = [OURS], PEERS
+    ours, peers, patience = [OURS], PEERS, (ROW_SECONDS, FEWEST_ROUNDS)
     if mode in TORCH_MODES:
         problem, ours, peers = torch_peers.with_drawn_masks(problem), torch_peers.OURS, torch_peers.PEERS
+        patience = torch_peers.ENOUGH, torch_peers.FEWEST_ROUNDS
     say(f"{name}, {mode}: the right result")
     right = expected(problem)
     left_out: dict[str, str] = {}
@@ -135,7 +136,7 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
         nonlocal limits
         limits = _raised(limits)
 
-    seconds = timed(entries, measure_limits)
+    seconds = timed(entries, measure_limits, *patience)
     baseline = seconds.pop("baseline", None)
     floor = shape.floor(mode in TRAINING, problem.kept_share, limits)
     if baseline is not None:

@@ -122,7 +122,7 @@ def build_app() -> "Typer":
             list[str] | None,
             typer.Option(
                 help="Only this mode; can be given several times.",
-                metavar="infer|train|step|lengths|recurrent-dropout|trace|keras",
+                metavar="infer|train|step|lengths|recurrent-dropout|trace|keras|torch",
             ),
         ] = None,
         json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
@@ -134,7 +134,8 @@ def build_app() -> "Typer":
         """Time glasscell beside the peers that are installed, in turn, with equal threads, each result checked first.
 
         Peers: torch, ONNX Runtime, OpenVINO, and Keras on TensorFlow, JAX and torch. Mode keras: train_on_batch and
-        predict_on_batch of Keras models, with Keras's layer and with ours. Close everything else first.
+        predict_on_batch of Keras models, with Keras's layer and with ours. Mode torch: modules of PyTorch
+        under autograd, padded, packed, with recurrent dropout and with resets. Close everything else first.
         """
         from glasscell.bench import main, plan
 

@@ -15,7 +15,9 @@ from glasscell.bench.keras_rows import KerasRow
 from glasscell.bench.keras_table import keras_as_json, keras_summary, keras_table
 from glasscell.bench.measure import Row, run
 from glasscell.bench.shapes import family
-from glasscell.bench.table import as_json, summary, table
+from glasscell.bench.table import as_json, left_out, summary, table
+from glasscell.bench.torch_table import torch_summary
+from glasscell.bench.worker import missing
 
 Path = str | os.PathLike[str]
 
@@ -23,7 +25,9 @@ Path = str | os.PathLike[str]
 def main(
     plan: Sequence[tuple[str, str]], json_file: Path | None = None, plot_file: Path | None = None
 ) -> tuple[list[Row], list[KerasRow]]:
-    """Run the plan of `shapes.plan` and show it, Keras models in a table of their own.
+    """Run the plan of `shapes.plan` and show it, Keras models and PyTorch modules in tables of their own.
+
+    The rows of modules are among the others that it returns; without torch there are none.
 
     Raises: as `run`; OSError where a file cannot be written.
     """
@@ -34,8 +38,10 @@ def main(
         from glasscell.bench.plot import plot
 
         plot([], plot_file)
-    ordinary = [item for item in plan if family(item[1]) != "keras"]
+    no_torch = [item for item in plan if family(item[1]) == "torch" and missing("torch")]
+    plan = [item for item in plan if item not in no_torch]
     of_keras = [item for item in plan if family(item[1]) == "keras"]
+    ordinary = [item for item in plan if item not in of_keras]
     console, rows, models = Console(), list[Row](), list[KerasRow]()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # No thread that draws: it would cost the contestants.
@@ -56,8 +62,12 @@ def main(
         for line in lines:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    if rows:
-        show(table(rows), table(rows, every_peer=False), summary(rows))
+    of_torch = [row for row in rows if family(row.mode) == "torch"]
+    for some, words in (([row for row in rows if row not in of_torch], summary), (of_torch, torch_summary)):
+        if some:
+            show(table(some), table(some, every_peer=False), words(some))
+    for line in left_out((missing("torch"), f"{shape} {mode}") for shape, mode in no_torch):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if models:
         show(keras_table(models), keras_table(models, with_times=False), keras_summary(models))
     if json_file is not None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from glasscell import _native
-from glasscell.bench import keras_peers
+from glasscell.bench import keras_peers, torch_peers
 from glasscell.bench.peers import OURS, PEERS, Contestant
 from glasscell.bench.problem import Array, Problem, check, expected, first_results, make_problem
-from glasscell.bench.shapes import SHAPES, TRAINING, Limits
+from glasscell.bench.shapes import SHAPES, TORCH_MODES, TRAINING, Limits
 from glasscell.bench.timing import turn
 from glasscell.bench.worker import PeerError, Worker, missing, reason, started
 
@@ -100,6 +100,10 @@ def run(plan: Iterable[tuple[str, str]], say: Callable[[str], None] = lambda tex
 def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: Callable[[str], None]) -> Row:
     shape, threads = SHAPES[name], limits.threads
     problem = make_problem(shape, mode, threads)
+    ours, peers, patience = [OURS], PEERS, (ROW_SECONDS, FEWEST_ROUNDS)
+    if mode in TORCH_MODES:
+        problem, ours, peers = torch_peers.with_drawn_masks(problem), torch_peers.OURS, torch_peers.PEERS
+        patience = torch_peers.ENOUGH, torch_peers.FEWEST_ROUNDS
     say(f"{name}, {mode}: the right result")
     right = expected(problem)
     left_out: dict[str, str] = {}
@@ -116,11 +120,11 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
             left_out[contestant] = str(error)
 
     say(f"{name}, {mode}: glasscell")
-    entries.append(_here(OURS, problem, right))
+    entries += [_here(contestant, problem, right) for contestant in ours if mode in contestant.modes]
     if mode in BASELINES:
         base = make_problem(shape, BASELINES[mode], threads)
         entries.append(_here(OURS, base, expected(base))._replace(name="baseline"))
-    for peer in PEERS:
+    for peer in peers:
         if mode in peer.modes:
             enter(peer.name, _here, peer)
     if mode in keras_peers.MODES:
@@ -132,7 +136,7 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
         nonlocal limits
         limits = _raised(limits)
 
-    seconds = timed(entries, measure_limits)
+    seconds = timed(entries, measure_limits, *patience)
     baseline = seconds.pop("baseline", None)
     floor = shape.floor(mode in TRAINING, problem.kept_share, limits)
     if baseline is not None:
@@ -180,7 +184,7 @@ def timed(
 
 def _here(contestant: Contestant, problem: Problem, right: tuple[Array, ...]) -> Entry:
     """A contestant in this process. Raises: PeerError where a peer cannot run; RuntimeError for a wrong result."""
-    if contestant is OURS:
+    if contestant.name.startswith(OURS.name):
         work = contestant.make(problem)
         results = first_results(work, problem)
     else:

@@ -41,7 +41,7 @@ def torch_lstm(problem: Problem, grad_mode: bool = False) -> Work:
     import torch
     from torch.nn.utils import rnn
 
-    layer = _with_weights(problem, torch.nn.LSTM(problem.shape.I, problem.shape.H, batch_first=True))
+    layer = with_weights(problem, torch.nn.LSTM(problem.shape.I, problem.shape.H, batch_first=True))
     x, dy, T = torch.from_numpy(problem.x), torch.from_numpy(problem.dy), problem.shape.T
     lengths = None if problem.lengths is None else torch.from_numpy(problem.lengths)
     if problem.mode == "step":
@@ -78,7 +78,7 @@ def torch_lstm(problem: Problem, grad_mode: bool = False) -> Work:
 def torch_cell(problem: Problem) -> Work:
     import torch
 
-    cell = _with_weights(problem, torch.nn.LSTMCell(problem.shape.I, problem.shape.H))
+    cell = with_weights(problem, torch.nn.LSTMCell(problem.shape.I, problem.shape.H))
     x, state = torch.from_numpy(problem.x), None
 
     def step() -> tuple[Any, ...]:
@@ -90,7 +90,8 @@ def torch_cell(problem: Problem) -> Work:
     return step
 
 
-def _with_weights(problem: Problem, module: Any) -> Any:
+def with_weights(problem: Problem, module: Any) -> Any:
+    """A module of one layer with the problem's weights, and torch with its threads."""
     import torch
 
     torch.set_num_threads(problem.threads)

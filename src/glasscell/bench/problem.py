@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 import glasscell as gc
-from glasscell.bench.shapes import TRAINING, Shape
+from glasscell.bench.shapes import TORCH_MODES, TRAINING, Shape
 from glasscell.weights import LSTMWeights
 
 Array = npt.NDArray[Any]
@@ -18,18 +18,21 @@ Work = Callable[[], tuple[Array, ...]]  # does the work once and gives the resul
 WRONG = 1e-3  # of the largest value: far above float32's rounding here, far below any wrong term
 DROPPED = 0.25  # the rate of recurrent dropout
 SHORTEST = 5  # of the drawn lengths
+EPISODE = 20  # steps, on average
 CHECKED_STEPS = 3  # of the mode "step"
 
 
 class Problem(NamedTuple):
     """An LSTM, its input, and what is asked of it, float32.
 
-    What a work gives: y; with `train`, also the gradients of kernel and recurrent kernel under dy. Mode "step": x is
+    What a work gives: y; with `train`, also the gradients of kernel and recurrent kernel under dy, or of a PyTorch
+    module those of x, kernel, recurrent kernel and both biases. Mode "step": x is
     (B, I), every call is one more step with it, from a zero state, and gives h. Mode "trace": the arrays of a Trace.
 
     x: (B, T, I), or (B, I) in mode "step". dy: (B, T, H), zero at steps beyond the lengths.
-    lengths: (B,) in modes "lengths" and "lengths-train"; else None.
+    lengths: (B,) in modes "lengths", "torch packed" and with "-train"; else None.
     recurrent_mask: (4, B, H) in mode "recurrent-dropout", for those who take it; else None.
+    reset: (B, T) bool in mode "torch reset", True where an episode starts; else None.
     """
 
     shape: Shape
@@ -40,6 +43,7 @@ class Problem(NamedTuple):
     dy: Array
     lengths: Array | None
     recurrent_mask: Array | None
+    reset: Array | None = None
 
     @property
     def train(self) -> bool:
@@ -65,9 +69,11 @@ def make_problem(shape: Shape, mode: str, threads: int) -> Problem:
 
     weights = LSTMWeights(draw(inputs, 4 * H) / inputs**0.5, draw(H, 4 * H) / H**0.5, draw(4 * H))
     x, dy = draw(B, T, inputs), draw(B, T, H)
-    lengths = rng.integers(min(SHORTEST, T), T + 1, B) if mode.startswith("lengths") else None
+    lengths = rng.integers(min(SHORTEST, T), T + 1, B) if mode.startswith(("lengths", "torch packed")) else None
     mask = (rng.random((4, B, H), np.float32) >= DROPPED) / np.float32(1 - DROPPED)
     problem = Problem(shape, mode, threads, weights, x, dy, lengths, mask if mode == "recurrent-dropout" else None)
+    if mode == "torch reset":
+        problem = problem._replace(reset=rng.random((B, T)) < 1 / EPISODE)
     if (kept := problem.kept) is not None:
         problem = problem._replace(dy=np.where(kept[:, :, None], dy, np.float32(0)))
     return problem._replace(x=x[:, 0]) if mode == "step" else problem
@@ -84,8 +90,13 @@ def expected(problem: Problem) -> tuple[Array, ...]:
         return tuple(layer.trace(problem.x).asdict().values())
     if not problem.train:
         return (np.asarray(layer(problem.x, lengths=problem.lengths)),)
-    y, pullback = layer.vjp(problem.x, lengths=problem.lengths, recurrent_dropout_mask=problem.recurrent_mask)
+    y, pullback = layer.vjp(
+        problem.x, lengths=problem.lengths, reset=problem.reset, recurrent_dropout_mask=problem.recurrent_mask
+    )
     gradients = pullback(problem.dy)
+    if problem.mode in TORCH_MODES:
+        bias = np.asarray(gradients.bias)
+        return y, gradients.x, gradients.kernel, gradients.recurrent_kernel, bias, bias
     return y, gradients.kernel, gradients.recurrent_kernel
 
 

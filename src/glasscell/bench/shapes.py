@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 L1_BYTES = 48 * 1024  # of the first-level data cache: the larger of those in use
-TRAINING = ("train", "lengths-train", "recurrent-dropout")  # the modes with a backward pass
+TORCH_TRAINING = ("torch padded-train", "torch packed-train", "torch recurrent-dropout", "torch reset")
+TORCH_MODES = ("torch padded", "torch packed", *TORCH_TRAINING)  # of modules of PyTorch
+TRAINING = ("train", "lengths-train", "recurrent-dropout", *TORCH_TRAINING)  # the modes with a backward pass
 
 
 class Shape(NamedTuple):
@@ -68,11 +70,13 @@ _VARIED = ["tiny", "odd63", "classic64", "classic256", "wide-batch", "speech"]
 
 _NAMED = ["tiny", "long", "single", "forecast", "classic64", "classic256", "wide-batch", "speech", "basin", "policy",
           "text"]  # fmt: skip
+_FEW = ["tiny", "classic64", "wide-batch"]
 VARIANTS = ("plain", "masked", "recurrent-dropout", "bidirectional")  # of a Keras model
 
 
 def family(mode: str) -> str:
-    """What a mode is asked for by: one named *-train runs with the one it extends, and Keras models all together."""
+    """What a mode is asked for by: one named *-train runs with the one it extends; Keras models and PyTorch
+    modules all together."""
     return mode.removesuffix("-train").partition(" ")[0]
 
 
@@ -86,7 +90,9 @@ GRIDS = {
         "lengths-train": ["classic64"],
         "recurrent-dropout": ["classic64"],
         "trace": ["classic64", "classic256"],
-        **{f"keras {variant}": ["tiny", "classic64", "wide-batch"] for variant in VARIANTS},
+        **{f"keras {variant}": _FEW for variant in VARIANTS},
+        **dict.fromkeys(TORCH_MODES, _FEW),
+        "torch reset": [*_FEW, "policy"],
     },
     "full": {
         "infer": list(SHAPES),
@@ -97,6 +103,8 @@ GRIDS = {
         "recurrent-dropout": _VARIED,
         "trace": _VARIED,
         **{f"keras {variant}": _NAMED for variant in VARIANTS},
+        **dict.fromkeys(TORCH_MODES, _NAMED),
+        "torch reset": ["tiny", "classic64", "classic256", "wide-batch", "policy"],
     },
 }
 MODES = list(dict.fromkeys(map(family, GRIDS["full"])))

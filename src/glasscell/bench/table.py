@@ -57,12 +57,7 @@ def table(rows: Sequence[Row], every_peer: bool = True) -> Table:
 
 def summary(rows: Sequence[Row]) -> list[str]:
     """What stands below the table: what the numbers mean, the means, the defeats, and who was left out and why."""
-    limits = [row.limits for row in rows]
-    lines = [
-        "Peers: their time as a multiple of ours, so above 1 glasscell is faster.",
-        f"{limits[0].threads} threads, {max(m.peak_flops for m in limits) / 1e9:.0f} GFLOP/s, "
-        f"{max(m.l2_bandwidth for m in limits) / 1e9:.0f} GB/s from L2, as measured in between.",
-    ]
+    lines = ["Peers: their time as a multiple of ours, so above 1 glasscell is faster.", threads_and_limits(rows)]
     if any(row.own_ratio for row in rows):
         lines.insert(
             1, "Own base: our padded time by the steps kept (lengths), our time without dropout, or of a forward"
@@ -77,12 +72,24 @@ def summary(rows: Sequence[Row]) -> list[str]:
         means += [f"Keras on TensorFlow {against:.2f}"] if against else []
         if means:
             lines.append(f"{mode}, geometric mean: {', '.join(means)}")
-    ratios = [row.ratio for row in rows if row.ratio is not None]
-    defeats = sum(ratio < TARGET for ratio in ratios)
-    lines.append(f"below {TARGET} of the best peer: {defeats} of {len(ratios)} rows")
-    return lines + left_out(
-        (f"{name}: {why}", f"{row.shape} {row.mode}") for row in rows for name, why in row.left_out.items()
+    return [*lines, defeats(rows), *left_out_of(rows)]
+
+
+def threads_and_limits(rows: Sequence[Row]) -> str:
+    limits = [row.limits for row in rows]
+    return (
+        f"{limits[0].threads} threads, {max(m.peak_flops for m in limits) / 1e9:.0f} GFLOP/s, "
+        f"{max(m.l2_bandwidth for m in limits) / 1e9:.0f} GB/s from L2, as measured in between."
     )
+
+
+def defeats(rows: Sequence[Row]) -> str:
+    ratios = [row.ratio for row in rows if row.ratio is not None]
+    return f"below {TARGET} of the best peer: {sum(ratio < TARGET for ratio in ratios)} of {len(ratios)} rows"
+
+
+def left_out_of(rows: Sequence[Row]) -> list[str]:
+    return left_out((f"{name}: {why}", f"{row.shape} {row.mode}") for row in rows for name, why in row.left_out.items())
 
 
 def left_out(entries: Iterable[tuple[str, str]]) -> list[str]:

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from glasscell import activations, engine
 from glasscell.cell import Options
 from glasscell.directions import Direction
 from glasscell.sequence import KEEP, Call, plan_steps
 from glasscell.torch import op
+from glasscell.torch.packing import Packing
 from glasscell.trace import Trace
 from glasscell.weights import LSTMWeights, State
 
@@ -91,19 +92,20 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         self.engine_used = "native"
         if packed is not None and not (lengths is None and mask is None and reset is None):
             raise ValueError("lengths, mask, reset: expected None beside a packed sequence, which has its lengths")
-        padded, lengths = (input, lengths) if packed is None else pad_packed_sequence(packed, self.batch_first)
-        x, squeeze = self._batched(padded)
+        if packed is not None:
+            packing = Packing(packed)
+            x, squeeze = self._batched(packing.padded(), True)
+            steps = self._steps(x, packing.lengths, None, None, squeeze)
+            y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
+            return packing.packed(y), (hT, cT)
+        x, squeeze = self._batched(input, self.batch_first)
         steps = self._steps(x, lengths, mask, reset, squeeze)
         y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
+        if steps is not None:
+            y = y.masked_fill(((steps & KEEP) == 0)[:, :, None], 0)
         if squeeze:
             return y[0], (hT[:, 0], cT[:, 0])
-        if packed is None:
-            return (y if self.batch_first else y.transpose(0, 1)), (hT, cT)
-        order = packed.sorted_indices
-        if order is not None:
-            y, lengths = y[order], lengths[order]  # type: ignore[index]
-        data = pack_padded_sequence(y, lengths, batch_first=True).data
-        return PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices), (hT, cT)
+        return (y if self.batch_first else y.transpose(0, 1)), (hT, cT)
 
     def trace(
         self,
@@ -118,7 +120,7 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
 
         Arguments as in `forward`, `input` not packed; the arrays of a trace are (B, T, H), in processing order.
         """
-        x, squeeze = self._batched(input.detach())
+        x, squeeze = self._batched(input.detach(), self.batch_first)
         with torch.no_grad():
             steps = self._steps(x, lengths, mask, reset, squeeze)
             h0, c0 = self._state(x, hx, squeeze)
@@ -137,7 +139,7 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
                     tape = engine.forward(call, "trace", "native").tape
                     assert tape is not None
                     here.append(Trace.from_tape(tape))
-                x = _in_time([torch.from_numpy(t.h) for t in here], steps)
+                x = _in_time([torch.from_numpy(t.h) for t in here])
                 traces += here
         return traces
 
@@ -173,16 +175,16 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             b = getattr(self, f"bias_ih_{end}") + getattr(self, f"bias_hh_{end}") if self.bias else None
             yield Options(a, s, bool(backwards)), W.t().contiguous(), R.t().contiguous(), b
 
-    def _batched(self, x: Tensor) -> tuple[Tensor, bool]:
+    def _batched(self, x: Tensor, batch_first: bool) -> tuple[Tensor, bool]:
         """x as (B, T, I), and whether it came without a batch."""
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
             raise ValueError(
-                f"input: expected shape ({'B, T' if self.batch_first else 'T, B'}, {self.input_size}) or "
+                f"input: expected shape ({'B, T' if batch_first else 'T, B'}, {self.input_size}) or "
                 f"(T, {self.input_size}), got {tuple(x.shape)}"
             )
         if x.dim() == 2:
             return x[None].contiguous(), True
-        return (x if self.batch_first else x.transpose(0, 1)).contiguous(), False
+        return (x if batch_first else x.transpose(0, 1)).contiguous(), False
 
     def _steps(self, x: Tensor, lengths: Any, mask: Any, reset: Any, squeeze: bool) -> Tensor | None:
         """`Call.steps`, (B, T) uint8. mask, reset: in the layout of the input."""
@@ -228,7 +230,7 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             ]
             passes = op.run(x.contiguous(), steps, directions, True, self.training)
             final += [(hT, cT) for _, hT, cT in passes]
-            x = _in_time([h for h, _, _ in passes if h is not None], steps)
+            x = _in_time([h for h, _, _ in passes if h is not None])
         hT, cT = (torch.stack(s) for s in zip(*final, strict=True))
         return x, hT, cT
 
@@ -246,7 +248,6 @@ class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
     """
 
 
-def _in_time(hs: list[Tensor], steps: Tensor | None) -> Tensor:
-    """(B, T, directions * H): the directions side by side, the second turned back into time, zero at skipped steps."""
-    y = hs[0] if len(hs) == 1 else torch.cat([hs[0], hs[1].flip(1)], 2)
-    return y if steps is None else y.masked_fill(((steps & KEEP) == 0)[:, :, None], 0)
+def _in_time(hs: list[Tensor]) -> Tensor:
+    """(B, T, directions * H): the directions side by side, the second turned back into time."""
+    return hs[0] if len(hs) == 1 else torch.cat([hs[0], hs[1].flip(1)], 2)

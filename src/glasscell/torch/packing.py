@@ -1,0 +1,56 @@
+"""Packed sequences as padded batches and back, by one copy each way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+class Packing:
+    """Where the steps of a packed sequence stand in a batch (B, T), rows in the order before they were sorted.
+
+    lengths: (B,), of each row.
+    """
+
+    def __init__(self, packed: PackedSequence) -> None:
+        self._packed, sizes = packed, packed.batch_sizes
+        self.T, self.B = len(sizes), int(sizes[0])
+        inside = torch.arange(self.B) < sizes[:, None]
+        step, row = inside.nonzero(as_tuple=True)  # in the order of the packed data
+        self.lengths = inside.sum(0)
+        if packed.sorted_indices is not None:
+            row, self.lengths = packed.sorted_indices[row], self.lengths[packed.unsorted_indices]
+        self._place = row * self.T + step
+
+    def padded(self) -> Tensor:
+        """The data as (B, T, ...). What stands beyond a row's length is undefined."""
+        data = self._packed.data
+        batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy(0, self._place, data)
+        return batch.view(self.B, self.T, *data.shape[1:])
+
+    def packed(self, y: Tensor) -> PackedSequence:
+        """`y: (B, T, ...)`, packed as the sequence was."""
+        data = _Take.apply(y.reshape(self.B * self.T, *y.shape[2:]), self._place)
+        like = self._packed
+        return PackedSequence(data, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
+
+
+class _Take(torch.autograd.Function):  # type: ignore[misc]
+    """Rows at places that are all different: their gradient is a copy, where that of an index adds row by row."""
+
+    @staticmethod
+    def forward(source: Tensor, places: Tensor) -> Tensor:
+        return source.index_select(0, places)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.rows = len(inputs[0])
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.rows, *gradient.shape[1:]).index_copy(0, places, gradient), None

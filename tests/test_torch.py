@@ -284,7 +284,19 @@ def test_operators_are_what_they_say(tape):
         torch.library.opcheck(op.backward, (x, steps, own, codes, kept, cotangents))
 
 
-@pytest.mark.parametrize(("features", "units"), [(1, 5), (3, 1), (1, 1), (3, 5)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(512, 128), (700, 99), (33, 2001), (1, 1 << 16), (3, 4)])
+def test_weights_are_turned(shape, dtype):
+    weight = torch.randn(shape, dtype=dtype, requires_grad=True)
+    factors = torch.randn(shape[::-1], dtype=dtype)
+    turned = op.transposed(weight)
+    assert turned.is_contiguous()
+    assert_same_bits(turned.detach(), weight.detach().t())
+    (turned * factors).sum().backward()
+    assert_same_bits(weight.grad, factors.t())
+
+
+@pytest.mark.parametrize(("features", "units"), [(1, 5), (3, 1), (1, 1), (3, 5), (99, 160)])
 def test_gradients_lie_as_their_parameters(features, units):
     """DistributedDataParallel warns of others."""
     mine = LSTM(features, units, num_layers=2, bidirectional=True)

@@ -130,7 +130,7 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
                 for n, (options, *weights) in enumerate(self._cells(layer)):
                     k = layer * self._directions + n
                     call = Call(
-                        LSTMWeights(*(None if w is None else w.contiguous().numpy() for w in weights)),  # type: ignore[arg-type]
+                        LSTMWeights(*(None if w is None else w.numpy() for w in weights)),  # type: ignore[arg-type]
                         options,
                         x.numpy(),
                         State(h0[k].numpy(), c0[k].numpy()),
@@ -173,7 +173,7 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             end = f"l{layer}{'_reverse' if backwards else ''}"
             W, R = getattr(self, f"weight_ih_{end}"), getattr(self, f"weight_hh_{end}")
             b = getattr(self, f"bias_ih_{end}") + getattr(self, f"bias_hh_{end}") if self.bias else None
-            yield Options(a, s, bool(backwards)), _transposed(W), _transposed(R), b
+            yield Options(a, s, bool(backwards)), op.transposed(W), op.transposed(R), b
 
     def _batched(self, x: Tensor, batch_first: bool) -> tuple[Tensor, bool]:
         """x as (B, T, I), and whether it came without a batch."""
@@ -246,14 +246,6 @@ class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
 
     `cell.weight_ih = lstm.weight_ih_l0`, and so on, makes the two share them.
     """
-
-
-def _transposed(weight: Tensor) -> Tensor:
-    """(I, 4H) of (4H, I), whose gradient comes back with the strides of the parameter.
-
-    One column is contiguous after `t()` too, so its gradient would not, and DistributedDataParallel warns of that.
-    """
-    return weight.t() if weight.shape[1] > 1 else weight.reshape(1, -1)
 
 
 def _in_time(hs: list[Tensor]) -> Tensor:

@@ -14,6 +14,11 @@ import pytest
 import glasscell
 
 
+def pytest_collection_modifyitems(items):
+    """The longest first: last, one process would wait for them while the other has nothing left to do."""
+    items.sort(key=lambda item: item.path.name not in ("test_keras_backends.py", "test_examples.py"))
+
+
 @pytest.fixture(params=["reference", "native"])
 def engine_name(request):
     """Each engine in turn."""

@@ -11,9 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import glasscell as gc
 from compare import assert_close, assert_same_bits, error, scale
-from glasscell.activations import BUILT_IN
-from glasscell.sequence import plan_steps
-from glasscell.torch import LSTM, LSTMCell, accelerate, op, restore
+from glasscell.torch import LSTM, LSTMCell, accelerate, restore
 
 # Of the scale, between torch's results and ours: the roundings of both, grown over layers and steps.
 RELATIVE = {torch.float32: 4e-6, torch.float64: 1e-12}
@@ -213,87 +211,6 @@ def test_gradients_of_parts_and_of_eval_mode():
     mine(x)[0].sum().backward()
     assert mine.weight_hh_l0.grad is None
     assert mine.weight_ih_l0.grad.abs().sum() > 0
-
-
-def test_compiles_without_a_break():
-    theirs, mine, x, _ = pair(11, num_layers=2, dtype=torch.float32)
-    both = []
-    for module, compiled in ((theirs, False), (mine, True)):
-
-        def loss(x, module=module):
-            y, (h, c) = module(x)
-            return (y * y).sum() + h.sum() + c.sum()
-
-        run = torch.compile(loss, fullgraph=True, backend="aot_eager") if compiled else loss
-        both.append(torch.autograd.grad(run(x), list(module.parameters())))
-    for g, e in zip(both[1], both[0], strict=True):
-        assert_close(g, e, 4e-6)
-
-
-def test_second_derivatives_are_refused():
-    _, mine, x, _ = pair(15, dtype=torch.float32)
-    x = x.detach().requires_grad_()
-    (first,) = torch.autograd.grad(mine(x)[0].sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula"):
-        (first * x).sum().backward()  # one part of this is known, and must not pass for all of it
-
-
-@pytest.mark.parametrize("what", ["lengths", "mask", "reset"])
-def test_compiles_with_steps_left_out(what):
-    _, mine, x, _ = pair(11, num_layers=2, bidirectional=False, batch_first=True, dtype=torch.float32)
-    B, T, _ = x.shape
-    given = torch.arange(B) % T + 1 if what == "lengths" else torch.rand(B, T) < 0.7
-    run = torch.compile(lambda x: mine(x, **{what: given})[0], backend="aot_eager")
-    with torch.no_grad():
-        assert_same_bits(run(x), mine(x, **{what: given})[0])
-
-
-def test_transforms_of_functions_are_torchs():
-    theirs, mine, x, _ = pair(14, batch_first=True, dtype=torch.float32)
-    gradient = torch.func.grad(lambda x, module: module(x)[0].sum())
-    with torch.no_grad(), pytest.raises(ValueError, match=r"cannot serve: a transform of torch\.func"):
-        gradient(x, mine)
-    mine.engine = "auto"
-    with torch.no_grad():
-        assert_close(gradient(x, mine), gradient(x, theirs), 4e-6)
-    assert mine.engine_used == "framework"
-
-
-@pytest.mark.parametrize("tape", [False, True])
-def test_operators_are_what_they_say(tape):
-    """Their schemas, shapes and strides, and for the first its gradient: both directions, silu's raw gates, resets.
-
-    No step is skipped: there the tape holds whatever was in the memory, and nothing reads it.
-    """
-    rng = np.random.default_rng(0)
-    B, T, I, H, absent = 3, 5, 4, 6, torch.empty(0)
-    shapes = [(I, 4 * H), (H, 4 * H), (4 * H,), (B, H), (B, H), (4, B, H)]
-    own = []
-    for mask in (absent, None):
-        W, R, b, h0, c0, drawn = (normal(rng, shape, torch.float32).requires_grad_(tape) for shape in shapes)
-        own += [W, R, b, h0, c0, absent, drawn.detach() if mask is None else mask]
-    silu = list(BUILT_IN).index("silu")
-    x, codes = normal(rng, (B, T, I), torch.float32), [0, 1, 0, silu, 1, 1]
-    steps = torch.from_numpy(plan_steps(B, T, reset=rng.random((B, T)) < 0.3))
-    torch.library.opcheck(op.forward, (x, steps, own, codes, True, tape))
-    if tape:
-        own = [t.detach() for t in own]
-        kept = op.forward(x, steps, own, codes, True, True)
-        cotangents = [normal(rng, t.shape, torch.float32) for d in (0, 6) for t in kept[d : d + 3]]
-        cotangents[1] = absent
-        torch.library.opcheck(op.backward, (x, steps, own, codes, kept, cotangents))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(512, 128), (700, 99), (33, 2001), (1, 1 << 16), (3, 4)])
-def test_weights_are_turned(shape, dtype):
-    weight = torch.randn(shape, dtype=dtype, requires_grad=True)
-    factors = torch.randn(shape[::-1], dtype=dtype)
-    turned = op.transposed(weight)
-    assert turned.is_contiguous()
-    assert_same_bits(turned.detach(), weight.detach().t())
-    (turned * factors).sum().backward()
-    assert_same_bits(weight.grad, factors.t())
 
 
 @pytest.mark.parametrize(("features", "units"), [(1, 5), (3, 1), (1, 1), (3, 5), (99, 160)])

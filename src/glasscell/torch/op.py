@@ -39,7 +39,7 @@ def run(
     tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own))
     steps = x.new_empty(0, dtype=torch.uint8) if steps is None else steps
     results: Sequence[Tensor]
-    if torch.compiler.is_compiling() or type(x) is not Tensor:
+    if not _at_hand(x, *own):
         results = forward(x, steps, own, codes, sequences, tape)
     elif tape:
         results = _Direct.apply(x, steps, codes, sequences, *own)
@@ -47,6 +47,11 @@ def run(
         results = _forward(x, steps, own, codes, sequences, tape)
     each = (results[k : k + len(KEPT)] for k in range(0, len(results), len(KEPT)))
     return [(h if sequences else None, hT, cT) for hT, cT, h, *_ in each]
+
+
+def _at_hand(*tensors: Tensor) -> bool:
+    """Whether their numbers can be had right now: no compiler stands in between, and no subclass of tensors."""
+    return not torch.compiler.is_compiling() and all(type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
 
 
 def _forward(
@@ -138,8 +143,7 @@ class _Direct(torch.autograd.Function):  # type: ignore[misc]
 
 def transposed(weight: Tensor) -> Tensor:
     """(I, 4H) of torch's (4H, I), contiguous; its gradient comes back with the strides of the parameter."""
-    plain = type(weight) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
-    if not plain or weight.nbytes < LARGE:
+    if not _at_hand(weight) or weight.nbytes < LARGE:
         # One column is contiguous after `t()` too, so its gradient would not be turned back.
         return weight.t().contiguous() if weight.shape[1] > 1 else weight.reshape(1, -1)
     turned: Tensor = _Transpose.apply(weight)

@@ -9,10 +9,9 @@ from keras import layers, ops
 
 import glasscell.keras as ours
 from glasscell.keras.trace import trace
+from test_keras_monitor import keys
 
 BACKEND = keras.backend.backend()
-STATISTICS = ["input_mean", "forget_mean", "candidate_mean", "output_mean", "input_saturated", "forget_saturated",
-              "output_saturated", "cell_rms"]  # fmt: skip
 # Keras's own loop over cells, or with a mask, multiplies float64 in float32 on torch
 PRECISIONS = [("float32", 1e-6, True)] + [("float64", 1e-13, False)] * (BACKEND != "jax")
 
@@ -80,7 +79,7 @@ def test_a_monitor_does_not_move_the_training_and_tensorboard_hears_it(tmp_path)
         others = [lambda x: keras.callbacks.TensorBoard(tmp_path)]
     plain, watched = learn(), learn(lambda x: ours.GateMonitor(x, every=2), *others)
     assert watched["loss"] == plain["loss"]
-    names = {f"{layer}/{statistic}" for layer in ("memory", "top") for statistic in STATISTICS}
+    names = keys("memory", "top")
     assert set(watched) == names | {"loss"}
     assert all(np.isfinite(v) for values in watched.values() for v in values)
     if BACKEND != "tensorflow":

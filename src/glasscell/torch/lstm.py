@@ -92,15 +92,15 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         self.engine_used = "native"
         if packed is not None and not (lengths is None and mask is None and reset is None):
             raise ValueError("lengths, mask, reset: expected None beside a packed sequence, which has its lengths")
-        if packed is not None:
-            packing = Packing(packed)
-            x, squeeze = self._batched(packing.padded(), True)
-            steps = self._steps(x, packing.lengths, None, None, squeeze)
-            y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
-            return packing.packed(y), (hT, cT)
-        x, squeeze = self._batched(input, self.batch_first)
+        packing = None if packed is None else Packing(packed)
+        if packing is None:
+            x, squeeze = self._batched(input, self.batch_first)
+        else:
+            (x, squeeze), lengths = self._batched(packing.padded(), True), packing.lengths
         steps = self._steps(x, lengths, mask, reset, squeeze)
         y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
+        if packing is not None:
+            return packing.packed(y), (hT, cT)
         if steps is not None:
             y = y.masked_fill(((steps & KEEP) == 0)[:, :, None], 0)
         if squeeze:

@@ -42,13 +42,10 @@ class _Take(torch.autograd.Function):  # type: ignore[misc]
     """Rows at places that are all different: their gradient is a copy, where that of an index adds row by row."""
 
     @staticmethod
-    def forward(source: Tensor, places: Tensor) -> Tensor:
+    def forward(ctx: Any, source: Tensor, places: Tensor) -> Tensor:
+        ctx.rows = len(source)
+        ctx.save_for_backward(places)
         return source.index_select(0, places)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.rows = len(inputs[0])
-        ctx.save_for_backward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

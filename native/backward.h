@@ -9,7 +9,7 @@
 #include "scratch.h"
 #include "steps.h"
 #include "team.h"
-#include "tile.h"
+#include "turn.h"
 #include "watch.h"
 
 namespace glasscell {
@@ -21,25 +21,21 @@ template <class T> size_t pack_backward_size(int64_t outputs, int64_t H) {
     return size_t((outputs + kLanes<T> - 1) / kLanes<T> * kLanes<T> * 4 * H);
 }
 
-// Panel `panel`. It is turned square by square, through memory that stays in the nearest cache.
+// Panel `panel`. outputs_first: the matrix stands as (4H, outputs).
 template <class T>
-void pack_backward(const T* matrix, int64_t outputs, int64_t H, int64_t vectors, int64_t panel, T* packed) {
-    constexpr int L = kLanes<T>;
+void pack_backward(const T* matrix, bool outputs_first, int64_t outputs, int64_t H, int64_t vectors, int64_t panel, T* packed) {
+    constexpr int64_t L = kLanes<T>;
     const int64_t first = panel * vectors * L, n = minimum(vectors, (outputs - first + L - 1) / L);
     packed += first * 4 * H;
-    for (int64_t k = 0; k < n * L; k += L, packed += L) {
-        const int64_t rows = minimum(L, outputs - first - k);
-        for (int64_t column = 0; column < 4 * H; column += L) {
-            const int64_t columns = minimum(L, 4 * H - column);
-            alignas(64) T square[L][L] = {};
-            for (int64_t row = 0; row < rows; ++row)
-                store<T>(square[row], load_n<T>(matrix + (first + k + row) * 4 * H + column, columns));
-            for (int64_t j = 0; j < columns; ++j) {
-                V<T> turned = {};
-                GLASSCELL_UNROLL
-                for (int row = 0; row < L; ++row) turned[row] = square[row][j];
-                store<T>(packed + (column + j) * n * L, turned);
-            }
+    for (int64_t k = first; k < first + n * L; k += L, packed += L) {
+        const int64_t rows = minimum(L, outputs - k);
+        if (outputs_first) {
+            for (int64_t column = 0; column < 4 * H; ++column)
+                store<T>(packed + column * n * L, load_n<T>(matrix + column * outputs + k, rows));
+        } else {
+            for (int64_t column = 0; column < 4 * H; column += L)
+                turn_to_vectors<T>(matrix + k * 4 * H + column, 4 * H, rows, minimum(L, 4 * H - column),
+                                   packed + column * n * L, n * L);
         }
     }
 }

@@ -17,7 +17,6 @@
 #include "signals.h"
 #include "stream.h"
 #include "targets.h"
-#include "transpose.h"
 
 namespace glasscell {
 namespace {
@@ -109,16 +108,7 @@ void backward_directions(In<T> x, In<uint8_t> steps, std::vector<In<T>> own, std
     until_signal(directions.interrupt, [&] { run_backward(directions, tape, given, out); });
 }
 
-template <class T> void turn(In<T> matrix, Out<T> turned) {
-    if (matrix.ndim() != 2) throw std::invalid_argument("matrix: expected two axes, got another rank");
-    const int64_t rows = int64_t(matrix.shape(0)), columns = int64_t(matrix.shape(1));
-    T* const to = checked("turned", turned, {columns, rows});
-    nb::gil_scoped_release release;
-    transpose(matrix.data(), rows, columns, to);
-}
-
 template <class T> void bind(nb::module_& m, const char* packed_name) {
-    m.def("transpose", &turn<T>, nb::arg("matrix").noconvert(), nb::arg("turned").noconvert());
     m.def("forward_directions", &forward_directions<T>, nb::arg("x").noconvert(), nb::arg("steps").noconvert(),
           nb::arg("own").noconvert(), nb::arg("codes"), nb::arg("kept").noconvert());
     m.def("backward_directions", &backward_directions<T>, nb::arg("x").noconvert(), nb::arg("steps").noconvert(),

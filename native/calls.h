@@ -36,14 +36,20 @@ inline Activation activation(const char* name, int64_t code) {
     return Activation(code);
 }
 
-// Sets I, H and the weights.
+// A kernel of `inputs` rows, or its gradient, as the call's layout has it.
+template <class T, class Array> auto checked_kernel(const char* name, const Array& array, const Call<T>& call, int64_t inputs) {
+    return call.outputs_first ? checked(name, array, {4 * call.H, inputs}) : checked(name, array, {inputs, 4 * call.H});
+}
+
+// Sets I, H and the weights, which stand as call.outputs_first says.
 template <class T, class Array>
 void set_weights(Call<T>& call, const Array& kernel, const Array& recurrent_kernel, const std::optional<Array>& bias) {
     if (kernel.ndim() != 2) throw std::invalid_argument("kernel: expected shape (I, 4H), got another rank");
     if (recurrent_kernel.ndim() != 2) throw std::invalid_argument("recurrent_kernel: expected shape (H, 4H)");
-    call.I = int64_t(kernel.shape(0)), call.H = int64_t(recurrent_kernel.shape(0));
-    call.kernel = checked("kernel", kernel, {call.I, 4 * call.H});
-    call.recurrent_kernel = checked("recurrent_kernel", recurrent_kernel, {call.H, 4 * call.H});
+    const size_t inputs = call.outputs_first ? 1 : 0;
+    call.I = int64_t(kernel.shape(inputs)), call.H = int64_t(recurrent_kernel.shape(inputs));
+    call.kernel = checked_kernel("kernel", kernel, call, call.I);
+    call.recurrent_kernel = checked_kernel("recurrent_kernel", recurrent_kernel, call, call.H);
     call.bias = checked("bias", bias, {4 * call.H});
 }
 
@@ -51,9 +57,10 @@ template <class T, class Array, class Steps>
 Call<T> make_call(const Array& x, const Array& kernel, const Array& recurrent_kernel, const std::optional<Array>& bias,
                   const Array& h0, const Array& c0, const std::optional<Steps>& steps,
                   const std::optional<Array>& input_mask, const std::optional<Array>& recurrent_mask, int64_t a,
-                  int64_t s, int64_t go_backwards) {
+                  int64_t s, int64_t go_backwards, bool outputs_first = false) {
     if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (B, T, I), got another rank");
     Call<T> call{};
+    call.outputs_first = outputs_first;
     set_weights(call, kernel, recurrent_kernel, bias);
     call.B = int64_t(x.shape(0)), call.time = int64_t(x.shape(1));
     call.options = {activation("activation", a), activation("recurrent_activation", s), go_backwards != 0};

@@ -12,9 +12,9 @@ template <class T> std::optional<View<T>> given(const View<T>& view) {
 
 // How many directions the lists have arrays for.
 template <class T> size_t count(const Directions<T>& directions) {
-    const size_t n = directions.codes.size() / 3;
-    if (n == 0 || directions.codes.size() != 3 * n || directions.own.size() != 7 * n)
-        throw std::invalid_argument("own, codes: expected 7 arrays and 3 codes for each direction");
+    const size_t n = directions.codes.size() / kCodes;
+    if (n == 0 || directions.codes.size() != kCodes * n || directions.own.size() != 7 * n)
+        throw std::invalid_argument("own, codes: expected 7 arrays and 4 codes for each direction");
     return n;
 }
 
@@ -26,9 +26,9 @@ void expect(const char* name, size_t got, size_t expected) {
 
 template <class T> Call<T> make_call(const Directions<T>& d, size_t n) {
     const auto& own = &d.own[7 * n];
-    const auto& codes = &d.codes[3 * n];
+    const auto& codes = &d.codes[kCodes * n];
     Call<T> call = make_call<T>(d.x, own[0], own[1], given(own[2]), own[3], own[4], given(d.steps), given(own[5]),
-                                given(own[6]), codes[0], codes[1], codes[2]);
+                                given(own[6]), codes[0], codes[1], codes[2], codes[3] != 0);
     call.interrupt = d.interrupt;
     return call;
 }
@@ -80,8 +80,8 @@ void run_backward(const Directions<T>& directions, const Views<const T>& kept, c
             others.emplace_back(size_t(B * time * I) * sizeof(T));
             call.dx = others.back().template as<T>();
         }
-        call.d_kernel = checked("d_kernel", out[0], {I, 4 * H});
-        call.d_recurrent = checked("d_recurrent", out[1], {H, 4 * H});
+        call.d_kernel = checked_kernel("d_kernel", out[0], call, I);
+        call.d_recurrent = checked_kernel("d_recurrent", out[1], call, H);
         call.d_bias = checked("d_bias", given(out[2]), {4 * H});
         call.dh = checked("dh0", out[3], {B, H}), call.dc = checked("dc0", out[4], {B, H});
     }

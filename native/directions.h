@@ -10,6 +10,8 @@
 
 namespace glasscell {
 
+constexpr size_t kCodes = 4;
+
 // A C-contiguous array of someone else's.
 template <class T> struct View {
     T* elements;
@@ -26,7 +28,7 @@ template <class T> struct Directions {
     View<const T> x;
     View<const uint8_t> steps;
     Views<const T> own;          // 7 for each direction
-    std::vector<int64_t> codes;  // 3 for each direction
+    std::vector<int64_t> codes;  // kCodes for each direction
     Interrupt* interrupt = nullptr;
 };
 

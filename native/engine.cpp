@@ -78,12 +78,13 @@ template <class T> void run_forward(ForwardCall<T> call) {
 
 namespace {
 
-template <class T> Block pack_transposed(const T* matrix, int64_t outputs, int64_t H, int64_t vectors) {
+template <class T> Block pack_transposed(const Call<T>& call, const T* matrix, int64_t outputs, int64_t vectors) {
     const Kernels<T>& kernels = current_kernels<T>();
+    const int64_t H = call.H;
     Block packed = array<T>(int64_t(kernels.pack_backward_size(outputs, H)));
     const int64_t width = vectors * kernels.lanes;
     share((outputs + width - 1) / width, packing_threads(outputs * 4 * H), nullptr, [&](int64_t panel) {
-        kernels.pack_backward(matrix, outputs, H, vectors, panel, packed.template as<T>());
+        kernels.pack_backward(matrix, call.outputs_first, outputs, H, vectors, panel, packed.template as<T>());
     });
     return packed;
 }
@@ -163,7 +164,7 @@ void run_products(const BackwardCall<T>& call, const std::vector<KeptStep<T>>& k
 
 }  // namespace
 
-template <class T> void run_backward(Backward<T> pass) {
+template <class T> static void differentiate(Backward<T> pass) {
     const Kernels<T>& kernels = current_kernels<T>();
     BackwardCall<T>& call = pass.call;
     const int64_t B = call.B, I = call.I, H = call.H, time = call.time, steps = span_of(B, time);
@@ -185,8 +186,8 @@ template <class T> void run_backward(Backward<T> pass) {
     std::vector<Block> scratch;
     for (int n = 0; n < schedule.size(); ++n) scratch.emplace_back(kernels.backward_scratch(call, B));
 
-    const Block packed_kernel = pack_transposed(call.kernel, I, H, kernels.tile_vectors);
-    const Block packed_recurrent = pack_transposed(call.recurrent_kernel, H, H, call.panel_vectors);
+    const Block packed_kernel = pack_transposed(call, call.kernel, I, kernels.tile_vectors);
+    const Block packed_recurrent = pack_transposed(call, call.recurrent_kernel, H, call.panel_vectors);
     call.packed_kernel = packed_kernel.as<T>(), call.packed_recurrent = packed_recurrent.as<T>();
 
     const Block dz = array<T>(B * steps * 4 * H), factors = array<T>(int64_t(kernels.factors_size(call, B * steps)));
@@ -213,6 +214,23 @@ template <class T> void run_backward(Backward<T> pass) {
         run_products(call, kept, factors.template as<T>(), threads);
         if (ended(call.interrupt)) return;
     }
+}
+
+template <class T> void run_backward(Backward<T> pass) {
+    BackwardCall<T>& call = pass.call;
+    if (!call.outputs_first) return differentiate(pass);
+    // The sums grow as (I, 4H) and (H, 4H), and are turned at the end.
+    const int64_t I = call.I, H = call.H;
+    T *const d_kernel = call.d_kernel, *const d_recurrent = call.d_recurrent;
+    const Block kernel = array<T>(I * 4 * H), recurrent = array<T>(H * 4 * H);
+    call.d_kernel = kernel.template as<T>(), call.d_recurrent = recurrent.template as<T>();
+    differentiate(pass);
+    const auto turn = [&](const T* from, int64_t rows, T* to) {
+        split(rows, packing_threads(rows * 4 * H), nullptr, [&](int64_t begin, int64_t end) {
+            current_kernels<T>().turn(from, rows, 4 * H, begin, end, to);
+        });
+    };
+    turn(call.d_kernel, I, d_kernel), turn(call.d_recurrent, H, d_recurrent);
 }
 
 template <class T> static const Call<T>& call_of(const ForwardCall<T>& call) { return call; }

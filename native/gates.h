@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cell.h"
-#include "tile.h"
+#include "turn.h"
 
 namespace glasscell {
 namespace GLASSCELL_TARGET {
@@ -13,16 +13,33 @@ template <class T> size_t pack_forward_size(int64_t I, int64_t H) {
     return size_t((H + kLanes<T> - 1) / kLanes<T> * (1 + I + H) * 4 * kLanes<T>);
 }
 
+// Rows begin..end-1 of matrix: (n, 4H), which stands as (4H, n). `to`: the place of the first of its rows.
+template <class T>
+void pack_turned(const T* matrix, int64_t n, int64_t H, int64_t begin, int64_t end, T* to, int64_t block) {
+    constexpr int L = kLanes<T>;
+    for (int64_t unit = 0; unit < H; unit += L, to += block)
+        for (int64_t gate = 0; gate < 4; ++gate)
+            for (int64_t k = begin; k < end; k += L)
+                turn_to_vectors<T>(matrix + (gate * H + unit) * n + k, n, minimum(L, H - unit), minimum(L, end - k),
+                                   to + (k * 4 + gate) * L, 4 * L);
+}
+
 // Rows begin..end-1 of the 1 + I + H.
 template <class T> void pack_forward(const Call<T>& call, int64_t begin, int64_t end, T* packed) {
     constexpr int L = kLanes<T>;
-    const int64_t I = call.I, H = call.H;
+    const int64_t I = call.I, H = call.H, block = (1 + I + H) * 4 * L;
+    const auto within = [&](int64_t k, int64_t n) { return k < 0 ? 0 : minimum(k, n); };
+    if (call.outputs_first) {
+        pack_turned(call.kernel, I, H, within(begin - 1, I), within(end - 1, I), packed + 4 * L, block);
+        pack_turned(call.recurrent_kernel, H, H, within(begin - 1 - I, H), within(end - 1 - I, H), packed + (1 + I) * 4 * L, block);
+        end = minimum(end, 1);
+    }
     for (int64_t k = begin; k < end; ++k) {
         const T* row = k == 0   ? call.bias
                        : k <= I ? call.kernel + (k - 1) * 4 * H
                                 : call.recurrent_kernel + (k - 1 - I) * 4 * H;
         T* to = packed + k * 4 * L;
-        for (int64_t unit = 0; unit < H; unit += L, to += (1 + I + H) * 4 * L) {
+        for (int64_t unit = 0; unit < H; unit += L, to += block) {
             const int64_t width = minimum(L, H - unit);
             for (int gate = 0; gate < 4; ++gate)
                 store<T>(to + gate * L, row ? load_n<T>(row + gate * H + unit, width) : V<T>{});

@@ -57,7 +57,7 @@ template <ffi::DataType D, class T> struct Handlers {
 
     static Directions<T> directions(const Steps& steps, Arguments<T, D>& arguments, Codes codes) {
         const View<const T> x = arguments.next();
-        return {x, view<const uint8_t>(steps), arguments.next(codes.size() / 3 * 7),
+        return {x, view<const uint8_t>(steps), arguments.next(codes.size() / kCodes * 7),
                 std::vector<int64_t>(codes.begin(), codes.end())};
     }
 
@@ -72,8 +72,8 @@ template <ffi::DataType D, class T> struct Handlers {
         return guarded([&] {
             Arguments<T, D> arguments{args};
             const Directions<T> given = directions(steps, arguments, codes);
-            const Views<const T> kept = arguments.next(codes.size() / 3 * 6);
-            run_backward(given, kept, arguments.next(codes.size() / 3 * 3), results<D, T>(rets));
+            const Views<const T> kept = arguments.next(codes.size() / kCodes * 6);
+            run_backward(given, kept, arguments.next(codes.size() / kCodes * 3), results<D, T>(rets));
         });
     }
 

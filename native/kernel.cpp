@@ -1,6 +1,7 @@
 // One instruction set's kernels. Compiled once for each, with GLASSCELL_TARGET naming the namespace.
 #include "backward.h"
 #include "forward.h"
+#include "turn.h"
 #include "weights.h"
 
 #define GLASSCELL_STRING(name) GLASSCELL_QUOTE(name)
@@ -13,7 +14,7 @@ template <class T> constexpr Kernels<T> kernels() {
     return {kLanes<T>,         kTileRows,       kTileVectors,          pack_forward_size<T>, pack_forward<T>,
             forward_scratch<T>, forward_shared<T>, forward<T>,          pack_backward_size<T>, pack_backward<T>,
             backward_scratch<T>, backward<T>,    factors_size<T>,       inputs<T>,            panels<T>,
-            weights<T>};
+            weights<T>,        turn<T>};
 }
 
 // The arithmetic of the largest tile without its loads: as fast as this machine can multiply and add.

@@ -39,6 +39,7 @@ template <class T> struct Call {
     int64_t B, time, I, H;
     Options options;
     const T* x;                 // (B, T, I)
+    bool outputs_first;         // PyTorch's layout: the next two, and their gradients, are (4H, I) and (4H, H)
     const T* kernel;            // (I, 4H)
     const T* recurrent_kernel;  // (H, 4H)
     const T* bias;              // (4H), or null
@@ -138,8 +139,9 @@ template <class T> struct Kernels {
     void (*forward)(const ForwardCall<T>&, const Part&, void* scratch, void* shared);
 
     size_t (*pack_backward_size)(int64_t outputs, int64_t H);
-    // One panel of matrix: (outputs, 4H).
-    void (*pack_backward)(const T* matrix, int64_t outputs, int64_t H, int64_t vectors, int64_t panel, T* packed);
+    // One panel of matrix: (outputs, 4H), or (4H, outputs).
+    void (*pack_backward)(const T* matrix, bool outputs_first, int64_t outputs, int64_t H, int64_t vectors, int64_t panel,
+                          T* packed);
     size_t (*backward_scratch)(const BackwardCall<T>&, int64_t rows);
     void (*backward)(const BackwardCall<T>&, const Part&, void* scratch);  // dz, dh, dc
 
@@ -148,6 +150,8 @@ template <class T> struct Kernels {
     void (*inputs)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* factors);
     int64_t (*panels)(const BackwardCall<T>&);  // how many column panels the weight gradients fall into
     void (*weights)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t panel, const T* factors);
+    // Rows begin..end-1 of from: (rows, columns) into to: (columns, rows).
+    void (*turn)(const T* from, int64_t rows, int64_t columns, int64_t begin, int64_t end, T* to);
 };
 
 struct Target {

@@ -80,6 +80,20 @@ template <class T> GLASSCELL_INLINE void store_n(T* to, typename Vec<T>::type v,
     for (int64_t k = 0; k < n; ++k) to[k] = v[k];
 }
 
+// a[First], b[First], a[First + 1], b[First + 1], ...: one half of both.
+template <class T, int First> GLASSCELL_INLINE typename Vec<T>::type interleave(typename Vec<T>::type a, typename Vec<T>::type b) {
+#if defined(__clang__)
+    typename Vec<T>::type v = {};
+    GLASSCELL_UNROLL
+    for (int k = 0; k < kLanes<T>; ++k) v[k] = (k % 2 ? b : a)[First + k / 2];
+    return v;
+#else
+    typename Vec<T>::bits from = {};
+    for (int k = 0; k < kLanes<T>; ++k) from[k] = First + k / 2 + k % 2 * kLanes<T>;
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
 // a * b + c, rounded once. Without an FMA instruction the C library's fma gives the same bits, slowly.
 #if defined(__AVX512F__)
 GLASSCELL_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }

@@ -42,24 +42,31 @@ template <class T> GLASSCELL_INLINE void copy_tile(T* to, const T* from, const T
     }
 }
 
-// One row's x or h into its place among the factors of one gate.
-template <class T> void copy_factor(const T* from, const T* mask, int64_t n, int64_t count, T* to) {
+// The x or h of steps begin..end-1 into their places among the factors of one gate. Tile by tile: the
+// places of one row are far from each other.
+template <class T>
+void copy_factors(const KeptStep<T>* kept, int64_t begin, int64_t end, const T* KeptStep<T>::*from, const T* mask,
+                  int64_t n, int64_t count, T* to) {
     for (int64_t k = 0; k < n; k += kTileRows, to += count * kTileRows)
-        copy_tile<T>(to, from + k, mask ? mask + k : nullptr, minimum(kTileRows, n - k));
+        for (int64_t step = begin; step < end; ++step)
+            copy_tile<T>(to + step * kTileRows, kept[step].*from + k, mask ? mask + kept[step].b * n + k : nullptr,
+                         minimum(kTileRows, n - k));
 }
 
 template <class T>
 void inputs(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* memory) {
     const int64_t I = call.I, H = call.H;
     const Factors<T> factors(call, count, memory);
-    for (int64_t n = begin; n < end; ++n) {
-        const KeptStep<T>& step = kept[n];
+    constexpr int64_t kCopied = 16;
+    for (int64_t first = begin; first < end; first += kCopied) {
+        const int64_t last = minimum(first + kCopied, end);
         for (int64_t gate = 0; gate < (call.input_gates == 4 ? 4 : 1); ++gate)
-            copy_factor(step.x, call.input_gates ? call.input_mask + (gate * call.B + step.b) * I : nullptr, I, count,
-                        factors.x + gate * factors.x_gate + n * kTileRows);
+            copy_factors(kept, first, last, &KeptStep<T>::x, call.input_gates ? call.input_mask + gate * call.B * I : nullptr,
+                         I, count, factors.x + gate * factors.x_gate);
         for (int64_t gate = 0; gate < (call.recurrent_gates == 4 ? 4 : 1); ++gate)
-            copy_factor(step.h, call.recurrent_gates ? call.recurrent_mask + (gate * call.B + step.b) * H : nullptr, H,
-                        count, factors.h + gate * factors.h_gate + n * kTileRows);
+            copy_factors(kept, first, last, &KeptStep<T>::h,
+                         call.recurrent_gates ? call.recurrent_mask + gate * call.B * H : nullptr, H, count,
+                         factors.h + gate * factors.h_gate);
     }
     constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
     for (int64_t first = begin; first < end; first += kRows) {

@@ -21,13 +21,17 @@ Shape = tuple[Any, ...]  # a framework may not know all of its numbers
 
 WEIGHTS = ("kernel", "recurrent_kernel", "bias", "h0", "c0")  # these have gradients
 OWN = (*WEIGHTS, "input_mask", "recurrent_mask")
+CODES = 4  # for each direction: those of its options, and `outputs_first`
 KEPT = ("hT", "cT", "h", "c", "gates", "z")
 SMALL = 1 << 14  # bytes: what is smaller is copied sooner than it is aligned
 OUTPUTS = 3  # of `KEPT`, these first ones have cotangents
 
 
 class Direction(NamedTuple):
-    """What one direction has of its own, as a framework's tensors; see `glasscell.sequence.Call`."""
+    """What one direction has of its own, as a framework's tensors; see `glasscell.sequence.Call`.
+
+    outputs_first: the kernels stand as PyTorch has them, (4H, I) and (4H, H), and so do their gradients.
+    """
 
     options: Options
     kernel: Any
@@ -37,14 +41,18 @@ class Direction(NamedTuple):
     c0: Any
     input_mask: Any = None
     recurrent_mask: Any = None
+    outputs_first: bool = False
 
 
 def flatten(directions: Iterable[Direction], absent: Any) -> tuple[list[Any], list[int]]:
     """The lists of tensors and codes, with `absent` for None."""
     directions = list(directions)
-    own = [absent if t is None else t for direction in directions for t in direction[1:]]
-    each = (direction.options.codes() for direction in directions)
-    return own, [code for c in each for code in (c["activation"], c["recurrent_activation"], c["go_backwards"])]
+    own = [absent if t is None else t for direction in directions for t in direction[1 : 1 + len(OWN)]]
+    codes: list[int] = []
+    for direction in directions:
+        c = direction.options.codes()
+        codes += [c["activation"], c["recurrent_activation"], c["go_backwards"], int(direction.outputs_first)]
+    return own, codes
 
 
 def given(tensor: Any) -> Any:
@@ -56,7 +64,8 @@ def kept_shapes(x: Any, own: Sequence[Any], codes: Sequence[int], sequences: boo
     """The shapes of what `forward` gives."""
     (B, T, _), shapes = x.shape, list[Shape]()
     for k in range(len(own) // len(OWN)):
-        H, raw = own[k * len(OWN) + 1].shape[0], tape and _native.needs_raw_gates(*codes[3 * k :][:2])
+        a, s, _, outputs_first = codes[CODES * k :][:CODES]
+        H, raw = own[k * len(OWN) + 1].shape[outputs_first], tape and _native.needs_raw_gates(a, s)
         shapes += [(B, H), (B, H), (B, T, H) if sequences or tape else (0,), (B, T, H) if tape else (0,)]
         shapes += [(B, T, 4, H) if wanted else (0,) for wanted in (tape, raw)]
     return shapes
@@ -79,7 +88,7 @@ def forward(
     """For each direction hT and cT, each (B, H); `h: (B, T, H)` if `sequences` or `tape`; with `tape` also
     `c: (B, T, H)`, `gates: (B, T, 4, H)` and, where the derivatives need them, the raw gates z, in processing order.
 
-    x: (B, T, I); steps: as `Call.steps`; codes: three for each direction, as `Options.codes`. All C-contiguous, and
+    x: (B, T, I); steps: as `Call.steps`; codes: `CODES` for each direction. All C-contiguous, and
     float32 or float64 alike but for the steps.
     """
     kept = [_empty(shape, x.dtype) for shape in kept_shapes(x, own, codes, sequences, tape)]

@@ -131,8 +131,10 @@ def _direction(p: Pass, cell: Any, x: Tensor, state: Any, first: bool) -> Direct
     if p.layer.stateful and keras.backend.backend() == "torch":
         state = [ops.copy(s) for s in state]  # the gradient needs them when the layer has written its new state
     weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
-    tensors = (None if w is None else ops.convert_to_tensor(w) for w in weights)
-    return Direction(options, *tensors, *state, *_dropout_masks(cell, x, state, p.training))
+    W, R, b = (None if w is None else ops.convert_to_tensor(w) for w in weights)
+    input_mask, recurrent_mask = _dropout_masks(cell, x, state, p.training)
+    h0, c0 = state
+    return Direction(options, W, R, b, h0, c0, input_mask, recurrent_mask)
 
 
 def _dropout_masks(cell: Any, x: Tensor, state: Any, training: bool) -> list[Tensor | None]:

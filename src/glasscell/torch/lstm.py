@@ -127,10 +127,10 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             traces: list[Trace] = []
             for layer in range(self.num_layers):
                 here: list[Trace] = []
-                for n, (options, *weights) in enumerate(self._cells(layer)):
+                for n, (options, W, R, b) in enumerate(self._cells(layer)):
                     k = layer * self._directions + n
                     call = Call(
-                        LSTMWeights(*(None if w is None else w.numpy() for w in weights)),  # type: ignore[arg-type]
+                        LSTMWeights(_turned(W), _turned(R), None if b is None else b.numpy()),
                         options,
                         x.numpy(),
                         State(h0[k].numpy(), c0[k].numpy()),
@@ -167,13 +167,13 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         return result
 
     def _cells(self, layer: int) -> Iterator[tuple[Options, Tensor, Tensor, Tensor | None]]:
-        """The options, kernel, recurrent kernel and bias of each direction of a layer."""
+        """The options, kernel, recurrent kernel and bias of each direction of a layer, in torch's layout."""
         a, s = activations.get(self.activation), activations.get(self.recurrent_activation)
         for backwards in range(self._directions):
             end = f"l{layer}{'_reverse' if backwards else ''}"
             W, R = getattr(self, f"weight_ih_{end}"), getattr(self, f"weight_hh_{end}")
             b = getattr(self, f"bias_ih_{end}") + getattr(self, f"bias_hh_{end}") if self.bias else None
-            yield Options(a, s, bool(backwards)), op.transposed(W), op.transposed(R), b
+            yield Options(a, s, bool(backwards)), W, R, b
 
     def _batched(self, x: Tensor, batch_first: bool) -> tuple[Tensor, bool]:
         """x as (B, T, I), and whether it came without a batch."""
@@ -225,7 +225,7 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             if layer and self.dropout and self.training:  # in torch's layout, so that the draws are torch's
                 x = torch.nn.functional.dropout(x.transpose(0, 1).contiguous(), self.dropout).transpose(0, 1)
             directions = [
-                Direction(*cell, h0[k].contiguous(), c0[k].contiguous(), None, self._recurrent_mask(x))
+                Direction(*cell, h0[k].contiguous(), c0[k].contiguous(), None, self._recurrent_mask(x), True)
                 for k, cell in enumerate(self._cells(layer), layer * self._directions)
             ]
             passes = op.run(x.contiguous(), steps, directions, True, self.training)
@@ -246,6 +246,11 @@ class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
 
     `cell.weight_ih = lstm.weight_ih_l0`, and so on, makes the two share them.
     """
+
+
+def _turned(weight: Tensor) -> Any:
+    """(I, 4H) of torch's (4H, I)."""
+    return weight.detach().t().contiguous().numpy()
 
 
 def _in_time(hs: list[Tensor]) -> Tensor:

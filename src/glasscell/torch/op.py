@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glasscell import _native
 from glasscell import directions as engine
 from glasscell.directions import KEPT, OUTPUTS, Direction, flatten, given, gradient_shapes, kept_shapes, own_gradients
 
 Pass = tuple[Tensor | None, Tensor, Tensor]
-LARGE = 1 << 18  # bytes: from here on the engine turns a matrix faster than torch does, measured
 
 
 def why_not_available(x: Tensor) -> str | None:
@@ -139,29 +137,6 @@ class _Direct(torch.autograd.Function):  # type: ignore[misc]
         again = torch.is_grad_enabled()  # someone wants to differentiate once more, which the operator refuses
         dx, *own = _gradients(ctx, cotangents, backward if again or torch.compiler.is_compiling() else _backward)
         return dx, None, None, None, *own
-
-
-def transposed(weight: Tensor) -> Tensor:
-    """(I, 4H) of torch's (4H, I), contiguous; its gradient comes back with the strides of the parameter."""
-    if not _at_hand(weight) or weight.nbytes < LARGE:
-        # One column is contiguous after `t()` too, so its gradient would not be turned back.
-        return weight.t().contiguous() if weight.shape[1] > 1 else weight.reshape(1, -1)
-    turned: Tensor = _Transpose.apply(weight)
-    return turned
-
-
-class _Transpose(torch.autograd.Function):  # type: ignore[misc]
-    """A large matrix turned by the engine."""
-
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        turned = matrix.new_empty(matrix.shape[::-1])
-        _native.transpose(_array(matrix), turned.numpy())
-        return turned
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return transposed(gradient)
 
 
 def _array(tensor: Tensor) -> Any:

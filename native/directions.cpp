@@ -75,8 +75,8 @@ void run_backward(const Directions<T>& directions, const Views<const T>& kept, c
             throw std::invalid_argument("z: expected the raw gates, which this activation's derivative needs");
         passes[k].dhT = checked("dhT", given(d[0]), {B, H}), passes[k].dcT = checked("dcT", given(d[1]), {B, H});
         call.dh_all = checked("dh", given(d[2]), {B, time, H});
-        call.dx = checked("dx", gradients[0], {B, time, I});
-        if (k > 0) {
+        call.dx = checked("dx", given(gradients[0]), {B, time, I});
+        if (k > 0 && call.dx) {
             others.emplace_back(size_t(B * time * I) * sizeof(T));
             call.dx = others.back().template as<T>();
         }

@@ -35,7 +35,7 @@ template <class T> struct Directions {
 // Both throw std::invalid_argument for arrays that do not fit, naming them.
 // kept: 6 for each direction, out.
 template <class T> void run_forward(const Directions<T>& directions, const Views<T>& kept);
-// cotangents: 3 for each direction. gradients: of x, summed over the directions, then 5 for each, out.
+// cotangents: 3 for each direction. gradients: of x, summed over the directions, or absent; then 5 for each, out.
 template <class T>
 void run_backward(const Directions<T>& directions, const Views<const T>& kept, const Views<const T>& cotangents,
                   const Views<T>& gradients);

@@ -129,9 +129,8 @@ template <class T> void collect(const BackwardCall<T>& call, const T* zeros, std
         for (int64_t s = call.span.first; s < call.span.first + call.span.steps; ++s) {
             const int64_t t = call.options.go_backwards ? call.time - 1 - s : s, H = call.H;
             const uint8_t bits = call.steps ? call.steps[b * call.time + t] : uint8_t(kKeep);
-            T* const dx = call.dx + (b * call.time + t) * call.I;
             if (!(bits & kKeep)) {
-                std::memset(dx, 0, size_t(call.I) * sizeof(T));
+                if (call.dx) std::memset(call.dx + (b * call.time + t) * call.I, 0, size_t(call.I) * sizeof(T));
                 continue;
             }
             const T* const h = bits & kReset ? zeros : s ? call.h + (b * call.time + s - 1) * H : call.h0 + b * H;
@@ -186,7 +185,7 @@ template <class T> static void differentiate(Backward<T> pass) {
     std::vector<Block> scratch;
     for (int n = 0; n < schedule.size(); ++n) scratch.emplace_back(kernels.backward_scratch(call, B));
 
-    const Block packed_kernel = pack_transposed(call, call.kernel, I, kernels.tile_vectors);
+    const Block packed_kernel = call.dx ? pack_transposed(call, call.kernel, I, kernels.tile_vectors) : Block();
     const Block packed_recurrent = pack_transposed(call, call.recurrent_kernel, H, call.panel_vectors);
     call.packed_kernel = packed_kernel.as<T>(), call.packed_recurrent = packed_recurrent.as<T>();
 

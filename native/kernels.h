@@ -90,7 +90,7 @@ template <class T> struct BackwardCall : Call<T> {
     const T* dh_all;  // (B, T, H) gradient of every h, processing order; null: zero
     Span span;        // the steps to go back through
     T* dz;            // (B, span, 4, H) out. Not written at steps that are not kept
-    T* dx;            // (B, T, I) out, in the order of x
+    T* dx;            // (B, T, I) out, in the order of x; or null: nobody wants it
     T* d_kernel;      // (I, 4H) in and out: sums are added
     T* d_recurrent;   // (H, 4H) likewise
     T* d_bias;        // (4H) likewise, or null

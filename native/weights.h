@@ -68,6 +68,7 @@ void inputs(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count,
                          call.recurrent_gates ? call.recurrent_mask + gate * call.B * H : nullptr, H, count,
                          factors.h + gate * factors.h_gate);
     }
+    if (!call.dx) return;
     constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
     for (int64_t first = begin; first < end; first += kRows) {
         const T *dz[kRows], *mask[kRows];

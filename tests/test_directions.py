@@ -57,6 +57,10 @@ def test_bits_are_those_of_each_layer_alone(B, T, units, dtype, outputs_first):
             assert_same_bits(gradients[len(WEIGHTS) * k + n], expected)
         total = right.x if total is None else total + right.x
     assert_same_bits(dx, total)
+    absent, *again = directions.backward(x, steps, tensors, codes, kept, cotangents, dx=False)
+    assert absent.shape == (0,)
+    for one, other in zip(again, gradients, strict=True):
+        assert_same_bits(one, other)
 
 
 def test_large_arrays_start_at_a_cache_line():

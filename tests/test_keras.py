@@ -118,3 +118,33 @@ def test_vmap_and_jit():
     layer.build(x.shape[1:])
     rows = np.stack([np.asarray(layer(one)) for one in x])
     np.testing.assert_array_equal(np.asarray(jax.jit(jax.vmap(layer))(x)), rows)
+
+
+def test_gradients_of_weights_alone_and_with_x_have_the_same_bits():
+    layer = ours.Bidirectional(ours.LSTM(4, return_sequences=True, engine="native"))
+    x = np.random.default_rng(0).standard_normal((3, 6, 5)).astype("float32")
+    layer.build(x.shape)
+    weights, others = ([w.value for w in ws] for ws in (layer.trainable_variables, layer.non_trainable_variables))
+
+    def loss(weights, x):
+        return (layer.stateless_call(weights, others, x)[0] ** 2).sum()
+
+    def repeated(weights, x):  # here x depends on what is differentiated from the second round on
+        step = lambda x, _: (x + loss(weights, x) * 1e-3, None)  # noqa: E731
+        return jax.lax.scan(step, x, None, length=3)[0].sum()
+
+    *_, x_shape = (shape for shape in ffi_results(jax.make_jaxpr(jax.grad(loss))(weights, x)))
+    assert x_shape == (0,)
+    for of in (loss, repeated, jax.checkpoint(loss)):
+        alone = jax.jit(jax.grad(of))(weights, x)
+        both = jax.jit(jax.grad(of, argnums=(0, 1)))(weights, x)[0]
+        for one, other in zip(alone, both, strict=True):
+            np.testing.assert_array_equal(one, other)
+    each = jax.vmap(jax.grad(loss), in_axes=(None, 0))(weights, x[:, None])
+    for total, parts in zip(jax.grad(loss)(weights, x), each, strict=True):
+        close(parts.sum(0), total)
+
+
+def ffi_results(jaxpr):
+    """The shape of the first result of each custom call."""
+    return [e.outvars[0].aval.shape for e in jaxpr.eqns if e.primitive.name == "ffi_call"]

@@ -213,6 +213,20 @@ def test_gradients_of_parts_and_of_eval_mode():
     assert mine.weight_ih_l0.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gradients_of_weights_alone_and_with_x_have_the_same_bits(compiled):
+    mine = LSTM(3, 4, num_layers=2, bidirectional=True)
+    run = torch.compile(mine, backend="aot_eager", fullgraph=True) if compiled else mine
+    x, found = torch.randn(5, 2, 3), []
+    for wanted in (False, True):
+        mine.zero_grad()
+        run(x.requires_grad_(wanted))[0].square().sum().backward()
+        found.append([p.grad for p in mine.parameters()])
+    assert x.grad.abs().sum() > 0
+    for alone, both in zip(*found, strict=True):
+        assert_same_bits(alone, both)
+
+
 @pytest.mark.parametrize(("features", "units"), [(1, 5), (3, 1), (1, 1), (3, 5), (99, 160)])
 def test_gradients_lie_as_their_parameters(features, units):
     """DistributedDataParallel warns of others."""

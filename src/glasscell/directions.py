@@ -71,9 +71,9 @@ def kept_shapes(x: Any, own: Sequence[Any], codes: Sequence[int], sequences: boo
     return shapes
 
 
-def gradient_shapes(x: Any, own: Sequence[Any]) -> list[Shape]:
+def gradient_shapes(x: Any, own: Sequence[Any], dx: bool) -> list[Shape]:
     """The shapes of what `backward` gives."""
-    return [x.shape, *(t.shape for k in range(0, len(own), len(OWN)) for t in own[k:][: len(WEIGHTS)])]
+    return [x.shape if dx else (0,), *(t.shape for k in range(0, len(own), len(OWN)) for t in own[k:][: len(WEIGHTS)])]
 
 
 def own_gradients(found: Sequence[Any]) -> list[Any]:
@@ -103,12 +103,13 @@ def backward(
     codes: Sequence[int],
     kept: Sequence[Array],
     cotangents: Sequence[Array],
+    dx: bool = True,
 ) -> list[Array]:
-    """The gradient of x, summed over the directions, then for each direction those of `WEIGHTS`.
+    """The gradient of x, summed over the directions, or absent without `dx`; then for each direction those of `WEIGHTS`.
 
     kept: what `forward` gave with `tape`. cotangents: for each direction those of hT, cT and h; absent for zero.
     """
-    gradients = [_empty(shape, x.dtype) for shape in gradient_shapes(x, own)]
+    gradients = [_empty(shape, x.dtype) for shape in gradient_shapes(x, own, dx)]
     _native.backward_directions(x, steps, list(own), list(codes), list(kept), list(cotangents), gradients)
     return gradients
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from glasscell._native import jax_handlers
 from glasscell.directions import KEPT, OUTPUTS, Direction, flatten, gradient_shapes, kept_shapes, own_gradients
@@ -50,18 +51,23 @@ def _run(codes: tuple[int, ...], sequences: bool, x: Array, steps: Array, own: t
     return _outputs(_forward(codes, sequences, False, x, steps, own), sequences)
 
 
-def _run_forward(codes: tuple[int, ...], sequences: bool, x: Array, steps: Array, own: tuple[Array, ...]) -> Any:
-    kept = _forward(codes, sequences, True, x, steps, own)
-    return _outputs(kept, sequences), (x, steps, own, kept)
+def _run_forward(codes: tuple[int, ...], sequences: bool, x: Any, steps: Any, own: tuple[Any, ...]) -> Any:
+    values = x.value, steps.value, tuple(t.value for t in own)
+    kept = _forward(codes, sequences, True, *values)
+    # Data that comes from outside has no use for a gradient. What is saved may hold arrays alone: () stands for yes.
+    return _outputs(kept, sequences), (*values, kept, () if x.perturbed else None)
 
 
-def _run_backward(codes: tuple[int, ...], sequences: bool, saved: Any, cotangents: list[Array]) -> tuple[Any, ...]:
-    x, steps, own, kept = saved
-    dx, *found = _call("backward", codes, x.dtype, gradient_shapes(x, own), steps, x, *own, *kept, *cotangents)
-    return dx, None, tuple(own_gradients(found))
+def _run_backward(codes: tuple[int, ...], sequences: bool, saved: Any, cotangents: list[Any]) -> tuple[Any, ...]:
+    x, steps, own, kept, dx_wanted = saved
+    shapes = gradient_shapes(x, own, dx=dx_wanted is not None)
+    absent = jnp.zeros((0,), x.dtype)
+    given = [absent if isinstance(t, SymbolicZero) else t for t in cotangents]
+    dx, *found = _call("backward", codes, x.dtype, shapes, steps, x, *own, *kept, *given)
+    return None if dx_wanted is None else dx, None, tuple(own_gradients(found))
 
 
-_run.defvjp(_run_forward, _run_backward)
+_run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
 
 
 def _forward(codes: tuple[int, ...], sequences: bool, tape: bool, x: Array, steps: Array, own: Any) -> list[Array]:

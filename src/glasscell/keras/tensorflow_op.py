@@ -78,7 +78,7 @@ def _backward(
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def once(*tensors: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
-        return _call(compute, tensors, gradient_shapes(x, own)), _refuse
+        return _call(compute, tensors, gradient_shapes(x, own, dx=True)), _refuse
 
     results: list[Tensor] = once(x, steps, *own, *kept, *cotangents)
     return results

@@ -61,11 +61,17 @@ def _forward(
 
 
 def _backward(
-    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
+    x: Tensor,
+    steps: Tensor,
+    own: Sequence[Tensor],
+    codes: list[int],
+    kept: list[Tensor],
+    cotangents: list[Tensor],
+    dx: bool,
 ) -> list[Tensor]:
     """`glasscell.directions.backward` on tensors."""
     lists = ([_array(t) for t in tensors] for tensors in (kept, cotangents))
-    results = engine.backward(_array(x), _array(steps), [_array(t) for t in own], codes, *lists)
+    results = engine.backward(_array(x), _array(steps), [_array(t) for t in own], codes, *lists, dx)
     return [torch.from_numpy(array) for array in results]
 
 
@@ -77,10 +83,16 @@ def forward(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], seque
 
 @torch.library.custom_op("glasscell::backward", mutates_args=())  # type: ignore[untyped-decorator]
 def backward(
-    x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
+    x: Tensor,
+    steps: Tensor,
+    own: list[Tensor],
+    codes: list[int],
+    kept: list[Tensor],
+    cotangents: list[Tensor],
+    dx: bool,
 ) -> list[Tensor]:
     """The backward pass as compilers see it."""
-    return _backward(x, steps, own, codes, kept, cotangents)
+    return _backward(x, steps, own, codes, kept, cotangents, dx)
 
 
 @forward.register_fake  # type: ignore[untyped-decorator]
@@ -90,9 +102,15 @@ def _(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], sequences: 
 
 @backward.register_fake  # type: ignore[untyped-decorator]
 def _(
-    x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
+    x: Tensor,
+    steps: Tensor,
+    own: list[Tensor],
+    codes: list[int],
+    kept: list[Tensor],
+    cotangents: list[Tensor],
+    dx: bool,
 ) -> list[Tensor]:
-    return [x.new_empty(shape) for shape in gradient_shapes(x, own)]
+    return [x.new_empty(shape) for shape in gradient_shapes(x, own, dx)]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
@@ -103,13 +121,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
 
 
 def _gradients(ctx: Any, cotangents: Sequence[Tensor | None], backward: Callable[..., list[Tensor]]) -> list[Any]:
-    """Of x and of all of `OWN`."""
+    """Of x, where it is wanted, and of all of `OWN`."""
     x, steps, *saved = ctx.saved_tensors
     own, kept = saved[: ctx.own], saved[ctx.own :]
     outputs = (t for k in range(0, len(kept), len(KEPT)) for t in cotangents[k:][:OUTPUTS])
     wanted = [x.new_empty(0) if t is None else t for t in outputs]
-    dx, *found = backward(x, steps, own, ctx.codes, kept, wanted)
-    return [dx, *own_gradients([given(t) for t in found])]
+    dx, *found = backward(x, steps, own, ctx.codes, kept, wanted, ctx.needs_input_grad[0])
+    return [given(dx), *own_gradients([given(t) for t in found])]
 
 
 def _differentiate(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:

@@ -105,7 +105,7 @@ def backward(
     cotangents: Sequence[Array],
     dx: bool = True,
 ) -> list[Array]:
-    """The gradient of x, summed over the directions, or absent without `dx`; then those of `WEIGHTS` for each direction.
+    """The gradient of x, summed over the directions, or absent without `dx`; then for each those of `WEIGHTS`.
 
     kept: what `forward` gave with `tape`. cotangents: for each direction those of hT, cT and h; absent for zero.
     """

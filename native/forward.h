@@ -24,9 +24,10 @@ template <class T> struct ForwardScratch {
     int64_t chunk;            // steps whose input part is summed ahead; 1: each with its step
     T** ahead;                // [rows * chunk] where those sums stand, each (blocks, 4, lanes)
     T* sums;                  // the same, in the order of row and step
+    bool past;                // TileRows::past
 
     ForwardScratch(const ForwardCall<T>& call, int64_t rows, Scratch& own, Scratch& shared) {
-        chunk = chunk_of(call, rows);
+        chunk = chunk_of(call, rows), past = kept_past(call);
         h = own.take<const T*>(rows), c = own.take<const T*>(rows);
         x_in = own.take<const T*>(rows * chunk), h_in = own.take<const T*>(rows);
         c_in = own.take<const T*>(rows);
@@ -95,7 +96,7 @@ void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const P
         for (int64_t tile = 0; tile < tiles; ++tile) {
             const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
             for (int64_t r = 0; ahead && r < n; ++r) start[r] = rows.start[first + r] + unit * 4;
-            const TileRows<T> state = {rows.c_in + first, rows.h_out + first, rows.c_out + first, rows.at + first};
+            const TileRows<T> state = {rows.c_in + first, rows.h_out + first, rows.c_out + first, rows.at + first, rows.past};
             if (call.gates) fetch_tape(call, state, n, unit);
             const GatesTile<T> gates = {ahead ? start : nullptr, rows.x_in + first, x_gate, ahead ? 0 : I, packed + 4 * L,
                                         rows.h_in + first, h_gate, H, packed + (1 + I) * 4 * L, packed, places,
@@ -219,6 +220,7 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
         if (part.team)
             for (int64_t row = 0; row < part.count; ++row) fetch<T, false>(state.h[row], H);
     }
+    if (state.past) fence();
     for (int64_t row = 0; row < part.count; ++row) {
         const int64_t b = part.rows[row];
         carry(call.hT + b * H, state.h[row]);

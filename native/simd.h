@@ -80,6 +80,19 @@ template <class T> GLASSCELL_INLINE void store_n(T* to, typename Vec<T>::type v,
     for (int64_t k = 0; k < n; ++k) to[k] = v[k];
 }
 
+// Past the caches, for what nobody reads soon: the line is not fetched first, and keeps its place from nothing else. `to`
+// starts a line of the cache. Other threads see it after fence(). Where a vector is no whole line it is a store like others.
+template <class T> GLASSCELL_INLINE void store_past(T* to, typename Vec<T>::type v) { store<T>(to, v); }
+#if defined(__AVX512F__)
+constexpr bool kStoresPast = true;
+template <> GLASSCELL_INLINE void store_past<float>(float* to, F32 v) { _mm512_stream_ps(to, (__m512)v); }
+template <> GLASSCELL_INLINE void store_past<double>(double* to, F64 v) { _mm512_stream_pd(to, (__m512d)v); }
+GLASSCELL_INLINE void fence() { _mm_sfence(); }
+#else
+constexpr bool kStoresPast = false;
+GLASSCELL_INLINE void fence() {}
+#endif
+
 // a[First], b[First], a[First + 1], b[First + 1], ...: one half of both.
 template <class T, int First> GLASSCELL_INLINE typename Vec<T>::type interleave(typename Vec<T>::type a, typename Vec<T>::type b) {
 #if defined(__clang__)

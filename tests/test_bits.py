@@ -265,6 +265,23 @@ for dtype in (np.float32, np.float64):
 """
 
 
+@pytest.mark.parametrize("activation", ["tanh", "silu"])  # silu keeps its raw gates too
+def test_large_tapes(activation):
+    """A tape of some megabytes goes past the caches; that of each of its rows does not."""
+    B, T, H = 24, 120, 64
+    layer = LSTM(H, activation, return_sequences=True).build(5, seed=0)
+    x = np.random.default_rng(0).standard_normal((B, T, 5)).astype(np.float32)
+    whole = layer.trace(x)
+    for b in range(0, B, 5):
+        row = layer.trace(x[b : b + 1])
+        for name in "hcifgo":
+            assert_same_bits(getattr(row, name)[0], getattr(whole, name)[b], name)
+    y, pullback = layer.vjp(x)
+    assert_same_bits(y, whole.h)
+    part, pullback_part = layer.vjp(x[:3])
+    assert_same_bits(pullback(y).x[:3], pullback_part(part).x)
+
+
 def test_large_teams():
     """A team only comes together where each member has a processor: here the process believes that it has seven."""
     _, path = library("seven_processors.cpp")

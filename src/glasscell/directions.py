@@ -6,14 +6,12 @@ tensors of one direction; with several directions those of the first come first.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
-from glasscell import _native
+from glasscell import _native, aligned
 from glasscell.cell import Options
 
 Array = npt.NDArray[Any]
@@ -23,7 +21,6 @@ WEIGHTS = ("kernel", "recurrent_kernel", "bias", "h0", "c0")  # these have gradi
 OWN = (*WEIGHTS, "input_mask", "recurrent_mask")
 CODES = 4  # for each direction: those of its options, and `outputs_first`
 KEPT = ("hT", "cT", "h", "c", "gates", "z")
-SMALL = 1 << 14  # bytes: what is smaller is copied sooner than it is aligned
 OUTPUTS = 3  # of `KEPT`, these first ones have cotangents
 
 
@@ -91,7 +88,7 @@ def forward(
     x: (B, T, I); steps: as `Call.steps`; codes: `CODES` for each direction. All C-contiguous, and
     float32 or float64 alike but for the steps.
     """
-    kept = [_empty(shape, x.dtype) for shape in kept_shapes(x, own, codes, sequences, tape)]
+    kept = [aligned.empty(shape, x.dtype) for shape in kept_shapes(x, own, codes, sequences, tape)]
     _native.forward_directions(x, steps, list(own), list(codes), kept)
     return kept
 
@@ -109,17 +106,6 @@ def backward(
 
     kept: what `forward` gave with `tape`. cotangents: for each direction those of hT, cT and h; absent for zero.
     """
-    gradients = [_empty(shape, x.dtype) for shape in gradient_shapes(x, own, dx)]
+    gradients = [aligned.empty(shape, x.dtype) for shape in gradient_shapes(x, own, dx)]
     _native.backward_directions(x, steps, list(own), list(codes), list(kept), list(cotangents), gradients)
     return gradients
-
-
-def _empty(shape: Shape, dtype: Any) -> Array:
-    """A new array; a large one starts at a cache line, so that frameworks take it over without a copy."""
-    line, size = 64, math.prod(shape) * dtype.itemsize
-    if size < SMALL:
-        return np.empty(shape, dtype)
-    buffer = np.empty(size + line, np.uint8)
-    start = -buffer.ctypes.data % line
-    array: Array = buffer[start : start + size].view(dtype).reshape(shape)
-    return array

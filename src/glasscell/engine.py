@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from glasscell import _native, reference
+from glasscell import _native, aligned, reference
 from glasscell.cell import Options
 from glasscell.sequence import Call, Forward, Gradients, Keep, Tape, plan_steps
 from glasscell.weights import LSTMWeights, State, check_array, check_state
@@ -106,12 +106,12 @@ def forward(call: Call, keep: Keep, engine: Used) -> Forward:
     B, T, _, H = call.sizes
     dtype, codes = call.x.dtype, call.options.codes()
     final = State(np.empty((B, H), dtype), np.empty((B, H), dtype))
-    h = None if keep == "state" else np.empty((B, T, H), dtype)
+    h = None if keep == "state" else aligned.empty((B, T, H), dtype)
     c = gates = z = c_spans = None
     if keep in ("tape", "trace"):
-        c, gates = np.empty((B, T, H), dtype), np.empty((B, T, 4, H), dtype)
+        c, gates = aligned.empty((B, T, H), dtype), aligned.empty((B, T, 4, H), dtype)
         if keep == "trace" or _native.needs_raw_gates(codes["activation"], codes["recurrent_activation"]):
-            z = np.empty((B, T, 4, H), dtype)
+            z = aligned.empty((B, T, 4, H), dtype)
     elif keep == "checkpoints":
         c_spans = np.empty((_native.span_count(B, T), B, H), dtype)
     _native.forward(

@@ -70,8 +70,8 @@ def _backward(
     dx: bool,
 ) -> list[Tensor]:
     """`glasscell.directions.backward` on tensors."""
-    lists = ([_array(t) for t in tensors] for tensors in (kept, cotangents))
-    results = engine.backward(_array(x), _array(steps), [_array(t) for t in own], codes, *lists, dx)
+    tape, given = ([_array(t) for t in tensors] for tensors in (kept, cotangents))
+    results = engine.backward(_array(x), _array(steps), [_array(t) for t in own], codes, tape, given, dx)
     return [torch.from_numpy(array) for array in results]
 
 

@@ -210,7 +210,8 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         """(layers * directions, B, H) each."""
         shape = (self.num_layers * self._directions, x.shape[0], self.hidden_size)
         if hx is None:
-            return x.new_zeros(shape), x.new_zeros(shape)
+            zeros = x.new_zeros(shape)
+            return zeros, zeros
         expected = (shape[0], shape[2]) if squeeze else shape
         for name, s in zip(("h", "c"), hx, strict=True):
             if tuple(s.shape) != expected or s.dtype != x.dtype:
@@ -225,13 +226,13 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             if layer and self.dropout and self.training:  # in torch's layout, so that the draws are torch's
                 x = torch.nn.functional.dropout(x.transpose(0, 1).contiguous(), self.dropout).transpose(0, 1)
             directions = [
-                Direction(*cell, h0[k].contiguous(), c0[k].contiguous(), None, self._recurrent_mask(x), True)
+                Direction(*cell, h0[k], c0[k], None, self._recurrent_mask(x), True)
                 for k, cell in enumerate(self._cells(layer), layer * self._directions)
             ]
             passes = op.run(x.contiguous(), steps, directions, True, self.training)
             final += [(hT, cT) for _, hT, cT in passes]
             x = _in_time([h for h, _, _ in passes if h is not None])
-        hT, cT = (torch.stack(s) for s in zip(*final, strict=True))
+        hT, cT = (s[0][None] if len(s) == 1 else torch.stack(s) for s in zip(*final, strict=True))
         return x, hT, cT
 
     def _recurrent_mask(self, x: Tensor) -> Tensor | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from glasscell import directions as engine
 from glasscell.directions import KEPT, OUTPUTS, Direction, flatten, given, gradient_shapes, kept_shapes, own_gradients
 
+ABSENT = {dtype: torch.empty(0, dtype=dtype) for dtype in (torch.float32, torch.float64, torch.uint8)}
 Pass = tuple[Tensor | None, Tensor, Tensor]
 
 
@@ -18,7 +19,7 @@ def why_not_available(x: Tensor) -> str | None:
     """The reason why the operators cannot serve this input; None if they can."""
     if x.device.type not in ("cpu", "meta"):
         return f"the tensors are on {x.device.type}, and the native engine is for CPUs"
-    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
         return "the model is being exported, and what is exported must run without glasscell"
     if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():  # there is no public way
         return "a transform of torch.func is at work, and the native engine has gradients by autograd alone"
@@ -33,9 +34,9 @@ def run(
     Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
     Differentiable, once, in x, the weights and the initial states. `training` changes nothing: autograd tells.
     """
-    own, codes = flatten(directions, x.new_empty(0))
+    own, codes = flatten(directions, _absent(x.dtype))
     tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own))
-    steps = x.new_empty(0, dtype=torch.uint8) if steps is None else steps
+    steps = _absent(torch.uint8) if steps is None else steps
     results: Sequence[Tensor]
     if not _at_hand(x, *own):
         results = forward(x, steps, own, codes, sequences, tape)
@@ -125,7 +126,8 @@ def _gradients(ctx: Any, cotangents: Sequence[Tensor | None], backward: Callable
     x, steps, *saved = ctx.saved_tensors
     own, kept = saved[: ctx.own], saved[ctx.own :]
     outputs = (t for k in range(0, len(kept), len(KEPT)) for t in cotangents[k:][:OUTPUTS])
-    wanted = [x.new_empty(0) if t is None else t for t in outputs]
+    absent = _absent(x.dtype)
+    wanted = [absent if t is None else t for t in outputs]
     dx, *found = backward(x, steps, own, ctx.codes, kept, wanted, ctx.needs_input_grad[0])
     return [given(dx), *own_gradients([given(t) for t in found])]
 
@@ -157,5 +159,10 @@ class _Direct(torch.autograd.Function):  # type: ignore[misc]
         return dx, None, None, None, *own
 
 
+def _absent(dtype: torch.dtype) -> Tensor:
+    """What stands for None among tensors."""
+    return torch.empty(0, dtype=dtype) if torch.compiler.is_compiling() else ABSENT[dtype]
+
+
 def _array(tensor: Tensor) -> Any:
-    return tensor.detach().contiguous().numpy()
+    return (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy(force=True)

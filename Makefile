@@ -38,15 +38,13 @@ $(VENV)/.train-$(COMPILER): $(VENV)/.python $(SOURCES)
 	$(INSTALL) '.[train]'
 	$(STAMP)
 
-# PyTorch by its exact version first: without it, the newest build brings gigabytes that nothing here uses.
+# PyTorch by its exact version: without it, the newest build brings gigabytes that nothing here uses.
 $(VENV)/.test-$(COMPILER): $(VENV)/.python $(SOURCES)
-	$(PIP) torch==2.13.0
-	$(INSTALL) '.[test]'
+	$(INSTALL) torch==2.13.0 '.[test]'
 	$(STAMP)
 
 $(VENV)/.bench-$(COMPILER): $(VENV)/.python $(SOURCES)
-	$(PIP) torch==2.13.0
-	$(INSTALL) '.[bench]'
+	$(INSTALL) torch==2.13.0 '.[bench]'
 	$(STAMP)
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml

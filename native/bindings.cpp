@@ -165,6 +165,11 @@ NB_MODULE(_native, m) {
     });
     m.def("peak_flops", &measure_peak, nb::arg("threads"), nb::call_guard<nb::gil_scoped_release>());
     m.def("l2_bandwidth", &measure_l2_bandwidth, nb::arg("threads"), nb::call_guard<nb::gil_scoped_release>());
+    m.def("borrow_threads", [](uintptr_t parallel, uintptr_t team_size, uintptr_t most_threads) {
+        borrow_threads({reinterpret_cast<decltype(Lender::parallel)>(parallel), reinterpret_cast<int (*)()>(team_size),
+                        reinterpret_cast<int (*)()>(most_threads)});
+    });
+    m.def("borrows_threads", &borrows_threads);
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::arg("threads"));
 }

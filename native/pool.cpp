@@ -65,21 +65,58 @@ class Pool {
     // False, and nothing has run, if another call is inside or fewer than `needed` workers can be had.
     bool run(int count, Task task, void* context, Interrupt* interrupt, int needed) {
         if (busy_.exchange(true, std::memory_order_acquire)) return false;
-        const bool enough = start_workers(count - 1) >= needed;
-        if (enough) {
-            task_ = task, context_ = context;
-            unfinished_.store(count - 1);
-            unclaimed_.store(count - 1);
+        const Lender* const lender = lender_.load(std::memory_order_acquire);
+        const bool borrow = lender && lender->most_threads() >= count;
+        const bool enough = borrow ? run_borrowed(*lender, count, task, context, interrupt, needed)
+                                   : start_workers(count - 1) >= needed;
+        if (enough && !borrow) {
+            post(count, task, context);
             wake_workers(count - 1);
-            task(context, 0);
-            while (run_one()) {}
-            await_end(interrupt);
+            run_caller(interrupt);
         }
         busy_.store(false, std::memory_order_release);
         return enough;
     }
 
+    void borrow(const Lender* lender) { lender_.store(lender, std::memory_order_release); }
+    bool borrows() const { return lender_.load(std::memory_order_acquire); }
+
   private:
+    void post(int count, Task task, void* context) {
+        task_ = task, context_ = context;
+        unfinished_.store(count - 1);
+        unclaimed_.store(count - 1);
+    }
+
+    void run_caller(Interrupt* interrupt) {
+        task_(context_, 0);
+        while (run_one()) {}
+        await_end(interrupt);
+    }
+
+    // On an OpenMP runtime's threads. False, and nothing has run, where fewer come than it promised.
+    bool run_borrowed(const Lender& lender, int count, Task task, void* context, Interrupt* interrupt, int needed) {
+        bool enough = false;
+        std::atomic<bool> posted{false};
+        const pthread_t caller = pthread_self();
+        const auto body = [&] {
+            if (lender.team_size() - 1 < needed) return;  // all of them see the same
+            if (pthread_equal(caller, pthread_self())) {
+                enough = true;
+                post(count, task, context);
+                posted.store(true);
+                run_caller(interrupt);
+            } else {
+                while (!posted.load()) relax();
+                while (run_one()) {}
+            }
+        };
+        using Body = decltype(body);
+        lender.parallel([](void* argument) { (*static_cast<const Body*>(argument))(); },
+                        const_cast<void*>(static_cast<const void*>(&body)), 0, 0);
+        return enough;
+    }
+
     // At least `count` workers, or as many as the system grants.
     int start_workers(int count) {
         try {
@@ -146,6 +183,7 @@ class Pool {
     alignas(64) Task task_ = nullptr;
     void* context_ = nullptr;
     int workers_ = 0;
+    std::atomic<const Lender*> lender_{nullptr};
     std::atomic<bool> busy_{false}, waiting_{false};
     std::atomic<int> sleeping_{0};
     std::mutex state_;
@@ -170,6 +208,12 @@ void set_num_threads(int threads) {
                                     std::to_string(threads));
     threads_wanted.store(threads);
 }
+
+void borrow_threads(Lender lender) {
+    pool.load()->borrow(lender.parallel ? new Lender(lender) : nullptr);  // never freed: a call may be looking at it
+}
+
+bool borrows_threads() { return pool.load()->borrows(); }
 
 void run_tasks(int count, void (*task)(void*, int), void* context, Interrupt* interrupt) {
     if (count > 1 && pool.load()->run(count, task, context, interrupt, 0)) return;

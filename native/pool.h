@@ -10,6 +10,19 @@ namespace glasscell {
 int num_threads();
 void set_num_threads(int threads);  // 1 to 4096, or throws std::invalid_argument
 
+// The threads of an OpenMP runtime that is in the process already, by the addresses of its functions. They spin for some
+// milliseconds when they have nothing to do, so whoever else wants to compute meanwhile shares its processors with them.
+struct Lender {
+    void (*parallel)(void (*body)(void*), void* argument, unsigned threads, unsigned flags);  // GOMP_parallel; 0: as many as usual
+    int (*team_size)();                                                                     // omp_get_num_threads
+    int (*most_threads)();                                                                  // omp_get_max_threads
+};
+
+// From now on calls run on them where they are enough, and on the pool's own workers elsewhere, and in forked children.
+// A lender without functions ends it.
+void borrow_threads(Lender lender);
+bool borrows_threads();
+
 // Runs task(context, 0..count-1), each once, on the caller and up to count - 1 workers; returns when all are done. The
 // caller runs task 0. While another call is inside the pool the caller runs all of them, and the results are the same
 // bits; so too where the system grants no threads. A task must not throw. While the caller waits for workers it asks

@@ -226,5 +226,10 @@ def test_compiled_by_torch():
     got = torch.autograd.grad(torch.compile(loss, fullgraph=True, backend="aot_eager")(x, W, R, b), [x, W, R, b])
     for g, e in zip(got, expected, strict=True):
         assert_same_bits(numbers(g), numbers(e))
-    arguments = (x, torch.empty(0, dtype=torch.uint8), [W, R, b, zero, zero, x.new_empty(0), x.new_empty(0)], [0, 1, 0, 0])
+    arguments = (
+        x,
+        torch.empty(0, dtype=torch.uint8),
+        [W, R, b, zero, zero, x.new_empty(0), x.new_empty(0)],
+        [0, 1, 0, 0],
+    )
     torch.library.opcheck(op.forward, (*arguments, True, True))

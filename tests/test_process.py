@@ -15,7 +15,7 @@ import pytest
 from cases import make_case, run
 from compare import assert_same_bits
 from fresh import HERE, run_python
-from glasscell import LSTM, num_threads, set_num_threads
+from glasscell import LSTM, _native, num_threads, set_num_threads
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -115,6 +115,13 @@ assert glasscell.num_threads() == 5 == glasscell.show_config()["threads"]
     assert done.returncode == 0, done.stderr
 
 
+# Native calls run on PyTorch's threads from here on.
+BORROW = """
+import torch, glasscell, glasscell.torch
+torch.set_num_threads(2)
+assert glasscell.show_config()["threads_of"] == "PyTorch (OpenMP)"
+"""
+
 LONG_CALL = """
 import signal, sys, time
 import numpy as np
@@ -144,17 +151,18 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(
-    ("which", "target", "sizes"),
+    ("which", "target", "sizes", "first"),
     [
-        ("forward", None, (1, 16, 60_000, 512)),
-        ("forward", None, (2, 64, 60_000, 512)),
-        ("uneven", None, (2, 2, 500_000, 512)),
-        ("backward", "baseline", (2, 8, 600, 256)),  # a slow target, so that few steps, and a small tape, take long
+        ("forward", None, (1, 16, 60_000, 512), ""),
+        ("forward", None, (2, 64, 60_000, 512), ""),
+        ("uneven", None, (2, 2, 500_000, 512), ""),
+        ("uneven", None, (2, 2, 500_000, 512), BORROW),
+        ("backward", "baseline", (2, 8, 600, 256), ""),  # a slow target, so that few steps, and a small tape, take long
     ],
 )
-def test_ctrl_c_ends_a_long_call(which, target, sizes):
+def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
     """KeyboardInterrupt within a second; other signal handlers run meanwhile; the next call is right."""
-    command = [sys.executable, "-c", LONG_CALL, which, *map(str, sizes)]
+    command = [sys.executable, "-c", first + LONG_CALL, which, *map(str, sizes)]
     environment = {**os.environ, **({"GLASSCELL_TARGET": target} if target else {})}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "begin\n", child.stderr.read()
@@ -171,9 +179,10 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes):
     assert child.returncode == -signal.SIGINT
 
 
-def test_after_fork():
+@pytest.mark.parametrize("first", ["", BORROW], ids=["own", "borrowed"])
+def test_after_fork(first):
     """A forked child has none of its parent's worker threads, and still computes."""
-    script = f"""
+    script = f"""{first}
 import os
 import numpy as np
 from cases import make_case, run
@@ -187,6 +196,39 @@ same = all(before[name].tobytes() == after[name].tobytes() for name in before)
 if child == 0:
     os._exit(0 if same else 1)
 assert same and os.waitpid(child, 0)[1] == 0
+"""
+    done = run_python("-c", script)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def own_pool():
+    """Native calls on threads of the pool's own, whatever this process has imported."""
+    _native.borrow_threads(0, 0, 0)
+    yield
+    if "glasscell.torch" in sys.modules:
+        sys.modules["glasscell.torch.threads"].borrow()
+
+
+def test_borrowed_threads_give_the_same_bits():
+    """On PyTorch's threads: rows and teams, from many Python threads, and where torch has too few of them."""
+    script = f"""{BORROW}
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from cases import make_case, run
+layer = glasscell.LSTM(512, return_sequences=True, engine="native").build(512, seed=0)  # a team of two for one row
+row = np.random.default_rng(0).standard_normal((1, 40, 512)).astype(np.float32)
+both = lambda seed: [layer(row)] if seed is None else run(make_case(seed), "native", np.float32).values()
+call = lambda seed: [np.asarray(array).tobytes() for array in both(seed)]
+seeds = [None, {LARGE[0]}, {LARGE[1]}, {LARGE[2]}]
+glasscell.set_num_threads(1)
+expected = list(map(call, seeds))
+for ours, theirs in ((2, 2), (2, 1), (2, 3), (5, 2)):
+    torch.set_num_threads(theirs), glasscell.set_num_threads(ours)
+    assert list(map(call, seeds)) == expected, (ours, theirs)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(call, seeds * 3)) == expected * 3
+    torch.ones(1000, 1000) @ torch.ones(1000, 1000)
 """
     done = run_python("-c", script)
     assert done.returncode == 0, done.stderr
@@ -209,7 +251,7 @@ def workers():
 
 
 @linux
-def test_idle_workers_sleep(threads):
+def test_idle_workers_sleep(threads, own_pool):
     threads(3)
     call = threaded_call()
     for _ in range(5):

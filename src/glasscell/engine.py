@@ -147,6 +147,7 @@ def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array, engine: Use
 def show_config() -> dict[str, Any]:
     """What this installation is and can do: version, compiler, instruction sets, threads, frameworks found.
 
+    `threads_of` tells whose threads they are: with `glasscell.torch` imported those of PyTorch's OpenMP.
     `targets` are the instruction sets this build has and this machine can run, best first; `target` is the one in
     use (GLASSCELL_TARGET forces one). Frameworks are looked up, not imported.
     """
@@ -162,6 +163,7 @@ def show_config() -> dict[str, Any]:
         "target": _native.target(),
         "targets": _native.targets(),
         "threads": _native.num_threads(),
+        "threads_of": "PyTorch (OpenMP)" if _native.borrows_threads() else "glasscell",
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "jax_call": bool(_native.jax_handlers()),
         **{name: _version(name) for name in FRAMEWORKS},

@@ -7,5 +7,8 @@ checkpoints; and recurrent dropout, lengths, masks, resets and traces.
 
 from glasscell.torch.lstm import LSTM, LSTMCell
 from glasscell.torch.swap import accelerate, restore
+from glasscell.torch.threads import borrow
 
 __all__ = ["LSTM", "LSTMCell", "accelerate", "restore"]
+
+borrow()

@@ -1,0 +1,32 @@
+"""Native calls on the threads of PyTorch's OpenMP runtime."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import torch
+
+from glasscell import _native
+
+FUNCTIONS = (
+    "GOMP_parallel",
+    "omp_get_num_threads",
+    "omp_get_max_threads",
+)  # of libgomp; Intel's and LLVM's have them too
+
+
+def borrow() -> None:
+    """From now on native calls of this process run on torch's threads, as long as torch may use as many as we want.
+
+    Those threads spin for milliseconds after each operation of torch's. Threads of our own would have to share the
+    processors with them: measured on two, a pass right after an operation of torch's took up to twice as long.
+    Where torch has another runtime, or one without these functions, native calls keep threads of their own.
+    """
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))  # loaded already
+        addresses = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in FUNCTIONS]
+    except (OSError, AttributeError):
+        return
+    if all(addresses):
+        _native.borrow_threads(*addresses)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Packed sequences as padded batches and back, by one copy each way."""
+"""Packed sequences as padded batches and back, by one copy each way; none for a single row."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ class Packing:
     def padded(self) -> Tensor:
         """The data as (B, T, ...). What stands beyond a row's length is undefined."""
         data = self._packed.data
+        if self.B == 1:
+            return data[None]
         batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy(0, self._place, data)
         return batch.view(self.B, self.T, *data.shape[1:])
 
     def packed(self, y: Tensor) -> PackedSequence:
         """`y: (B, T, ...)`, packed as the sequence was."""
-        data = _Take.apply(y.reshape(self.B * self.T, *y.shape[2:]), self._place)
+        data = y[0] if self.B == 1 else _Take.apply(y.reshape(self.B * self.T, *y.shape[2:]), self._place)
         like = self._packed
         return PackedSequence(data, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
 

@@ -31,7 +31,8 @@ template <class T> void pack_forward(const Call<T>& call, int64_t begin, int64_t
     const auto within = [&](int64_t k, int64_t n) { return k < 0 ? 0 : minimum(k, n); };
     if (call.outputs_first) {
         pack_turned(call.kernel, I, H, within(begin - 1, I), within(end - 1, I), packed + 4 * L, block);
-        pack_turned(call.recurrent_kernel, H, H, within(begin - 1 - I, H), within(end - 1 - I, H), packed + (1 + I) * 4 * L, block);
+        pack_turned(call.recurrent_kernel, H, H, within(begin - 1 - I, H), within(end - 1 - I, H),
+                    packed + (1 + I) * 4 * L, block);
         end = minimum(end, 1);
     }
     for (int64_t k = begin; k < end; ++k) {
@@ -112,7 +113,8 @@ template <class T> bool kept_past(const ForwardCall<T>& call) {
     constexpr int64_t kLarge = 2 << 20;  // bytes
     const int64_t gate = call.H * int64_t(sizeof(T));
     return kStoresPast && call.gates && call.B * call.span.steps * 4 * gate >= kLarge && gate % kVectorBytes == 0 &&
-           reinterpret_cast<uintptr_t>(call.gates) % kVectorBytes == 0 && reinterpret_cast<uintptr_t>(call.z) % kVectorBytes == 0;
+           reinterpret_cast<uintptr_t>(call.gates) % kVectorBytes == 0 &&
+           reinterpret_cast<uintptr_t>(call.z) % kVectorBytes == 0;
 }
 
 // Asks for the places in the tape that the tile will write: they are far away, and come while the tile sums.

@@ -113,7 +113,7 @@ class Pool {
         };
         using Body = decltype(body);
         lender.parallel([](void* argument) { (*static_cast<const Body*>(argument))(); },
-                        const_cast<void*>(static_cast<const void*>(&body)), 0, 0);
+                        const_cast<void*>(static_cast<const void*>(&body)), 0, 0);  // 0: as many as usual
         return enough;
     }
 

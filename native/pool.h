@@ -13,9 +13,9 @@ void set_num_threads(int threads);  // 1 to 4096, or throws std::invalid_argumen
 // The threads of an OpenMP runtime that is in the process already, by the addresses of its functions. They spin for some
 // milliseconds when they have nothing to do, so whoever else wants to compute meanwhile shares its processors with them.
 struct Lender {
-    void (*parallel)(void (*body)(void*), void* argument, unsigned threads, unsigned flags);  // GOMP_parallel; 0: as many as usual
-    int (*team_size)();                                                                     // omp_get_num_threads
-    int (*most_threads)();                                                                  // omp_get_max_threads
+    void (*parallel)(void (*body)(void*), void* argument, unsigned threads, unsigned flags);  // GOMP_parallel
+    int (*team_size)();     // omp_get_num_threads
+    int (*most_threads)();  // omp_get_max_threads
 };
 
 // From now on calls run on them where they are enough, and on the pool's own workers elsewhere, and in forked children.

@@ -94,7 +94,8 @@ GLASSCELL_INLINE void fence() {}
 #endif
 
 // a[First], b[First], a[First + 1], b[First + 1], ...: one half of both.
-template <class T, int First> GLASSCELL_INLINE typename Vec<T>::type interleave(typename Vec<T>::type a, typename Vec<T>::type b) {
+template <class T, int First>
+GLASSCELL_INLINE typename Vec<T>::type interleave(typename Vec<T>::type a, typename Vec<T>::type b) {
 #if defined(__clang__)
     typename Vec<T>::type v = {};
     GLASSCELL_UNROLL

@@ -24,9 +24,11 @@ template <class T> GLASSCELL_INLINE void turn_square(V<T> (&rows)[kLanes<T>]) {
     }
 }
 
-// One square: `height` rows of `from`, `width` columns of each, become `width` vectors, `to_stride` apart, zero beyond `height`.
+// One square: `height` rows of `from`, `width` columns of each, become `width` vectors, `to_stride` apart, zero beyond
+// `height`.
 template <class T>
-GLASSCELL_INLINE void turn_to_vectors(const T* from, int64_t from_stride, int64_t height, int64_t width, T* to, int64_t to_stride) {
+GLASSCELL_INLINE void turn_to_vectors(const T* from, int64_t from_stride, int64_t height, int64_t width, T* to,
+                                      int64_t to_stride) {
     V<T> rows[kLanes<T>];
     GLASSCELL_UNROLL
     for (int r = 0; r < kLanes<T>; ++r) rows[r] = r < height ? load_n<T>(from + r * from_stride, width) : V<T>{};

@@ -213,6 +213,22 @@ def test_gradients_of_parts_and_of_eval_mode():
     assert mine.weight_ih_l0.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_one_packed_row(bidirectional):
+    mine = LSTM(3, 4, num_layers=2, bidirectional=bidirectional)
+    theirs = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=bidirectional)
+    theirs.load_state_dict(mine.state_dict())
+    x, results = torch.randn(6, 1, 3, requires_grad=True), []
+    for module in (mine, theirs):
+        y, states = module(pack_padded_sequence(x, [4]))
+        y, lengths = pad_packed_sequence(y, total_length=6)
+        assert lengths.tolist() == [4]
+        parts = torch.autograd.grad(y.square().sum() + states[0].sum(), (x, *module.parameters()))
+        results.append((y, *states, *parts))
+    for got, expected in zip(*results, strict=True):
+        assert_close(got.detach(), expected.detach(), 4e-6)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_gradients_of_weights_alone_and_with_x_have_the_same_bits(compiled):
     mine = LSTM(3, 4, num_layers=2, bidirectional=True)

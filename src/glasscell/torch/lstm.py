@@ -129,8 +129,9 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
                 here: list[Trace] = []
                 for n, (options, W, R, b) in enumerate(self._cells(layer)):
                     k = layer * self._directions + n
+                    weights = LSTMWeights.from_torch(W.detach().numpy(), R.detach().numpy())
                     call = Call(
-                        LSTMWeights(_turned(W), _turned(R), None if b is None else b.numpy()),
+                        weights._replace(bias=None if b is None else b.numpy()),
                         options,
                         x.numpy(),
                         State(h0[k].numpy(), c0[k].numpy()),
@@ -247,11 +248,6 @@ class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
 
     `cell.weight_ih = lstm.weight_ih_l0`, and so on, makes the two share them.
     """
-
-
-def _turned(weight: Tensor) -> Any:
-    """(I, 4H) of torch's (4H, I)."""
-    return weight.detach().t().contiguous().numpy()
 
 
 def _in_time(hs: list[Tensor]) -> Tensor:

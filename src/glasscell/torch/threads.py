@@ -9,11 +9,8 @@ import torch
 
 from glasscell import _native
 
-FUNCTIONS = (
-    "GOMP_parallel",
-    "omp_get_num_threads",
-    "omp_get_max_threads",
-)  # of libgomp; Intel's and LLVM's have them too
+# Of libgomp; Intel's and LLVM's runtimes have them too.
+FUNCTIONS = ("GOMP_parallel", "omp_get_num_threads", "omp_get_max_threads")
 
 
 def borrow() -> None:

@@ -19,7 +19,7 @@ template <class T> struct ForwardScratch {
     int64_t *active, *at;     // [rows] which row it is, and the place of its step
     const T** start;          // [rows] where the sums of its raw gates start, if summed ahead
     T *h_pair, *c_own;        // [rows][2][H] for all parts, [rows][H]: the states when no sequence is kept
-    T *x_masked, *h_masked;   // [rows * chunk][gates][I], [rows][gates][H]
+    T *x_masked, *h_masked;   // [rows * chunk][masked(gates, I)], [rows][masked(gates, H)]: (gates, I), (gates, H)
     T* zeros;                 // [H]
     int64_t chunk;            // steps whose input part is summed ahead; 1: each with its step
     T** ahead;                // [rows * chunk] where those sums stand, each (blocks, 4, lanes)
@@ -36,12 +36,15 @@ template <class T> struct ForwardScratch {
         start = own.take<const T*>(rows);
         h_pair = call.h ? nullptr : shared.take<T>(rows * 2 * call.H);
         c_own = call.c ? nullptr : own.take<T>(rows * call.H);
-        x_masked = own.take<T>(rows * chunk * call.input_gates * call.I);
-        h_masked = own.take<T>(rows * call.recurrent_gates * call.H);
+        x_masked = own.take<T>(rows * chunk * masked(call.input_gates, call.I));
+        h_masked = own.take<T>(rows * masked(call.recurrent_gates, call.H));
         zeros = own.take<T>(call.H);
         ahead = own.take<T*>(rows * chunk);
         sums = chunk > 1 ? own.take<T>(rows * chunk * sums_size(call)) : nullptr;
     }
+
+    // From one row's masked copies to the next one's: rows a power of two apart would share their places in the cache.
+    static int64_t masked(int64_t gates, int64_t n) { return gates * n + kLanes<T>; }
 
     static int64_t sums_size(const ForwardCall<T>& call) {
         return (call.H + kLanes<T> - 1) / kLanes<T> * 4 * kLanes<T>;
@@ -115,7 +118,7 @@ template <class T>
 const T* input_of(const ForwardCall<T>& call, const ForwardScratch<T>& state, int64_t b, int64_t t, int64_t slot) {
     const T* const x = call.x + (b * call.time + t) * call.I;
     if (!call.input_gates) return x;
-    T* const masked = state.x_masked + slot * call.input_gates * call.I;
+    T* const masked = state.x_masked + slot * state.masked(call.input_gates, call.I);
     apply_masks(x, call.input_mask + b * call.I, call.input_gates, call.B * call.I, call.I, masked);
     return masked;
 }
@@ -189,7 +192,7 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
             }
             const T* h = state.h[row];
             if (call.recurrent_gates) {
-                T* const masked = state.h_masked + row * call.recurrent_gates * H;
+                T* const masked = state.h_masked + row * state.masked(call.recurrent_gates, H);
                 apply_masks(h, call.recurrent_mask + b * H, call.recurrent_gates, call.B * H, H, masked);
                 h = masked;
             }

@@ -73,12 +73,13 @@ template <class T, int R, int Blocks, bool EachGate> void gates_tile(const Gates
         GLASSCELL_UNROLL
         for (int n = 0; n < Blocks * 4; ++n) sum[r][n] = load<T>(from + n / 4 * block + n % 4 * kLanes<T>);
     }
+    const T* const next = tile.next + tile.I * kLanes<T>;
     if constexpr (EachGate) {
-        accumulate_each<T, R>(sum, tile.x, tile.x_gate, tile.kernel, tile.I);
-        accumulate_each<T, R>(sum, tile.h, tile.h_gate, tile.recurrent, tile.H);
+        accumulate_each<T, R>(sum, tile.x, tile.x_gate, tile.kernel, tile.I, tile.next);
+        accumulate_each<T, R>(sum, tile.h, tile.h_gate, tile.recurrent, tile.H, next);
     } else {
         accumulate<T, R, 4, Blocks>(sum, tile.x, tile.kernel, tile.I, tile.next, tile.block);
-        accumulate<T, R, 4, Blocks>(sum, tile.h, tile.recurrent, tile.H, tile.next + tile.I * kLanes<T>, tile.block);
+        accumulate<T, R, 4, Blocks>(sum, tile.h, tile.recurrent, tile.H, next, tile.block);
     }
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) {

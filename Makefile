@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILER := $(notdir $(firstword $(CXX)))
-# Without byte-compiling: most of what the frameworks bring is never imported, and the rest is compiled when it is.
+# Without byte-compiling: most of what the frameworks bring is never imported, and the rest is compiled when it is, once.
+# Images of containers often forbid to keep what was compiled; then each of the suite's processes would start anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 INSTALL := $(PIP) --config-settings=build-dir=build/$(COMPILER)
 # What is installed comes from one compiler at a time.

@@ -43,6 +43,8 @@ template <class T> struct ForwardScratch {
         sums = chunk > 1 ? own.take<T>(rows * chunk * sums_size(call)) : nullptr;
     }
 
+    TileRows<T> of_tile(int64_t first) const { return {c_in + first, h_out + first, c_out + first, at + first, past}; }
+
     // From one row's masked copies to the next one's: rows a power of two apart would share their places in the cache.
     static int64_t masked(int64_t gates, int64_t n) { return gates * n + kLanes<T>; }
 
@@ -76,6 +78,10 @@ void apply_masks(const T* row, const T* mask, int64_t gates, int64_t gate_stride
         for (int64_t k = 0; k < n; ++k) out[g * n + k] = row[k] * mask[g * gate_stride + k];
 }
 
+// A step goes over its units a group of blocks at a time, and over its rows some tiles at a time, and finishes what it summed
+// of both together: side by side in the processor, and into the tape, which is far away, in longer runs.
+constexpr int kGroupBlocks = 4, kGroupTiles = 8;
+
 // One row's sums of one block wait for each other, those of several blocks do not.
 constexpr int kRowBlocks = 2;
 
@@ -83,32 +89,37 @@ constexpr int kRowBlocks = 2;
 template <class T, bool EachGate, bool Standard>
 void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead) {
     constexpr int L = kLanes<T>;
-    alignas(64) T z[(kTileRows > kRowBlocks ? kTileRows : kRowBlocks) * 4 * L];
+    alignas(64) T z[kGroupTiles * kTileRows * kGroupBlocks * 4 * L];
     T* places[kTileRows];
     const T* start[kTileRows];
-    for (int r = 0; r < kTileRows; ++r) places[r] = z + r * 4 * L;
     const int64_t tiles = tile_count(count), I = call.I, H = call.H, block = (1 + I + H) * 4 * L;
     const int64_t x_gate = call.input_gates == 4 ? I : 0, h_gate = call.recurrent_gates == 4 ? H : 0;
-    const T* const first_packed = call.packed + part.first / L * block;
-    const T* packed = first_packed;
-    for (int64_t unit = part.first, blocks; unit < part.last; unit += blocks * L, packed += blocks * block) {
-        const bool several = !EachGate && count == 1 && unit + kRowBlocks * L <= part.last;
-        blocks = several ? kRowBlocks : 1;
-        const T* const next = unit + L < part.last ? packed + block : first_packed;
-        const int64_t last = minimum(unit + blocks * L, part.last);
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
-            for (int64_t r = 0; ahead && r < n; ++r) start[r] = rows.start[first + r] + unit * 4;
-            const TileRows<T> state = {rows.c_in + first, rows.h_out + first, rows.c_out + first, rows.at + first, rows.past};
-            if (call.gates) fetch_tape(call, state, n, unit);
-            const GatesTile<T> gates = {ahead ? start : nullptr, rows.x_in + first, x_gate, ahead ? 0 : I, packed + 4 * L,
-                                        rows.h_in + first, h_gate, H, packed + (1 + I) * 4 * L, packed, places,
-                                        next + minimum(tile, 3) * (I + H) * L, block};
-            if (several)
-                gates_tile<T, 1, kRowBlocks, false>(gates);
-            else
-                gates_tile_of<T, EachGate>(n, gates);
-            finish_tile<T, Standard>(call, z, state, n, blocks, unit, last);
+    const int64_t most = !EachGate && count == 1 ? kRowBlocks : 1;
+    const T* const all = call.packed + part.first / L * block;
+    for (int64_t unit = part.first; unit < part.last; unit += kGroupBlocks * L) {
+        const int64_t last = minimum(unit + kGroupBlocks * L, part.last), blocks = (last - unit + L - 1) / L;
+        for (int64_t from = 0; from < tiles; from += kGroupTiles) {
+            const int64_t to = minimum(from + kGroupTiles, tiles), top = tile_start(count, tiles, from);
+            for (int64_t b = 0, width; b < blocks; b += width) {
+                width = b + most <= blocks ? most : 1;
+                const int64_t here = unit + b * L;
+                const T* const packed = call.packed + here / L * block;
+                const T* const next = here + width * L < part.last ? packed + width * block : all;
+                for (int64_t tile = from; tile < to; ++tile) {
+                    const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
+                    for (int64_t r = 0; r < n; ++r) places[r] = z + ((first - top + r) * blocks + b) * 4 * L;
+                    for (int64_t r = 0; ahead && r < n; ++r) start[r] = rows.start[first + r] + here * 4;
+                    if (call.gates) fetch_tape(call, rows.of_tile(first), n, here);
+                    const GatesTile<T> gates = {ahead ? start : nullptr, rows.x_in + first, x_gate, ahead ? 0 : I,
+                                                packed + 4 * L, rows.h_in + first, h_gate, H, packed + (1 + I) * 4 * L,
+                                                packed, places, next + minimum(tile, 3) * (I + H) * L, block};
+                    if (width > 1)
+                        gates_tile<T, 1, kRowBlocks, false>(gates);
+                    else
+                        gates_tile_of<T, EachGate>(n, gates);
+                }
+            }
+            finish_tiles<T, Standard>(call, z, rows.of_tile(top), tile_start(count, tiles, to) - top, blocks, unit, last);
         }
     }
 }

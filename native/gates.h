@@ -1,5 +1,5 @@
-// The gates of a tile: some rows and the units of one block, or of several blocks where there is but one row. One tile sums the
-// four gates of the same units; activations and the state update follow while the sums are in the nearest cache.
+// The gates of a tile: some rows and the units of one block, or of several blocks where there is but one row. One tile sums
+// the four gates of the same units; activations and the state update follow while the sums are in a near cache.
 #pragma once
 
 #include "cell.h"
@@ -133,8 +133,8 @@ void fetch_tape(const ForwardCall<T>& call, const TileRows<T>& rows, int64_t cou
 // blocks, 4, lanes). The chains are long and independent, so all cell states come first and all outputs after them: the
 // processor runs them side by side.
 template <class T, bool Standard>
-void finish_tile(const ForwardCall<T>& call, T* z, const TileRows<T>& rows, int64_t count, int64_t blocks, int64_t unit,
-                 int64_t last) {
+void finish_tiles(const ForwardCall<T>& call, T* z, const TileRows<T>& rows, int64_t count, int64_t blocks, int64_t unit,
+                  int64_t last) {
     const Activation a = Standard ? Activation::tanh : call.options.activation;
     const Activation s = Standard ? Activation::sigmoid : call.options.recurrent_activation;
     constexpr int L = kLanes<T>;

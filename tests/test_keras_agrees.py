@@ -16,7 +16,7 @@ from compare import assert_close
 from glasscell.activations import BUILT_IN
 
 BACKEND = keras.backend.backend()
-CONFIGURATIONS = int(os.environ.get("CONFIGURATIONS", "40"))
+CONFIGURATIONS = int(os.environ.get("CONFIGURATIONS", "24"))
 # Both sides sum in float32, in another order: a few roundings of the largest value, grown over up to a dozen steps.
 RELATIVE = 1e-5
 

@@ -12,20 +12,18 @@
 
 namespace glasscell {
 
-// 64-byte aligned memory, in large pages where it is large: products go over it again and again, and small pages lie
-// scattered over the sets of the caches. Throws std::bad_alloc.
+// 64-byte aligned memory, in large pages where it is large and new to the process: products go over it again and again, and
+// small pages lie scattered over the sets of the caches. Throws std::bad_alloc.
 class Block {
   public:
-    explicit Block(size_t bytes = 0) : data_(nullptr, Free{std::align_val_t(bytes < kLargePage ? 64 : kLargePage)}) {
-        data_.reset(::operator new(bytes ? bytes : 64, data_.get_deleter().alignment));
+    explicit Block(size_t bytes = 0) : data_(::operator new(bytes ? bytes : 64, std::align_val_t(64))) {
         ask_for_large_pages(data_.get(), bytes);
     }
     template <class U> U* as() const { return static_cast<U*>(data_.get()); }
 
   private:
     struct Free {
-        std::align_val_t alignment;
-        void operator()(void* p) const { ::operator delete(p, alignment); }
+        void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
     };
     std::unique_ptr<void, Free> data_;
 };

@@ -19,7 +19,7 @@ template <class T> struct ForwardScratch {
     int64_t *active, *at;     // [rows] which row it is, and the place of its step
     const T** start;          // [rows] where the sums of its raw gates start, if summed ahead
     T *h_pair, *c_own;        // [rows][2][H] for all parts, [rows][H]: the states when no sequence is kept
-    T *x_masked, *h_masked;   // [rows * chunk][masked(gates, I)], [rows][masked(gates, H)]: (gates, I), (gates, H)
+    T *x_masked, *h_masked;   // [rows * chunk] and [rows] of masked_size: (gates, I), (gates, H)
     T* zeros;                 // [H]
     int64_t chunk;            // steps whose input part is summed ahead; 1: each with its step
     T** ahead;                // [rows * chunk] where those sums stand, each (blocks, 4, lanes)
@@ -36,17 +36,18 @@ template <class T> struct ForwardScratch {
         start = own.take<const T*>(rows);
         h_pair = call.h ? nullptr : shared.take<T>(rows * 2 * call.H);
         c_own = call.c ? nullptr : own.take<T>(rows * call.H);
-        x_masked = own.take<T>(rows * chunk * masked(call.input_gates, call.I));
-        h_masked = own.take<T>(rows * masked(call.recurrent_gates, call.H));
+        x_masked = own.take<T>(rows * chunk * masked_size(call.input_gates, call.I));
+        h_masked = own.take<T>(rows * masked_size(call.recurrent_gates, call.H));
         zeros = own.take<T>(call.H);
         ahead = own.take<T*>(rows * chunk);
         sums = chunk > 1 ? own.take<T>(rows * chunk * sums_size(call)) : nullptr;
     }
 
-    TileRows<T> of_tile(int64_t first) const { return {c_in + first, h_out + first, c_out + first, at + first, past}; }
+    // Of the active rows from the `first` one on.
+    TileRows<T> from(int64_t first) const { return {c_in + first, h_out + first, c_out + first, at + first, past}; }
 
     // From one row's masked copies to the next one's: rows a power of two apart would share their places in the cache.
-    static int64_t masked(int64_t gates, int64_t n) { return gates * n + kLanes<T>; }
+    static int64_t masked_size(int64_t gates, int64_t n) { return gates ? gates * n + kLanes<T> : 0; }
 
     static int64_t sums_size(const ForwardCall<T>& call) {
         return (call.H + kLanes<T> - 1) / kLanes<T> * 4 * kLanes<T>;
@@ -85,41 +86,51 @@ constexpr int kGroupBlocks = 4, kGroupTiles = 8;
 // One row's sums of one block wait for each other, those of several blocks do not.
 constexpr int kRowBlocks = 2;
 
-// One step of the `count` active rows, for the part's units. `ahead`: their input parts are summed already.
-template <class T, bool EachGate, bool Standard>
-void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead) {
+// The raw gates of the active rows in tiles from..to-1 of `tiles`, and of the `blocks` blocks from `unit` on, into
+// z: (rows, blocks, 4, lanes). `ahead`: the input parts are summed already.
+template <class T, bool EachGate>
+void sum_gates(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead,
+               int64_t from, int64_t to, int64_t unit, int64_t blocks, T* z) {
     constexpr int L = kLanes<T>;
-    alignas(64) T z[kGroupTiles * kTileRows * kGroupBlocks * 4 * L];
     T* places[kTileRows];
     const T* start[kTileRows];
     const int64_t tiles = tile_count(count), I = call.I, H = call.H, block = (1 + I + H) * 4 * L;
     const int64_t x_gate = call.input_gates == 4 ? I : 0, h_gate = call.recurrent_gates == 4 ? H : 0;
-    const int64_t most = !EachGate && count == 1 ? kRowBlocks : 1;
-    const T* const all = call.packed + part.first / L * block;
+    const int64_t most = !EachGate && count == 1 ? kRowBlocks : 1, top = tile_start(count, tiles, from);
+    const T* const first_packed = call.packed + part.first / L * block;
+    const T* packed = call.packed + unit / L * block;
+    for (int64_t b = 0, width; b < blocks; b += width, unit += width * L, packed += width * block) {
+        width = b + most <= blocks ? most : 1;
+        const T* const next = unit + width * L < part.last ? packed + width * block : first_packed;
+        for (int64_t tile = from; tile < to; ++tile) {
+            const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
+            for (int64_t r = 0; r < n; ++r) places[r] = z + ((first - top + r) * blocks + b) * 4 * L;
+            for (int64_t r = 0; ahead && r < n; ++r) start[r] = rows.start[first + r] + unit * 4;
+            if (call.gates) fetch_tape(call, rows.from(first), n, unit);
+            const GatesTile<T> gates = {ahead ? start : nullptr, rows.x_in + first, x_gate, ahead ? 0 : I, packed + 4 * L,
+                                        rows.h_in + first, h_gate, H, packed + (1 + I) * 4 * L, packed, places,
+                                        next + minimum(tile, 3) * (I + H) * L, block};
+            if (width > 1)
+                gates_tile<T, 1, kRowBlocks, false>(gates);
+            else
+                gates_tile_of<T, EachGate>(n, gates);
+        }
+    }
+}
+
+// One step of the `count` active rows, for the part's units.
+template <class T, bool EachGate, bool Standard>
+void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead) {
+    constexpr int L = kLanes<T>;
+    alignas(64) T z[kGroupTiles * kTileRows * kGroupBlocks * 4 * L];
+    const int64_t tiles = tile_count(count);
     for (int64_t unit = part.first; unit < part.last; unit += kGroupBlocks * L) {
         const int64_t last = minimum(unit + kGroupBlocks * L, part.last), blocks = (last - unit + L - 1) / L;
         for (int64_t from = 0; from < tiles; from += kGroupTiles) {
-            const int64_t to = minimum(from + kGroupTiles, tiles), top = tile_start(count, tiles, from);
-            for (int64_t b = 0, width; b < blocks; b += width) {
-                width = b + most <= blocks ? most : 1;
-                const int64_t here = unit + b * L;
-                const T* const packed = call.packed + here / L * block;
-                const T* const next = here + width * L < part.last ? packed + width * block : all;
-                for (int64_t tile = from; tile < to; ++tile) {
-                    const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
-                    for (int64_t r = 0; r < n; ++r) places[r] = z + ((first - top + r) * blocks + b) * 4 * L;
-                    for (int64_t r = 0; ahead && r < n; ++r) start[r] = rows.start[first + r] + here * 4;
-                    if (call.gates) fetch_tape(call, rows.of_tile(first), n, here);
-                    const GatesTile<T> gates = {ahead ? start : nullptr, rows.x_in + first, x_gate, ahead ? 0 : I,
-                                                packed + 4 * L, rows.h_in + first, h_gate, H, packed + (1 + I) * 4 * L,
-                                                packed, places, next + minimum(tile, 3) * (I + H) * L, block};
-                    if (width > 1)
-                        gates_tile<T, 1, kRowBlocks, false>(gates);
-                    else
-                        gates_tile_of<T, EachGate>(n, gates);
-                }
-            }
-            finish_tiles<T, Standard>(call, z, rows.of_tile(top), tile_start(count, tiles, to) - top, blocks, unit, last);
+            const int64_t to = minimum(from + kGroupTiles, tiles);
+            const int64_t first = tile_start(count, tiles, from), n = tile_start(count, tiles, to) - first;
+            sum_gates<T, EachGate>(call, rows, part, count, ahead, from, to, unit, blocks, z);
+            finish_tiles<T, Standard>(call, z, rows.from(first), n, blocks, unit, last);
         }
     }
 }
@@ -129,7 +140,7 @@ template <class T>
 const T* input_of(const ForwardCall<T>& call, const ForwardScratch<T>& state, int64_t b, int64_t t, int64_t slot) {
     const T* const x = call.x + (b * call.time + t) * call.I;
     if (!call.input_gates) return x;
-    T* const masked = state.x_masked + slot * state.masked(call.input_gates, call.I);
+    T* const masked = state.x_masked + slot * state.masked_size(call.input_gates, call.I);
     apply_masks(x, call.input_mask + b * call.I, call.input_gates, call.B * call.I, call.I, masked);
     return masked;
 }
@@ -203,7 +214,7 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
             }
             const T* h = state.h[row];
             if (call.recurrent_gates) {
-                T* const masked = state.h_masked + row * state.masked(call.recurrent_gates, H);
+                T* const masked = state.h_masked + row * state.masked_size(call.recurrent_gates, H);
                 apply_masks(h, call.recurrent_mask + b * H, call.recurrent_gates, call.B * H, H, masked);
                 h = masked;
             }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import glasscell.keras as ours
+import pages
 
 # Both sides sum in float32, in another order: a few roundings of the largest value, grown over up to a dozen steps.
 RELATIVE = 1e-5
@@ -148,3 +149,13 @@ def test_gradients_of_weights_alone_and_with_x_have_the_same_bits():
 def ffi_results(jaxpr):
     """The shape of the first result of each custom call."""
     return [e.outvars[0].aval.shape for e in jaxpr.eqns if e.primitive.name == "ffi_call"]
+
+
+@pages.needed
+def test_large_results_ask_for_large_pages():
+    """XLA maps what an execution needs anew where it is large; the pages of a result were asked for by us alone."""
+    layer = ours.LSTM(64, return_sequences=True, engine="native")
+    y = layer(np.ones((2048, 80, 1), "float32"))
+    assert y.nbytes == 40 << 20
+    middle = y.unsafe_buffer_pointer() + y.nbytes // 2
+    assert any(middle in span for span in pages.advised())

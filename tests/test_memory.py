@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+import pages
 from cases import GRADIENTS, make_case
 from compare import assert_same_bits
+from fresh import run_python
 from glasscell import LSTM, engine
 from preload import run_with
 
@@ -126,3 +128,25 @@ def test_all_that_is_allocated(sizes, threads, recompute):
     assert extra <= (1 + recompute) * (span + 2 * weights) * 4
     if T == 2048:
         assert extra <= 8 * B * T * H / 4  # far less than what such a pass needs with all of the gates' gradients
+
+
+ADVISED = """
+import sys
+import numpy as np
+from glasscell import LSTM
+from pages import advised
+layer = LSTM(int(sys.argv[1]), engine="native").build(256, seed=0)
+before = sum(map(len, advised()))
+layer(np.ones((1, 1, 256), np.float32))  # packs the weights
+print(before, sum(map(len, advised())))
+"""
+
+
+@pages.needed
+@pytest.mark.parametrize(("units", "least"), [(64, 0), (512, 4 * 2048 * (1 + 256 + 512))])
+def test_large_blocks_ask_for_large_pages(units, least):
+    done = run_python("-c", ADVISED, units, NUMPY_MADVISE_HUGEPAGE="0")  # NumPy asks too, and must not here
+    assert done.returncode == 0, done.stderr
+    before, after = map(int, done.stdout.split())
+    assert before == 0
+    assert (after >= least) if least else (after == 0)

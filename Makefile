@@ -8,11 +8,12 @@ COMPILER := $(notdir $(firstword $(CXX)))
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 INSTALL := $(PIP) --config-settings=build-dir=build/$(COMPILER)
+WHEELS := build/wheels/$(COMPILER)
 # What is installed comes from one compiler at a time.
 STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-* $(VENV)/.bench-*)) && touch $@
 SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -name '*.pyc')
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench wheel clean
 
 demo: $(VENV)/.train-$(COMPILER)
 	$(BIN)/glasscell train --output runs/japanese-vowels
@@ -40,14 +41,25 @@ $(VENV)/.train-$(COMPILER): $(VENV)/.python $(SOURCES)
 	$(INSTALL) '.[train]'
 	$(STAMP)
 
-# PyTorch by its exact version: without it, the newest build brings gigabytes that nothing here uses.
+# What it takes to compile and what it takes to unpack the frameworks is much the same: side by side.
 $(VENV)/.test-$(COMPILER): $(VENV)/.python $(SOURCES)
-	$(INSTALL) torch==2.13.0 '.[test]'
+	$(MAKE) --jobs=2 wheel $(VENV)/.frameworks
+	$(PIP) --no-deps --force-reinstall $(WHEELS)/*.whl
+	$(PIP) "$$(echo $(WHEELS)/*.whl)[test]"
 	$(STAMP)
 
-$(VENV)/.bench-$(COMPILER): $(VENV)/.python $(SOURCES)
-	$(INSTALL) torch==2.13.0 '.[bench]'
+$(VENV)/.bench-$(COMPILER): $(VENV)/.python $(VENV)/.frameworks $(SOURCES)
+	$(INSTALL) '.[bench]'
 	$(STAMP)
+
+wheel: $(VENV)/.python
+	rm -rf $(WHEELS)
+	$(BIN)/python -m pip wheel --quiet --no-deps --config-settings=build-dir=build/$(COMPILER) --wheel-dir $(WHEELS) .
+
+# PyTorch by its exact version: without it, the newest build brings gigabytes that nothing here uses.
+$(VENV)/.frameworks: $(VENV)/.python
+	$(PIP) torch==2.13.0 tensorflow-cpu jax
+	touch $@
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
 	$(PIP) 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' jinja2 rich typer

@@ -46,16 +46,21 @@ std::atomic<int> threads_wanted{0};  // 0: not yet asked
 
 using Task = void (*)(void* context, int index);
 
-// Waking a sleeper costs some 10 us, so both sides first look for what they wait for. Not for long: a processor that
-// spins is missing to the other threads of the process (those of an OpenMP runtime slow down a thousandfold).
-constexpr std::chrono::microseconds kSpin(30);
+using std::chrono::microseconds;
 
-template <class Ready> bool spin_until(Ready ready) {
-    const auto end = std::chrono::steady_clock::now() + kSpin;
-    do {
+// Waking a sleeper costs some 10 us, and milliseconds where its processor is a virtual one that others are given meanwhile.
+// So both sides first look for what they wait for: in a tight loop, then, for longer, letting any other thread go first
+// each time. A processor that only spins is missing to the other threads of the process (those of an OpenMP runtime slow
+// down a thousandfold). The caller looks for longer, for a call is going on; a worker may have had its last task.
+constexpr microseconds kSpin(30), kForTask(1000), kForEnd(10000);
+
+template <class Ready> bool wait_awake(microseconds most, Ready ready) {
+    const auto start = std::chrono::steady_clock::now();
+    for (auto waited = start - start; waited < most; waited = std::chrono::steady_clock::now() - start) {
+        if (waited > kSpin) std::this_thread::yield();
         for (int n = 0; n < 16; ++n, relax())
             if (ready()) return true;
-    } while (std::chrono::steady_clock::now() < end);
+    }
     return false;
 }
 
@@ -150,7 +155,7 @@ class Pool {
 
     void await_end(Interrupt* interrupt) {
         const auto ended = [this] { return unfinished_.load() == 0; };
-        if (spin_until(ended)) return;
+        if (wait_awake(kForEnd, ended)) return;
         std::unique_lock<std::mutex> lock(state_);
         waiting_.store(true);
         while (!done_.wait_for(lock, std::chrono::milliseconds(50), ended)) {
@@ -169,7 +174,7 @@ class Pool {
         const auto called = [this] { return unclaimed_.load() > 0; };
         for (;;) {
             while (run_one()) {}
-            if (spin_until(called)) continue;
+            if (wait_awake(kForTask, called)) continue;
             std::unique_lock<std::mutex> lock(state_);
             ++sleeping_;
             wake_.wait(lock, called);

@@ -7,9 +7,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#else
-#include <sched.h>
 #endif
+#include <sched.h>
 
 #include "kernels.h"
 #include "relax.h"
@@ -42,11 +41,11 @@ GLASSCELL_INLINE void wake(Arrivals* of) {
 
 // Returns when all of the part's team have come; what they wrote before is then visible to each. No team: at once.
 // Each member writes one cache line and reads the others': one way between the cores, where a shared counter needs two.
-// Whoever waits long sleeps: on a busy machine the other may need this very processor.
+// Whoever waits longer lets other threads go first, and then sleeps: on a busy machine the other may need this processor.
 // A call that is stopped does not wait: some of its members may have left.
 GLASSCELL_INLINE void meet(const Part& part, const Interrupt* interrupt) {
     if (!part.team) return;
-    constexpr int kSpins = 1000;  // some 50 microseconds
+    constexpr int kSpins = 1000, kLooks = 3000;  // some 50 microseconds, some milliseconds
     Arrivals* const members = part.team->members;
     const unsigned mine = members[part.member].count + 1;
     __atomic_store_n(&members[part.member].count, mine, __ATOMIC_SEQ_CST);
@@ -57,6 +56,8 @@ GLASSCELL_INLINE void meet(const Part& part, const Interrupt* interrupt) {
             if (stopped(interrupt)) return;
             if (spins < kSpins)
                 relax();
+            else if (spins < kSpins + kLooks)
+                sched_yield();
             else
                 sleep_while(&members[n], seen);
         }

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from glasscell import _native, bench, cli
-from glasscell.bench import Row, measure, peers, plan, run, summary, table, worker
+from glasscell.bench import Row, measure, peers, plan, run, summary, table, timing, worker
 from glasscell.bench.main import main
 from glasscell.bench.problem import check, expected, first_results, make_problem
 from glasscell.bench.shapes import GRIDS, SHAPES, Limits, Shape, family
@@ -72,6 +72,24 @@ def test_contestants_agree_and_are_timed(mode):
     assert all(seconds > 0 for seconds in result.seconds.values())
     assert (result.baseline is not None) == (mode in measure.BASELINES)
     assert result.floor > 0
+
+
+@pytest.mark.parametrize(
+    ("lasts", "expected"),
+    [
+        ([9, 4, 3, 6], 3),  # the first warms up
+        ([20, 4, 3], 20),  # longer than the turn: no second one
+        ([0.0005, 0.001, 0.003, 0.002, 0.001, 20, 20], 0.0015),  # two to a sample
+    ],
+)
+def test_a_turn_gives_its_shortest_sample(monkeypatch, lasts, expected):
+    clock, left = [0.0], iter(lasts)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def work():
+        clock[0] += next(left)
+
+    assert timing.turn(work, 10) == pytest.approx(expected)
 
 
 @pytest.mark.usefixtures("short")

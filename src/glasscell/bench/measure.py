@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,13 +15,14 @@ from glasscell.bench.shapes import SHAPES, TORCH_MODES, TRAINING, Limits
 from glasscell.bench.timing import turn
 from glasscell.bench.worker import PeerError, Worker, missing, reason, started
 
-ROUNDS, FEWEST_ROUNDS = 7, 3
+ROUNDS, FEWEST_ROUNDS = 25, 3
 ROUND_SECONDS = 0.03  # a contestant's turn lasts at least this long, or one call
 ROW_SECONDS = 4.0  # after this long, and the fewest rounds, a row is done
 SLOWEST = 10.0  # seconds of a call; whoever takes longer is left out
-DISTANT = 4.0  # times ours: whoever is slower is not in the running, and the fewest rounds will do
+DISTANT = 2.0  # times the fastest peer: whoever is slower is not in the running, and the fewest rounds will do
 PAUSE = 0.005  # between turns: the threads of the one before fall asleep
 
+BASELINE = "baseline"  # its name among the contestants
 # Modes whose time is set beside another of ours, on the same shape. With lengths that time counts by the steps kept.
 BASELINES = {"lengths": "infer", "lengths-train": "train", "recurrent-dropout": "train", "trace": "tape"}
 KERAS = {  # the backend of each
@@ -37,7 +37,7 @@ KERAS = {  # the backend of each
 class Row:
     """One shape in one mode.
 
-    seconds: the median of each contestant by name; ours begin with "glasscell". floor: the roofline, in seconds.
+    seconds: the least of each contestant by name; ours begin with "glasscell". floor: the roofline, in seconds.
     baseline: the seconds of our own that the mode is set beside, or None. left_out: reasons by name.
     """
 
@@ -123,7 +123,7 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
     entries += [_here(contestant, problem, right) for contestant in ours if mode in contestant.modes]
     if mode in BASELINES:
         base = make_problem(shape, BASELINES[mode], threads)
-        entries.append(_here(OURS, base, expected(base))._replace(name="baseline"))
+        entries.append(_here(OURS, base, expected(base))._replace(name=BASELINE))
     for peer in peers:
         if mode in peer.modes:
             enter(peer.name, _here, peer)
@@ -137,7 +137,7 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
         limits = _raised(limits)
 
     seconds = timed(entries, measure_limits, *patience)
-    baseline = seconds.pop("baseline", None)
+    baseline = seconds.pop(BASELINE, None)
     floor = shape.floor(mode in TRAINING, problem.kept_share, limits)
     if baseline is not None:
         baseline *= problem.kept_share
@@ -162,24 +162,26 @@ def timed(
     enough: float = ROW_SECONDS,
     fewest: int = FEWEST_ROUNDS,
 ) -> dict[str, float]:
-    """Seconds of a call by name: medians over ROUNDS rounds, or `fewest` at least once `enough` seconds are over.
+    """Seconds of a call by name: the least of ROUNDS rounds, or of `fewest` at least once `enough` seconds are over.
 
-    `between` is called before each round.
+    The least, as of the machine's limits: on a shared machine the ratio of two medians differed by 7 to 49 % from run
+    to run, that of two least times by 2 to 10 %. `between` is called before each round.
     """
     times: dict[str, list[float]] = {entry.name: [] for entry in entries}
     start = time.perf_counter()
     for done in range(ROUNDS):
         if done >= fewest and time.perf_counter() - start > enough:
             break
-        if done == FEWEST_ROUNDS:
-            ours = statistics.median(times[OURS.name])
-            entries = [entry for entry in entries if statistics.median(times[entry.name]) <= DISTANT * ours]
+        if done == fewest:
+            peers = [entry for entry in entries if not entry.name.startswith((OURS.name, BASELINE))]
+            fastest = min((min(times[peer.name]) for peer in peers), default=0.0)
+            entries = [e for e in entries if e not in peers or min(times[e.name]) <= DISTANT * fastest]
         time.sleep(PAUSE)
         between()
         for entry in entries[done % len(entries) :] + entries[: done % len(entries)]:  # nobody is always the next
             time.sleep(PAUSE)
             times[entry.name].append(entry.turn(ROUND_SECONDS))
-    return {name: statistics.median(t) for name, t in times.items()}
+    return {name: min(t) for name, t in times.items()}
 
 
 def _here(contestant: Contestant, problem: Problem, right: tuple[Array, ...]) -> Entry:

@@ -15,7 +15,7 @@ from glasscell.bench.shapes import TORCH_MODES
 
 PADDED, PACKED = ("torch padded", "torch padded-train"), ("torch packed", "torch packed-train")
 DROPOUT, RESET = ("torch recurrent-dropout",), ("torch reset",)
-ENOUGH, FEWEST_ROUNDS = 2.0, 2  # after so many seconds and rounds a row is timed: the loops are slow, the rows many
+ENOUGH, FEWEST_ROUNDS = 3.0, 2  # after so many seconds and rounds a row is timed: the loops are slow, the rows many
 SEED = 0  # of torch, before the first call of a work
 
 

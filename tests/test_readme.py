@@ -1,6 +1,7 @@
-"""The code in README's sections on Keras and PyTorch, run as it stands there."""
+"""The code in README's sections on Keras and PyTorch, run as it stands there, and its tables."""
 
 import re
+import runpy
 from pathlib import Path
 
 import keras
@@ -8,7 +9,8 @@ import numpy as np
 
 import glasscell.keras
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(title):
@@ -58,3 +60,25 @@ def test_the_lines_of_the_pytorch_section_run():
     assert names["LSTM"].__module__ == "glasscell.torch.lstm"
     assert names["forget"].shape == (8, 50, 128)
     assert names["lstm"].engine_used == "native"
+
+
+def test_the_tables_come_from_the_benchmarks_file():
+    tool = runpy.run_path(str(ROOT / "tools" / "readme_tables.py"))
+    sizes, seconds = {"B": 1, "T": 2, "I": 3, "H": 4}, {"glasscell": 0.5, "torch": 1.0, "loop": 2.0}
+    row = {"shape": "here", "sizes": sizes, "seconds": seconds, "share_of_roofline": 0.25, "times_own_baseline": 1.5}
+    model = {"shape": "here", "sizes": sizes, "call": "train_on_batch", "ratios": {"JAX": 2.0, "torch": 30.0}}
+    for make, results, line in (
+        ("whole", [{**row, "mode": "train"}], "| here | 1,2,3,4 | train | 500 | 25% | 2.00 |  |  |  |  |  |"),
+        ("others", [{**row, "mode": "trace"}], "| here | 1,2,3,4 | trace | 500 | 1.50 | 2.00 torch |  |"),
+        ("torch", [{**row, "mode": "torch padded"}], "| here | 1,2,3,4 | 2.00 |  |  |  |  |  |"),
+        (
+            "keras",
+            [{**model, "variant": variant} for variant in tool["VARIANTS"]],
+            "| here | 1,2,3,4 |" + " 2.00 / \N{EN DASH} / 30 |" * 4,
+        ),
+    ):
+        table = tool[make](results)
+        assert table[2:] == [line]
+        text = tool["replaced"](README, table)
+        assert line in text
+        assert text.count("\n|") < README.count("\n|")

@@ -83,8 +83,9 @@ template <class T> Block pack_transposed(const Call<T>& call, const T* matrix, i
     const int64_t H = call.H;
     Block packed = array<T>(int64_t(kernels.pack_backward_size(outputs, H)));
     const int64_t width = vectors * kernels.lanes;
-    share((outputs + width - 1) / width, packing_threads(outputs * 4 * H), nullptr, [&](int64_t panel) {
-        kernels.pack_backward(matrix, call.outputs_first, outputs, H, vectors, panel, packed.template as<T>());
+    split((outputs + width - 1) / width, packing_threads(outputs * 4 * H), nullptr, [&](int64_t begin, int64_t end) {
+        for (int64_t panel = begin; panel < end; ++panel)
+            kernels.pack_backward(matrix, call.outputs_first, outputs, H, vectors, panel, packed.template as<T>());
     });
     return packed;
 }
@@ -139,27 +140,49 @@ template <class T> void collect(const BackwardCall<T>& call, const T* zeros, std
     }
 }
 
-// Whether the call is to end early. The thread that made it asks; the others only look.
-bool ended(Interrupt* interrupt) {
-    if (interrupt && pthread_equal(interrupt->caller, pthread_self())) interrupt->ask(interrupt);
-    return stopped(interrupt);
-}
+// One span's gradients of the raw gates, and what its products read beside them.
+template <class T> struct SpanData {
+    Block dz, factors;
+    std::vector<KeptStep<T>> kept;
 
-// What does not feed back: dx, and the sums over the kept steps of the span.
-template <class T>
-void run_products(const BackwardCall<T>& call, const std::vector<KeptStep<T>>& kept, T* factors, int threads) {
-    const Kernels<T>& kernels = current_kernels<T>();
-    const int64_t count = int64_t(kept.size());
-    if (!count) return;
-    constexpr int64_t kAtOnce = 480;  // steps from one look at the interrupt to the next: a span of many rows takes long
-    split(count, threads, call.interrupt, [&](int64_t begin, int64_t end) {
-        for (int64_t n = begin; n < end && !ended(call.interrupt); n += kAtOnce)
-            kernels.inputs(call, kept.data(), count, n, std::min(n + kAtOnce, end), factors);
-    });
-    share(kernels.panels(call), threads, call.interrupt, [&](int64_t panel) {
-        if (!ended(call.interrupt)) kernels.weights(call, kept.data(), count, panel, factors);
-    });
-}
+    SpanData(const BackwardCall<T>& call, int64_t count)
+        : dz(array<T>(count * 4 * call.H)), factors(array<T>(int64_t(current_kernels<T>().factors_size(call, count)))) {
+        kept.reserve(size_t(count));
+    }
+};
+
+// What does not feed back, beside the loop and after it: the factors of the span `now` that it goes through, and dx and the
+// sums over the kept steps of the span `done` that it has left. One thread alone may do both of the same span.
+template <class T> class Pieces {
+  public:
+    Pieces(const BackwardCall<T>& call, SpanData<T>& now, const SpanData<T>& done)
+        : call_(call), now_(now), done_(done), factors_(pieces(now.kept)), inputs_(call.dx ? pieces(done.kept) : 0),
+          panels_(done.kept.empty() ? 0 : current_kernels<T>().panels(call)) {}
+
+    void run(int index, int count) {
+        const Kernels<T>& kernels = current_kernels<T>();
+        const KeptStep<T>*const now = now_.kept.data(), *const done = done_.kept.data();
+        const int64_t copied = int64_t(now_.kept.size()), kept = int64_t(done_.kept.size());
+        factors_.run(index, count, call_.interrupt, [&](int64_t n) {
+            kernels.factors(call_, now, copied, n * kSteps, std::min((n + 1) * kSteps, copied),
+                            now_.factors.template as<T>());
+        });
+        inputs_.run(index, count, call_.interrupt,
+                    [&](int64_t n) { kernels.inputs(call_, done, n * kSteps, std::min((n + 1) * kSteps, kept)); });
+        panels_.run(index, count, call_.interrupt,
+                    [&](int64_t n) { kernels.weights(call_, done, kept, n, done_.factors.template as<T>()); });
+    }
+
+  private:
+    static constexpr int64_t kSteps = 48;
+
+    static int64_t pieces(const std::vector<KeptStep<T>>& kept) { return (int64_t(kept.size()) + kSteps - 1) / kSteps; }
+
+    const BackwardCall<T>& call_;
+    SpanData<T>& now_;
+    const SpanData<T>& done_;
+    Shares factors_, inputs_, panels_;
+};
 
 }  // namespace
 
@@ -189,8 +212,11 @@ template <class T> static void differentiate(Backward<T> pass) {
     const Block packed_recurrent = pack_transposed(call, call.recurrent_kernel, H, call.panel_vectors);
     call.packed_kernel = packed_kernel.as<T>(), call.packed_recurrent = packed_recurrent.as<T>();
 
-    const Block dz = array<T>(B * steps * 4 * H), factors = array<T>(int64_t(kernels.factors_size(call, B * steps)));
-    call.dz = dz.as<T>();
+    // Several threads compute the products of a span while the loop goes through the one before it: a slower thread then
+    // does fewer of them, instead of being waited for.
+    const int64_t behind = threads > 1;
+    std::vector<SpanData<T>> data;
+    for (int64_t n = 0; n <= behind; ++n) data.emplace_back(call, B * steps);
     Block packed;
     std::unique_ptr<Recomputed<T>> recomputed;
     if (pass.c_spans) {
@@ -201,17 +227,24 @@ template <class T> static void differentiate(Backward<T> pass) {
         call.c_before = call.c0;
     }
     const std::vector<T> zeros(size_t(H), T(0));
-    std::vector<KeptStep<T>> kept;
-    kept.reserve(size_t(B * steps));
-    for (int64_t span = (time - 1) / steps; span >= 0; --span) {
-        call.span = {span * steps, std::min(steps, time - span * steps)};
-        if (recomputed) recomputed->run(call, call.h0, pass.c_spans + span * B * H);
-        schedule.run(call.interrupt, [&](const Part& part, int n) {
-            kernels.backward(call, part, scratch[size_t(n)].template as<void>());
-        });
-        collect(call, zeros.data(), kept);
-        run_products(call, kept, factors.template as<T>(), threads);
-        if (ended(call.interrupt)) return;
+    for (int64_t span = (time - 1) / steps; span >= -behind && !ended(call.interrupt); --span) {
+        SpanData<T>&now = data[size_t(span & behind)], &done = data[size_t(~span & behind)];
+        now.kept.clear();
+        if (span >= 0) {
+            call.span = {span * steps, std::min(steps, time - span * steps)};
+            call.dz = now.dz.template as<T>();
+            if (recomputed) recomputed->run(call, call.h0, pass.c_spans + span * B * H);
+            collect(call, zeros.data(), now.kept);
+        }
+        Pieces<T> pieces(call, now, done);
+        if (span < 0) {
+            split(threads, threads, call.interrupt, [&](int64_t n, int64_t) { pieces.run(int(n), threads); });
+        } else {
+            schedule.run(
+                threads, call.interrupt,
+                [&](const Part& part, int n) { kernels.backward(call, part, scratch[size_t(n)].template as<void>()); },
+                [&](int n) { pieces.run(n, threads); });
+        }
     }
 }
 

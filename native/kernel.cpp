@@ -11,10 +11,10 @@ namespace glasscell {
 namespace GLASSCELL_TARGET {
 
 template <class T> constexpr Kernels<T> kernels() {
-    return {kLanes<T>,         kTileRows,       kTileVectors,          pack_forward_size<T>, pack_forward<T>,
-            forward_scratch<T>, forward_shared<T>, forward<T>,          pack_backward_size<T>, pack_backward<T>,
-            backward_scratch<T>, backward<T>,    factors_size<T>,       inputs<T>,            panels<T>,
-            weights<T>,        turn<T>};
+    return {kLanes<T>,          kTileRows,           kTileVectors, pack_forward_size<T>, pack_forward<T>,
+            forward_scratch<T>, forward_shared<T>,   forward<T>,   pack_backward_size<T>, pack_backward<T>,
+            backward_scratch<T>, backward<T>,        factors_size<T>, factors<T>,         inputs<T>,
+            panels<T>,          weights<T>,          turn<T>};
 }
 
 // The arithmetic of the largest tile without its loads: as fast as this machine can multiply and add.

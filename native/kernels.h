@@ -146,8 +146,9 @@ template <class T> struct Kernels {
     void (*backward)(const BackwardCall<T>&, const Part&, void* scratch);  // dz, dh, dc
 
     size_t (*factors_size)(const BackwardCall<T>&, int64_t count);
-    // dx of the kept steps begin..end-1, and their part of `factors`.
-    void (*inputs)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* factors);
+    // The part of `factors` of the kept steps begin..end-1, of `count`.
+    void (*factors)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* factors);
+    void (*inputs)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t begin, int64_t end);  // their dx
     int64_t (*panels)(const BackwardCall<T>&);  // how many column panels the weight gradients fall into
     void (*weights)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t panel, const T* factors);
     // Rows begin..end-1 of from: (rows, columns) into to: (columns, rows).

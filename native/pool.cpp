@@ -225,9 +225,9 @@ void run_tasks(int count, void (*task)(void*, int), void* context, Interrupt* in
     for (int index = 0; index < count; ++index) task(context, index);
 }
 
-bool run_together(int count, void (*task)(void*, int), void* context, Interrupt* interrupt) {
-    if (count > 1) return count <= processors() && pool.load()->run(count, task, context, interrupt, count - 1);
-    for (int index = 0; index < count; ++index) task(context, index);
+bool run_together(int count, int together, void (*task)(void*, int), void* context, Interrupt* interrupt) {
+    if (together > 1) return together <= processors() && pool.load()->run(count, task, context, interrupt, together - 1);
+    run_tasks(count, task, context, interrupt);
     return true;
 }
 

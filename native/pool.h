@@ -29,10 +29,11 @@ bool borrows_threads();
 // `interrupt`, if there is one; tasks that see it stopped end early.
 void run_tasks(int count, void (*task)(void* context, int index), void* context, Interrupt* interrupt = nullptr);
 
-// The same with all tasks at once, each on a thread of its own, so that they may wait for one another. False, and
-// nothing has run, where that cannot be promised: another call is inside the pool, the system grants too few threads,
-// or the caller's affinity leaves fewer than `count` processors.
-bool run_together(int count, void (*task)(void* context, int index), void* context, Interrupt* interrupt = nullptr);
+// The same with the first `together` tasks at once, each on a thread of its own, so that they may wait for one another.
+// False, and nothing has run, where that cannot be promised: another call is inside the pool, the system grants too few
+// threads, or the caller's affinity leaves fewer processors.
+bool run_together(int count, int together, void (*task)(void* context, int index), void* context,
+                  Interrupt* interrupt = nullptr);
 
 }  // namespace glasscell
 

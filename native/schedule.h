@@ -4,6 +4,7 @@
 // threads, the units are split too, and the threads of the same rows form a team that meets after each step.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -55,11 +56,22 @@ class Schedule {
 
     // Runs work(part, index) for all parts; where teams cannot run at the same time, for all rows and units as index 0.
     template <class Work> void run(Interrupt* interrupt, Work work) {
-        auto one = [&](int index) { work(parts_[size_t(index)], index); };
+        run(size(), interrupt, work, [](int) {});
+    }
+
+    // The same, and rest(index) after each, and alone for what remains of `threads`.
+    template <class Work, class Rest> void run(int threads, Interrupt* interrupt, Work work, Rest rest) {
+        auto one = [&](int index) {
+            if (index < size()) work(parts_[size_t(index)], index);
+            rest(index);
+        };
         using One = decltype(one);
         const auto task = [](void* opaque, int index) { (*static_cast<One*>(opaque))(index); };
-        if (units_ == 1) return run_tasks(size(), task, &one, interrupt);
-        if (!run_together(size(), task, &one, interrupt)) work(alone_, 0);
+        const int count = std::max(size(), threads);
+        if (units_ == 1) return run_tasks(count, task, &one, interrupt);
+        if (run_together(count, size(), task, &one, interrupt)) return;
+        work(alone_, 0);
+        rest(0);
     }
 
   private:
@@ -81,12 +93,28 @@ template <class Work> void split(int64_t total, int threads, Interrupt* interrup
               interrupt);
 }
 
-// Runs work(index) for 0..total-1 on at most `threads` threads, each taking the next one when it is free.
-template <class Work> void share(int64_t total, int threads, Interrupt* interrupt, Work work) {
-    std::atomic<int64_t> next{0};
-    split(total < threads ? total : threads, threads, interrupt, [&](int64_t, int64_t) {
-        for (int64_t index; (index = next.fetch_add(1)) < total;) work(index);
-    });
+// Whether the call is to end early. The thread that made it asks; the others only look.
+inline bool ended(Interrupt* interrupt) {
+    if (interrupt && pthread_equal(interrupt->caller, pthread_self())) interrupt->ask(interrupt);
+    return stopped(interrupt);
 }
+
+// Pieces of work, each done once, by whichever thread comes to it first.
+class Shares {
+  public:
+    explicit Shares(int64_t total) : taken_(size_t(total)) {}
+
+    // As thread `index` of `threads`: work(n) for the pieces that nobody has taken, its own part of them first.
+    template <class Work> void run(int index, int threads, Interrupt* interrupt, Work work) {
+        const size_t total = taken_.size(), first = total * size_t(index) / size_t(threads);
+        for (size_t k = 0; k < total && !ended(interrupt); ++k) {
+            const size_t n = (first + k) % total;
+            if (!taken_[n].exchange(true)) work(int64_t(n));
+        }
+    }
+
+  private:
+    std::vector<std::atomic<bool>> taken_;
+};
 
 }  // namespace glasscell

@@ -54,21 +54,24 @@ void copy_factors(const KeptStep<T>* kept, int64_t begin, int64_t end, const T* 
 }
 
 template <class T>
-void inputs(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* memory) {
+void factors(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* memory) {
     const int64_t I = call.I, H = call.H;
-    const Factors<T> factors(call, count, memory);
+    const Factors<T> to(call, count, memory);
     constexpr int64_t kCopied = 16;
     for (int64_t first = begin; first < end; first += kCopied) {
         const int64_t last = minimum(first + kCopied, end);
         for (int64_t gate = 0; gate < (call.input_gates == 4 ? 4 : 1); ++gate)
             copy_factors(kept, first, last, &KeptStep<T>::x, call.input_gates ? call.input_mask + gate * call.B * I : nullptr,
-                         I, count, factors.x + gate * factors.x_gate);
+                         I, count, to.x + gate * to.x_gate);
         for (int64_t gate = 0; gate < (call.recurrent_gates == 4 ? 4 : 1); ++gate)
             copy_factors(kept, first, last, &KeptStep<T>::h,
                          call.recurrent_gates ? call.recurrent_mask + gate * call.B * H : nullptr, H, count,
-                         factors.h + gate * factors.h_gate);
+                         to.h + gate * to.h_gate);
     }
-    if (!call.dx) return;
+}
+
+template <class T> void inputs(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t begin, int64_t end) {
+    const int64_t I = call.I, H = call.H;
     constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
     for (int64_t first = begin; first < end; first += kRows) {
         const T *dz[kRows], *mask[kRows];
@@ -129,9 +132,15 @@ void outer_tile(const T* left, const T* panel, int64_t count, T* out, int64_t st
 // N vectors of columns of dz of a chunk into `panel`, (count, N, lanes); columns beyond `width` are zero.
 template <class T, int N>
 void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t width, T* panel) {
-    for (int64_t step = 0; step < count; ++step)
+    constexpr int64_t kAhead = 16;  // another thread may have written it, a while ago
+    for (int64_t step = 0; step < count; ++step) {
+        if (step + kAhead < count) {
+            GLASSCELL_UNROLL
+            for (int n = 0; n < N; ++n) __builtin_prefetch(kept[step + kAhead].dz + column + n * kLanes<T>);
+        }
         for (int n = 0; n < N; ++n, panel += kLanes<T>)
             store<T>(panel, load_n<T>(kept[step].dz + column + n * kLanes<T>, width - n * kLanes<T>));
+    }
 }
 
 // All rows of one matrix's panel. `left`: (tiles, `left_tile` elements apart, of (count, kTileRows)).

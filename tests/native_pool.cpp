@@ -21,20 +21,21 @@ using namespace glasscell;
 
 struct Meeting {
     int count;
-    std::atomic<int> arrived{0};
+    std::atomic<int> arrived{0}, others{0};
     std::thread::id ids[4]{};
 };
 
-// Each task waits until all have come: without a thread for each this never ends.
+// Each of the first `count` tasks waits until all of them have come: without a thread for each this never ends.
 static void meet(void* context, int index) {
     Meeting& meeting = *static_cast<Meeting*>(context);
+    if (index >= meeting.count) return void(++meeting.others);
     meeting.ids[index] = std::this_thread::get_id();
     for (++meeting.arrived; meeting.arrived < meeting.count;) std::this_thread::yield();
 }
 
-static bool all_meet(int count) {
+static bool all_meet(int count, int others = 0) {
     Meeting meeting{count};
-    if (!run_together(count, meet, &meeting)) return false;
+    if (!run_together(count + others, count, meet, &meeting) || meeting.others != others) return false;
     return meeting.ids[0] == std::this_thread::get_id() &&
            std::set<std::thread::id>(meeting.ids, meeting.ids + count).size() == size_t(count);
 }
@@ -67,7 +68,8 @@ static int together() {
     CHECK(each_once(3));  // more workers than the next call needs
     for (int round = 0; round < 2000; ++round) CHECK(all_meet(2));
     const auto never = [](void*, int) { std::abort(); };
-    CHECK(!run_together(CPU_COUNT(&set) + 1, never, nullptr));
+    CHECK(!run_together(CPU_COUNT(&set) + 1, CPU_COUNT(&set) + 1, never, nullptr));
+    for (int round = 0; round < 2000; ++round) CHECK(all_meet(2, round % 4));  // more tasks than threads
     struct Inside {
         bool refused = false;
         std::atomic<int> runs[3]{};
@@ -75,7 +77,7 @@ static int together() {
     run_tasks(2, [](void* context, int index) {
         Inside& inside = *static_cast<Inside*>(context);
         if (index) return;
-        inside.refused = !run_together(2, [](void*, int) { std::abort(); }, nullptr);
+        inside.refused = !run_together(2, 2, [](void*, int) { std::abort(); }, nullptr);
         run_tasks(3, count_task, inside.runs);
     }, &inside);
     CHECK(inside.refused);
@@ -83,7 +85,7 @@ static int together() {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
-    if (sched_setaffinity(0, sizeof one, &one) == 0) CHECK(!run_together(2, never, nullptr));
+    if (sched_setaffinity(0, sizeof one, &one) == 0) CHECK(!run_together(2, 2, never, nullptr));
     return 0;
 }
 
@@ -92,7 +94,7 @@ static int no_threads() {
     const rlimit limit = {1 << 20, 1 << 20};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     CHECK(each_once(4));
-    CHECK(!run_together(2, [](void*, int) { std::abort(); }, nullptr));
+    CHECK(!run_together(2, 2, [](void*, int) { std::abort(); }, nullptr));
     return 0;
 }
 

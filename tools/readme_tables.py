@@ -70,9 +70,9 @@ def sizes(row: Row) -> str:
     return ",".join(str(row["sizes"][name]) for name in "BTIH")
 
 
-def table(head: list[str], numbers: int, lines: Iterable[list[str]]) -> list[str]:
-    """Markdown; the last `numbers` columns stand to the right."""
-    rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
+def table(head: list[str], sides: str, lines: Iterable[list[str]]) -> list[str]:
+    """Markdown; each column stands to its side, "<" or ">"."""
+    rule = ({"<": "---", ">": "---:"}[side] for side in sides)
     join = " | ".join
     return [f"| {join(head)} |", f"|{'|'.join(rule)}|", *(f"| {join(line)} |" for line in lines)]
 
@@ -88,7 +88,7 @@ def whole(rows: list[Row]) -> list[str]:
 
     shown = [row for row in rows if row["mode"] in WHOLE and row["shape"] not in SPECIAL]
     shown.sort(key=lambda row: -(best(row) or ("", 0.0))[1])
-    return table(["shape", "B,T,I,H", "mode", "ms", "of roofline", *PEERS.values()], 8, map(line, shown))
+    return table(["shape", "B,T,I,H", "mode", "ms", "of roofline", *PEERS.values()], "<<<>>>>>>>>", map(line, shown))
 
 
 def others(rows: list[Row]) -> list[str]:
@@ -103,8 +103,8 @@ def others(rows: list[Row]) -> list[str]:
 
     shown = [row for row in rows if row["mode"] not in WHOLE and not row["mode"].startswith("torch ")]
     shown.sort(key=lambda row: (row["mode"], -(best(row) or ("", 0.0))[1]))
-    lines = table(["shape", "B,T,I,H", "mode", "ms", "own base", "best peer", "Keras, TensorFlow"], 4, map(line, shown))
-    return [lines[0], "|---|---|---|---:|---:|---|---:|", *lines[2:]]
+    head = ["shape", "B,T,I,H", "mode", "ms", "own base", "best peer", "Keras, TensorFlow"]
+    return table(head, "<<<>><>", map(line, shown))
 
 
 def keras(rows: list[Row]) -> list[str]:
@@ -116,7 +116,7 @@ def keras(rows: list[Row]) -> list[str]:
 
     shapes = {shape: sizes(row) for (shape, _), row in shown.items()}
     head = ["`train_on_batch`", "B,T,I,H", *(variant.replace("-", " ") for variant in VARIANTS)]
-    return table(head, 4, ([shape, size, *(cell(shape, v) for v in VARIANTS)] for shape, size in shapes.items()))
+    return table(head, "<<>>>>", ([shape, size, *(cell(shape, v) for v in VARIANTS)] for shape, size in shapes.items()))
 
 
 def torch(rows: list[Row]) -> list[str]:
@@ -131,7 +131,7 @@ def torch(rows: list[Row]) -> list[str]:
 
     shapes = {shape: sizes(row) for (shape, _), row in shown.items()}
     lines = ([shape, size, *(cell(shape, *column) for column in TORCH.values())] for shape, size in shapes.items())
-    return table(["shape", "B,T,I,H", *TORCH], 6, lines)
+    return table(["shape", "B,T,I,H", *TORCH], "<<>>>>>>", lines)
 
 
 def replaced(text: str, lines: list[str]) -> str:
@@ -145,12 +145,11 @@ def replaced(text: str, lines: list[str]) -> str:
 def means(rows: list[Row], models: list[Row]) -> Iterable[str]:
     for mode in dict.fromkeys(row["mode"] for row in rows if not row["mode"].startswith("torch ")):
         chosen = [row for row in rows if row["mode"] == mode]
-        ratios = [found[1] for row in chosen if (found := best(row))]
-        yield f"{mode}: best peer {mean(ratios)}, Keras on TensorFlow " + mean(
+        leads = [(row["shape"], *found) for row in chosen if (found := best(row))]
+        yield f"{mode}: best peer {mean(ratio for *_, ratio in leads)}, Keras on TensorFlow " + mean(
             times(row, OURS, "Keras on TensorFlow") for row in chosen
         )
-        leads = {row["shape"]: found for row in chosen if (found := best(row))}
-        behind = [f"{shape} {ratio:.2f} {name}" for shape, (name, ratio) in leads.items() if ratio < 0.97]
+        behind = [f"{shape} {ratio:.2f} {name}" for shape, name, ratio in leads if ratio < 0.97]
         if behind:
             yield "  behind: " + ", ".join(behind)
     for name, (mode, ours, theirs) in TORCH.items():

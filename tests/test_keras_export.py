@@ -12,7 +12,7 @@ from fresh import run_python
 
 pytestmark = pytest.mark.filterwarnings("default")  # the frameworks warn their own exporters
 
-FORMATS = {"tensorflow": ["tf_saved_model"], "jax": ["tf_saved_model"], "torch": ["torch", "onnx"]}
+FORMATS = {"tensorflow": ["tf_saved_model", "onnx"], "jax": ["tf_saved_model"], "torch": ["torch", "onnx"]}
 FORMATS = FORMATS[keras.backend.backend()]
 FILES = {"tf_saved_model": "model", "torch": "model.pt2", "onnx": "model.onnx"}
 LOAD = {

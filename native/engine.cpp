@@ -156,7 +156,8 @@ template <class T> struct SpanData {
 template <class T> class Pieces {
   public:
     Pieces(const BackwardCall<T>& call, SpanData<T>& now, const SpanData<T>& done)
-        : call_(call), now_(now), done_(done), factors_(pieces(now.kept)), inputs_(call.dx ? pieces(done.kept) : 0),
+        : call_(call), now_(now), done_(done), factors_(call.input_gates || call.recurrent_gates ? pieces(now.kept) : 0),
+          inputs_(call.dx ? pieces(done.kept) : 0),
           panels_(done.kept.empty() ? 0 : current_kernels<T>().panels(call)) {}
 
     void run(int index, int count) {

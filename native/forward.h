@@ -72,13 +72,6 @@ template <class T> size_t forward_shared(const ForwardCall<T>& call, int64_t row
     return shared.used;
 }
 
-// Multiplies a row of width `n` by the masks of its gates; (gates, n) results stand in `out`.
-template <class T>
-void apply_masks(const T* row, const T* mask, int64_t gates, int64_t gate_stride, int64_t n, T* out) {
-    for (int64_t g = 0; g < gates; ++g)
-        for (int64_t k = 0; k < n; ++k) out[g * n + k] = row[k] * mask[g * gate_stride + k];
-}
-
 // A step goes over its units a group of blocks at a time, and over its rows some tiles at a time, and finishes what it summed
 // of both together: side by side in the processor, and into the tape, which is far away, in longer runs.
 constexpr int kGroupBlocks = 4, kGroupTiles = 8;
@@ -141,7 +134,7 @@ const T* input_of(const ForwardCall<T>& call, const ForwardScratch<T>& state, in
     const T* const x = call.x + (b * call.time + t) * call.I;
     if (!call.input_gates) return x;
     T* const masked = state.x_masked + slot * state.masked_size(call.input_gates, call.I);
-    apply_masks(x, call.input_mask + b * call.I, call.input_gates, call.B * call.I, call.I, masked);
+    apply_masks(x, call.input_mask + b * call.I, call.input_gates, call.B * call.I, call.I, masked, call.I);
     return masked;
 }
 
@@ -215,7 +208,7 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
             const T* h = state.h[row];
             if (call.recurrent_gates) {
                 T* const masked = state.h_masked + row * state.masked_size(call.recurrent_gates, H);
-                apply_masks(h, call.recurrent_mask + b * H, call.recurrent_gates, call.B * H, H, masked);
+                apply_masks(h, call.recurrent_mask + b * H, call.recurrent_gates, call.B * H, H, masked, H);
                 h = masked;
             }
             if (call.h) {

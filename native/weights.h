@@ -11,62 +11,36 @@ namespace GLASSCELL_TARGET {
 // Steps; part of the order of the sums. A panel of dz (32 KB for AVX-512) fills most of the nearest cache.
 constexpr int64_t kChunk = 128;
 
-// x and h as the products read them: for each a matrix (gates, tiles of columns, count, kTileRows), masked; the gates share
-// one where they share a mask.
+// x and h times their masks, for each gate where each has its own: (gates, count, n), the rows some lanes further apart, for
+// a power of two would put them in the same places of the cache. What has no mask is read where it stands.
 template <class T> struct Factors {
     T *x, *h;
+    int64_t x_row, h_row;    // from one step's to the next one's
     int64_t x_gate, h_gate;  // from one gate's to the next one's
 
     Factors(const BackwardCall<T>& call, int64_t count, T* memory) {
-        const int64_t x_size = padded(call.I) * count, h_size = padded(call.H) * count;
-        x_gate = call.input_gates == 4 ? x_size : 0, h_gate = call.recurrent_gates == 4 ? h_size : 0;
-        x = memory, h = memory ? memory + (x_gate ? 4 : 1) * x_size : nullptr;
+        x_row = call.I + kLanes<T>, h_row = call.H + kLanes<T>;
+        x_gate = call.input_gates == 4 ? count * x_row : 0, h_gate = call.recurrent_gates == 4 ? count * h_row : 0;
+        x = memory, h = memory ? memory + call.input_gates * count * x_row : nullptr;
     }
-
-    static int64_t padded(int64_t n) { return (n + kTileRows - 1) / kTileRows * kTileRows; }
 };
 
 template <class T> size_t factors_size(const BackwardCall<T>& call, int64_t count) {
-    return size_t(((call.input_gates == 4 ? 4 : 1) * Factors<T>::padded(call.I) +
-                   (call.recurrent_gates == 4 ? 4 : 1) * Factors<T>::padded(call.H)) * count);
-}
-
-// The first n <= kTileRows elements, zeros after them.
-template <class T> GLASSCELL_INLINE void copy_tile(T* to, const T* from, const T* mask, int64_t n) {
-    if constexpr (kTileRows <= kLanes<T>) {
-        V<T> v = load_n<T>(from, n);
-        if (mask) v = v * load_n<T>(mask, n);
-        store_n<T>(to, v, kTileRows);
-    } else {
-        for (int64_t r = 0; r < kTileRows; ++r) to[r] = r >= n ? T(0) : mask ? from[r] * mask[r] : from[r];
-    }
-}
-
-// The x or h of steps begin..end-1 into their places among the factors of one gate. Tile by tile: the
-// places of one row are far from each other.
-template <class T>
-void copy_factors(const KeptStep<T>* kept, int64_t begin, int64_t end, const T* KeptStep<T>::*from, const T* mask,
-                  int64_t n, int64_t count, T* to) {
-    for (int64_t k = 0; k < n; k += kTileRows, to += count * kTileRows)
-        for (int64_t step = begin; step < end; ++step)
-            copy_tile<T>(to + step * kTileRows, kept[step].*from + k, mask ? mask + kept[step].b * n + k : nullptr,
-                         minimum(kTileRows, n - k));
+    const Factors<T> all(call, count, nullptr);
+    return size_t((call.input_gates * all.x_row + call.recurrent_gates * all.h_row) * count);
 }
 
 template <class T>
 void factors(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* memory) {
     const int64_t I = call.I, H = call.H;
     const Factors<T> to(call, count, memory);
-    constexpr int64_t kCopied = 16;
-    for (int64_t first = begin; first < end; first += kCopied) {
-        const int64_t last = minimum(first + kCopied, end);
-        for (int64_t gate = 0; gate < (call.input_gates == 4 ? 4 : 1); ++gate)
-            copy_factors(kept, first, last, &KeptStep<T>::x, call.input_gates ? call.input_mask + gate * call.B * I : nullptr,
-                         I, count, to.x + gate * to.x_gate);
-        for (int64_t gate = 0; gate < (call.recurrent_gates == 4 ? 4 : 1); ++gate)
-            copy_factors(kept, first, last, &KeptStep<T>::h,
-                         call.recurrent_gates ? call.recurrent_mask + gate * call.B * H : nullptr, H, count,
-                         to.h + gate * to.h_gate);
+    for (int64_t n = begin; n < end; ++n) {
+        const KeptStep<T>& step = kept[n];
+        if (call.input_gates)
+            apply_masks(step.x, call.input_mask + step.b * I, call.input_gates, call.B * I, I, to.x + n * to.x_row, to.x_gate);
+        if (call.recurrent_gates)
+            apply_masks(step.h, call.recurrent_mask + step.b * H, call.recurrent_gates, call.B * H, H, to.h + n * to.h_row,
+                        to.h_gate);
     }
 }
 
@@ -103,24 +77,25 @@ template <class T> int64_t panels(const BackwardCall<T>& call) {
     return all.segments * all.in_segment;
 }
 
-// out[k][j] += the sum, from zero, over `count` steps of left[step][k] * panel[step][j], for `rows` of R rows k and N vectors of j.
+// out[k][j] += the sum, from zero, over `count` steps of left[step][k] * panel[step][j], for R rows k and N vectors of j.
 template <class T, int R, int N>
-void outer_tile(const T* left, const T* panel, int64_t count, T* out, int64_t stride, int64_t rows, int64_t width) {
-    for (int r = 0; r < R && r < rows; ++r)
+void outer_tile(const T* const* left, int64_t k, const T* panel, int64_t count, T* out, int64_t stride, int64_t width) {
+    for (int r = 0; r < R; ++r)
         for (int n = 0; n < N; ++n) __builtin_prefetch(out + r * stride + n * kLanes<T>, 1, 3);
     V<T> sum[R][N] = {};
-    for (int64_t step = 0; step < count; ++step, left += R, panel += N * kLanes<T>) {
+    for (int64_t step = 0; step < count; ++step, panel += N * kLanes<T>) {
+        const T* const row = left[step] + k;
         V<T> column[N];
         GLASSCELL_UNROLL
         for (int n = 0; n < N; ++n) column[n] = load<T>(panel + n * kLanes<T>);
         GLASSCELL_UNROLL
         for (int r = 0; r < R; ++r) {
-            const V<T> value = broadcast<T>(left[r]);
+            const V<T> value = broadcast<T>(row[r]);
             GLASSCELL_UNROLL
             for (int n = 0; n < N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
         }
     }
-    for (int r = 0; r < R && r < rows; ++r) {
+    for (int r = 0; r < R; ++r) {
         for (int n = 0; n < N; ++n) {
             T* const to = out + r * stride + n * kLanes<T>;
             const int64_t left = width - n * kLanes<T>;
@@ -143,13 +118,22 @@ void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t 
     }
 }
 
-// All rows of one matrix's panel. `left`: (tiles, `left_tile` elements apart, of (count, kTileRows)).
+// All n rows of one matrix's panel.
 template <class T, int N>
-void outer_panel(const T* left, int64_t left_tile, const T* panel, int64_t count, int64_t n, T* out, int64_t stride,
-                 int64_t width) {
-    constexpr int R = kTileRows;
-    for (int64_t k = 0; k < n; k += R, left += left_tile, out += R * stride)
-        outer_tile<T, R, N>(left, panel, count, out, stride, minimum(R, n - k), width);
+void outer_panel(const T* const* left, const T* panel, int64_t count, int64_t n, T* out, int64_t stride, int64_t width) {
+    const int64_t tiles = tile_count(n);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t k = tile_start(n, tiles, tile), rows = tile_start(n, tiles, tile + 1) - k;
+        T* const to = out + k * stride;
+        switch (rows) {
+            case 1: outer_tile<T, 1, N>(left, k, panel, count, to, stride, width); break;
+            case 2: outer_tile<T, at_most_tile(2), N>(left, k, panel, count, to, stride, width); break;
+            case 3: outer_tile<T, at_most_tile(3), N>(left, k, panel, count, to, stride, width); break;
+            case 4: outer_tile<T, at_most_tile(4), N>(left, k, panel, count, to, stride, width); break;
+            case 5: outer_tile<T, at_most_tile(5), N>(left, k, panel, count, to, stride, width); break;
+            default: outer_tile<T, at_most_tile(6), N>(left, k, panel, count, to, stride, width);
+        }
+    }
 }
 
 template <class T, int N> void add_bias(const T* panel, int64_t count, T* out, int64_t width) {
@@ -168,15 +152,19 @@ template <class T, int N> void add_bias(const T* panel, int64_t count, T* out, i
 template <class T, int N>
 void weights_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, const Factors<T>& factors,
                    int64_t gate, int64_t column, int64_t width) {
-    const int64_t stride = 4 * call.H, tile = count * kTileRows;
+    const int64_t stride = 4 * call.H;
+    const T *x[kChunk], *h[kChunk];
     alignas(64) T panel[kChunk * N * kLanes<T>];
     for (int64_t first = 0; first < count; first += kChunk) {
         const int64_t steps = minimum(kChunk, count - first);
+        for (int64_t step = 0; step < steps; ++step) {
+            const int64_t n = first + step;
+            x[step] = call.input_gates ? factors.x + gate * factors.x_gate + n * factors.x_row : kept[n].x;
+            h[step] = call.recurrent_gates ? factors.h + gate * factors.h_gate + n * factors.h_row : kept[n].h;
+        }
         pack_panel<T, N>(kept + first, steps, column, width, panel);
-        outer_panel<T, N>(factors.x + gate * factors.x_gate + first * kTileRows, tile, panel, steps, call.I,
-                          call.d_kernel + column, stride, width);
-        outer_panel<T, N>(factors.h + gate * factors.h_gate + first * kTileRows, tile, panel, steps, call.H,
-                          call.d_recurrent + column, stride, width);
+        outer_panel<T, N>(x, panel, steps, call.I, call.d_kernel + column, stride, width);
+        outer_panel<T, N>(h, panel, steps, call.H, call.d_recurrent + column, stride, width);
         if (call.d_bias) add_bias<T, N>(panel, steps, call.d_bias + column, width);
     }
 }

@@ -79,40 +79,58 @@ constexpr int kGroupBlocks = 4, kGroupTiles = 8;
 // One row's sums of one block wait for each other, those of several blocks do not.
 constexpr int kRowBlocks = 2;
 
+// The pointers of n rows, all `offset` elements further on.
+template <class T> const T* const* further(const T* const* rows, int64_t n, int64_t offset, const T** out) {
+    for (int64_t r = 0; r < n; ++r) out[r] = rows[r] + offset;
+    return out;
+}
+
 // The raw gates of the active rows in tiles from..to-1 of `tiles`, and of the `blocks` blocks from `unit` on, into
 // z: (rows, blocks, 4, lanes). `ahead`: the input parts are summed already.
-template <class T, bool EachGate>
+template <class T, bool ByGate>
 void sum_gates(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead,
                int64_t from, int64_t to, int64_t unit, int64_t blocks, T* z) {
-    constexpr int L = kLanes<T>;
+    constexpr int L = kLanes<T>, kGates = ByGate ? 4 : 1;
     T* places[kTileRows];
-    const T* start[kTileRows];
-    const int64_t tiles = tile_count(count), I = call.I, H = call.H, block = (1 + I + H) * 4 * L;
+    const T *x_rows[kTileRows], *h_rows[kTileRows], *start_rows[kTileRows];
+    const Layout layout = layout_of(call);
+    const int64_t tiles = tile_count(count), top = tile_start(count, tiles, from), I = call.I, H = call.H;
     const int64_t x_gate = call.input_gates == 4 ? I : 0, h_gate = call.recurrent_gates == 4 ? H : 0;
-    const int64_t most = !EachGate && count == 1 ? kRowBlocks : 1, top = tile_start(count, tiles, from);
+    const int64_t most = count == 1 ? kRowBlocks : 1, block = (1 + I + H) * 4 * L;
     const T* const first_packed = call.packed + part.first / L * block;
     const T* packed = call.packed + unit / L * block;
     for (int64_t b = 0, width; b < blocks; b += width, unit += width * L, packed += width * block) {
-        width = b + most <= blocks ? most : 1;
+        width = ByGate ? blocks : b + most <= blocks ? most : 1;
         const T* const next = unit + width * L < part.last ? packed + width * block : first_packed;
-        for (int64_t tile = from; tile < to; ++tile) {
-            const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
-            for (int64_t r = 0; r < n; ++r) places[r] = z + ((first - top + r) * blocks + b) * 4 * L;
-            for (int64_t r = 0; ahead && r < n; ++r) start[r] = rows.start[first + r] + unit * 4;
-            if (call.gates) fetch_tape(call, rows.from(first), n, unit);
-            const GatesTile<T> gates = {ahead ? start : nullptr, rows.x_in + first, x_gate, ahead ? 0 : I, packed + 4 * L,
-                                        rows.h_in + first, h_gate, H, packed + (1 + I) * 4 * L, packed, places,
-                                        next + minimum(tile, 3) * (I + H) * L, block};
-            if (width > 1)
-                gates_tile<T, 1, kRowBlocks, false>(gates);
-            else
-                gates_tile_of<T, EachGate>(n, gates);
+        for (int64_t gate = 0; gate < kGates; ++gate) {
+            for (int64_t tile = from; tile < to; ++tile) {
+                const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
+                for (int64_t r = 0; r < n; ++r) places[r] = z + ((first - top + r) * blocks + b) * 4 * L + gate * L;
+                for (int64_t u = unit; call.gates && gate == 0 && u < unit + width * L; u += L)
+                    fetch_tape(call, rows.from(first), n, u);
+                GatesTile<T> gates = {nullptr, rows.x_in + first, rows.h_in + first, I, H, packed + gate * layout.gate, layout,
+                                      block, places, next + minimum(tile, 3) * (I + H) * L};
+                if (ByGate) {
+                    gates.x = further(gates.x, n, gate * x_gate, x_rows);
+                    gates.h = further(gates.h, n, gate * h_gate, h_rows);
+                }
+                if (ahead) {
+                    gates.x = nullptr;
+                    gates.start = further(rows.start + first, n, unit * 4 + gate * L, start_rows);
+                }
+                if (ByGate)
+                    gate_tile_of<T>(n, width, gates);
+                else if (width > 1)
+                    gates_tile<T, 1, 4, kRowBlocks>(gates);
+                else
+                    gates_tile_of<T, 4, 1>(n, gates);
+            }
         }
     }
 }
 
 // One step of the `count` active rows, for the part's units.
-template <class T, bool EachGate, bool Standard>
+template <class T, bool ByGate, bool Standard>
 void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead) {
     constexpr int L = kLanes<T>;
     alignas(64) T z[kGroupTiles * kTileRows * kGroupBlocks * 4 * L];
@@ -122,7 +140,7 @@ void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const P
         for (int64_t from = 0; from < tiles; from += kGroupTiles) {
             const int64_t to = minimum(from + kGroupTiles, tiles);
             const int64_t first = tile_start(count, tiles, from), n = tile_start(count, tiles, to) - first;
-            sum_gates<T, EachGate>(call, rows, part, count, ahead, from, to, unit, blocks, z);
+            sum_gates<T, ByGate>(call, rows, part, count, ahead, from, to, unit, blocks, z);
             finish_tiles<T, Standard>(call, z, rows.from(first), n, blocks, unit, last);
         }
     }
@@ -153,17 +171,20 @@ void sum_ahead(const ForwardCall<T>& call, const ForwardScratch<T>& state, const
             state.ahead[count++] = state.sums + (row * state.chunk + step) * size;
         }
     }
-    const int64_t tiles = tile_count(count), x_gate = call.input_gates == 4 ? call.I : 0;
+    const Layout layout = layout_of(call);
+    const int64_t tiles = tile_count(count), x_gate = call.input_gates == 4 ? call.I : 0, gates = by_gate(call) ? 4 : 1;
     const int64_t block = (1 + call.I + call.H) * 4 * L;
-    const auto run = x_gate ? gates_tile_of<T, true> : gates_tile_of<T, false>;
+    const auto run = gates == 4 ? gates_tile_of<T, 1, 1> : gates_tile_of<T, 4, 1>;
     const T* packed = call.packed + part.first / L * block;
     for (int64_t unit = part.first; unit < part.last; unit += L, packed += block) {
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t at = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - at;
+        for (int64_t n = 0; n < gates * tiles; ++n) {
+            const int64_t gate = n / tiles, tile = n % tiles;
+            const int64_t at = tile_start(count, tiles, tile), rows = tile_start(count, tiles, tile + 1) - at;
             T* places[kTileRows];
-            for (int64_t r = 0; r < n; ++r) places[r] = state.ahead[at + r] + unit * 4;
-            run(n, {nullptr, state.x_in + at, x_gate, call.I, packed + 4 * L, state.x_in + at, 0, 0, packed, packed, places,
-                    packed, block});
+            const T* x[kTileRows];
+            for (int64_t r = 0; r < rows; ++r) places[r] = state.ahead[at + r] + unit * 4 + gate * L;
+            run(rows, {nullptr, further(state.x_in + at, rows, gate * x_gate, x), nullptr, call.I, 0,
+                       packed + gate * layout.gate, layout, block, places, packed});
         }
     }
 }
@@ -182,10 +203,9 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
         if (to != from) memcpy(to + part.first, from + part.first, bytes);
         return to;
     };
-    const bool each = call.input_gates == 4 || call.recurrent_gates == 4;
     const bool standard = call.options.activation == Activation::tanh &&
                           call.options.recurrent_activation == Activation::sigmoid;
-    const auto run = each ? (standard ? run_step<T, true, true> : run_step<T, true, false>)
+    const auto run = by_gate(call) ? (standard ? run_step<T, true, true> : run_step<T, true, false>)
                           : (standard ? run_step<T, false, true> : run_step<T, false, false>);
     const bool ahead = state.chunk > 1;
     const int64_t back = call.c_spans ? span_of(call.B, call.time) : 1;

@@ -8,95 +8,109 @@
 namespace glasscell {
 namespace GLASSCELL_TARGET {
 
-// packed: (blocks of lanes units, 1 + I + H, 4, lanes): bias, inputs, recurrent; units beyond H are zero.
+// packed: for each block of lanes units (1 + I + H, 4, lanes): bias, inputs, recurrent; or by gate, (4, 1 + I + H, lanes).
+// Units beyond H are zero. These are the elements from one row to the next and from one gate to the next.
+struct Layout {
+    int64_t row, gate;
+};
+template <class T> Layout layout_of(const Call<T>& call) {
+    constexpr int L = kLanes<T>;
+    return by_gate(call) ? Layout{L, (1 + call.I + call.H) * L} : Layout{4 * L, L};
+}
+
 template <class T> size_t pack_forward_size(int64_t I, int64_t H) {
     return size_t((H + kLanes<T> - 1) / kLanes<T> * (1 + I + H) * 4 * kLanes<T>);
 }
 
 // Rows begin..end-1 of matrix: (n, 4H), which stands as (4H, n). `to`: the place of the first of its rows.
 template <class T>
-void pack_turned(const T* matrix, int64_t n, int64_t H, int64_t begin, int64_t end, T* to, int64_t block) {
+void pack_turned(const T* matrix, int64_t n, int64_t H, int64_t begin, int64_t end, T* to, int64_t block, Layout layout) {
     constexpr int L = kLanes<T>;
     for (int64_t unit = 0; unit < H; unit += L, to += block)
         for (int64_t gate = 0; gate < 4; ++gate)
             for (int64_t k = begin; k < end; k += L)
                 turn_to_vectors<T>(matrix + (gate * H + unit) * n + k, n, minimum(L, H - unit), minimum(L, end - k),
-                                   to + (k * 4 + gate) * L, 4 * L);
+                                   to + k * layout.row + gate * layout.gate, layout.row);
 }
 
 // Rows begin..end-1 of the 1 + I + H.
 template <class T> void pack_forward(const Call<T>& call, int64_t begin, int64_t end, T* packed) {
     constexpr int L = kLanes<T>;
     const int64_t I = call.I, H = call.H, block = (1 + I + H) * 4 * L;
+    const Layout layout = layout_of(call);
     const auto within = [&](int64_t k, int64_t n) { return k < 0 ? 0 : minimum(k, n); };
     if (call.outputs_first) {
-        pack_turned(call.kernel, I, H, within(begin - 1, I), within(end - 1, I), packed + 4 * L, block);
+        pack_turned(call.kernel, I, H, within(begin - 1, I), within(end - 1, I), packed + layout.row, block, layout);
         pack_turned(call.recurrent_kernel, H, H, within(begin - 1 - I, H), within(end - 1 - I, H),
-                    packed + (1 + I) * 4 * L, block);
+                    packed + (1 + I) * layout.row, block, layout);
         end = minimum(end, 1);
     }
     for (int64_t k = begin; k < end; ++k) {
         const T* row = k == 0   ? call.bias
                        : k <= I ? call.kernel + (k - 1) * 4 * H
                                 : call.recurrent_kernel + (k - 1 - I) * 4 * H;
-        T* to = packed + k * 4 * L;
+        T* to = packed + k * layout.row;
         for (int64_t unit = 0; unit < H; unit += L, to += block) {
             const int64_t width = minimum(L, H - unit);
             for (int gate = 0; gate < 4; ++gate)
-                store<T>(to + gate * L, row ? load_n<T>(row + gate * H + unit, width) : V<T>{});
+                store<T>(to + gate * layout.gate, row ? load_n<T>(row + gate * H + unit, width) : V<T>{});
         }
     }
 }
 
-// Raw gates of R rows and the units of one block, into z[r]: (4, lanes) for each block. The sums start from start[r], or from the bias
-// where `start` is null; then come I inputs and H recurrent terms, whose weights are at `kernel` and `recurrent`.
+// Raw gates of some rows and the units of some blocks, into z[r]: (blocks, 4, lanes). All four gates, or one of them by itself,
+// which all pointers then start at. The sums start from start[r], laid out as z, or from the bias where `start` is null;
+// then come the I inputs and the H recurrent terms, those whose rows are not null.
 template <class T> struct GatesTile {
     const T* const* start;
-    const T* const* x;
-    int64_t x_gate, I;
-    const T* kernel;
-    const T* const* h;
-    int64_t h_gate, H;
-    const T* recurrent;
-    const T* bias;
+    const T *const *x, *const *h;
+    int64_t I, H;
+    const T* packed;  // of the first block
+    Layout layout;
+    int64_t block;    // from one block's packed weights to the next one's
     T* const* z;
-    const T* next;  // (I + H, lanes) to fetch meanwhile: a part of the next block's weights
-    int64_t block;  // from one block's bias, kernel and recurrent kernel to the next block's
+    const T* next;    // (I + H, lanes) to fetch meanwhile, where there is but one block: a part of the next one's weights
 };
 
-template <class T, int R, int Blocks, bool EachGate> void gates_tile(const GatesTile<T>& tile) {
-    V<T> sum[R][Blocks * 4];
+template <class T, int R, int Gates, int Blocks> void gates_tile(const GatesTile<T>& tile) {
+    constexpr int L = kLanes<T>;
+    const T* const kernel = tile.packed + tile.layout.row, *const recurrent = kernel + tile.I * tile.layout.row;
+    V<T> sum[R][Blocks * Gates];
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) {
-        const T* const from = tile.start ? tile.start[r] : tile.bias;
-        const int64_t block = tile.start ? 4 * kLanes<T> : tile.block;
+        const T* const from = tile.start ? tile.start[r] : tile.packed;
+        const int64_t block = tile.start ? 4 * L : tile.block;
         GLASSCELL_UNROLL
-        for (int n = 0; n < Blocks * 4; ++n) sum[r][n] = load<T>(from + n / 4 * block + n % 4 * kLanes<T>);
+        for (int n = 0; n < Blocks * Gates; ++n) sum[r][n] = load<T>(from + n / Gates * block + n % Gates * L);
     }
-    const T* const next = tile.next + tile.I * kLanes<T>;
-    if constexpr (EachGate) {
-        accumulate_each<T, R>(sum, tile.x, tile.x_gate, tile.kernel, tile.I, tile.next);
-        accumulate_each<T, R>(sum, tile.h, tile.h_gate, tile.recurrent, tile.H, next);
-    } else {
-        accumulate<T, R, 4, Blocks>(sum, tile.x, tile.kernel, tile.I, tile.next, tile.block);
-        accumulate<T, R, 4, Blocks>(sum, tile.h, tile.recurrent, tile.H, next, tile.block);
-    }
+    if (tile.x) accumulate<T, R, Gates, Blocks>(sum, tile.x, kernel, tile.I, tile.next, tile.block);
+    if (tile.h) accumulate<T, R, Gates, Blocks>(sum, tile.h, recurrent, tile.H, tile.next + tile.I * L, tile.block);
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) {
         GLASSCELL_UNROLL
-        for (int n = 0; n < Blocks * 4; ++n) store<T>(tile.z[r] + n * kLanes<T>, sum[r][n]);
+        for (int n = 0; n < Blocks * Gates; ++n) store<T>(tile.z[r] + n / Gates * 4 * L + n % Gates * L, sum[r][n]);
     }
 }
 
-template <class T, bool EachGate> void gates_tile_of(int64_t rows, const GatesTile<T>& tile) {
+template <class T, int Gates, int Blocks> void gates_tile_of(int64_t rows, const GatesTile<T>& tile) {
     static_assert(kTileRows <= 6, "one case for each row count");
     switch (rows) {
-        case 1: return gates_tile<T, 1, 1, EachGate>(tile);
-        case 2: return gates_tile<T, at_most_tile(2), 1, EachGate>(tile);
-        case 3: return gates_tile<T, at_most_tile(3), 1, EachGate>(tile);
-        case 4: return gates_tile<T, at_most_tile(4), 1, EachGate>(tile);
-        case 5: return gates_tile<T, at_most_tile(5), 1, EachGate>(tile);
-        default: return gates_tile<T, at_most_tile(6), 1, EachGate>(tile);
+        case 1: return gates_tile<T, 1, Gates, Blocks>(tile);
+        case 2: return gates_tile<T, at_most_tile(2), Gates, Blocks>(tile);
+        case 3: return gates_tile<T, at_most_tile(3), Gates, Blocks>(tile);
+        case 4: return gates_tile<T, at_most_tile(4), Gates, Blocks>(tile);
+        case 5: return gates_tile<T, at_most_tile(5), Gates, Blocks>(tile);
+        default: return gates_tile<T, at_most_tile(6), Gates, Blocks>(tile);
+    }
+}
+
+// One gate of some blocks.
+template <class T> void gate_tile_of(int64_t rows, int64_t blocks, const GatesTile<T>& tile) {
+    switch (blocks) {
+        case 1: return gates_tile_of<T, 1, 1>(rows, tile);
+        case 2: return gates_tile_of<T, 1, 2>(rows, tile);
+        case 3: return gates_tile_of<T, 1, 3>(rows, tile);
+        default: return gates_tile_of<T, 1, 4>(rows, tile);
     }
 }
 

@@ -52,6 +52,10 @@ template <class T> struct Call {
     Interrupt* interrupt;       // may end the call early; null: nothing does
 };
 
+// Whether each gate reads x or h through a mask of its own: then the gates are summed one after another, for side by side
+// they would share no element of a row, and their weights are packed for that.
+template <class T> constexpr bool by_gate(const Call<T>& call) { return call.input_gates == 4 || call.recurrent_gates == 4; }
+
 // The backward pass goes through time in spans of this many steps, whose gradients stay in a near cache. Without a kept
 // tape it computes the gates of one span at a time anew, from the cell state before it.
 inline constexpr int64_t kSpan = 256;  // rows times steps
@@ -77,7 +81,7 @@ template <class T> struct ForwardCall : Call<T> {
     T* c_spans; // (spans of the backward pass, B, H) out, the cell state before each; null: not kept
     T* hT;      // (B, H) out; may be h0
     T* cT;      // (B, H) out; may be c0
-    const T* packed;  // the weights as pack_forward laid them out
+    const T* packed;  // the weights as pack_forward laid them out for a call like this one
 };
 
 template <class T> struct BackwardCall : Call<T> {

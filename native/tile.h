@@ -34,24 +34,6 @@ GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][Blocks * N], const T* const* a, 
     }
 }
 
-// The same where each gate n reads its own a, or all the same one for gate = 0: sum[r][n] += a[r][n * gate + k] * b[k][n].
-template <class T, int R>
-GLASSCELL_INLINE void accumulate_each(V<T> (&sum)[R][4], const T* const* a, int64_t gate, const T* b, int64_t count,
-                                      const T* next) {
-    if (!gate) return accumulate<T, R, 4>(sum, a, b, count, next);
-    for (int64_t k = 0; k < count; ++k, b += 4 * kLanes<T>) {
-        __builtin_prefetch(next + k * kLanes<T>, 0, 2);
-        V<T> column[4];
-        GLASSCELL_UNROLL
-        for (int n = 0; n < 4; ++n) column[n] = load<T>(b + n * kLanes<T>);
-        GLASSCELL_UNROLL
-        for (int r = 0; r < R; ++r) {
-            GLASSCELL_UNROLL
-            for (int n = 0; n < 4; ++n) sum[r][n] = fma(broadcast<T>(a[r][n * gate + k]), column[n], sum[r][n]);
-        }
-    }
-}
-
 // Splits `rows` into as few tiles of at most kTileRows rows as there can be, as even as they can be.
 GLASSCELL_INLINE int64_t tile_count(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
 GLASSCELL_INLINE int64_t tile_start(int64_t rows, int64_t tiles, int64_t tile) { return rows * tile / tiles; }

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import glasscell as gc
 from compare import assert_close, assert_same_bits, error, scale
 from glasscell.torch import LSTM, LSTMCell, accelerate, restore
+from glasscell.torch.lstm import draw_masks
 
 # Of the scale, between torch's results and ours: the roundings of both, grown over layers and steps.
 RELATIVE = {torch.float32: 4e-6, torch.float64: 1e-12}
@@ -188,10 +189,22 @@ def test_recurrent_dropout_is_the_cells():
     torch.manual_seed(1)
     y, _ = mine(x)
     torch.manual_seed(1)
-    mask = torch.nn.functional.dropout(torch.ones(4, 3, 6), 0.5)
-    assert set(mask.unique().tolist()) == {0.0, 2.0}
+    mask = draw_masks(x, 6, 0.5)
     assert_close(y.detach(), plain(x.numpy(), recurrent_dropout_mask=mask.numpy()), 1e-6)
     assert_close(mine.eval()(x)[0].detach(), plain(x.numpy()), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_masks_of_recurrent_dropout_keep_the_mean(dtype):
+    torch.manual_seed(0)
+    mask = draw_masks(torch.empty(100, 1, 1, dtype=dtype), 250, 0.25)
+    assert mask.shape == (4, 100, 250)
+    assert mask.unique().tolist() == [0, torch.tensor(1 / 0.75, dtype=dtype).item()]
+    dropped = (mask == 0).double().mean().item()
+    assert abs(dropped - 0.25) < 5 * (0.25 * 0.75 / mask.numel()) ** 0.5  # five standard deviations
+    rows = (mask == 0).double().mean(2)  # no gate, row or unit is dropped more than others
+    assert rows.min() > 0.1
+    assert rows.max() < 0.4
 
 
 def test_gradients_of_parts_and_of_eval_mode():

@@ -33,7 +33,9 @@ def _draw(problem: Problem) -> Any:
     """Masks of a call, (4, B, H), as `glasscell.torch.LSTM` draws them."""
     import torch
 
-    return torch.nn.functional.dropout(torch.ones(4, problem.shape.B, problem.shape.H), DROPPED)
+    from glasscell.torch.lstm import draw_masks
+
+    return draw_masks(torch.from_numpy(problem.x), problem.shape.H, DROPPED)
 
 
 def _work(problem: Problem, module: Any, forward: Callable[[Any], Any], warm_up: int = 0) -> Work:

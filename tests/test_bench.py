@@ -75,21 +75,23 @@ def test_contestants_agree_and_are_timed(mode):
 
 
 @pytest.mark.parametrize(
-    ("lasts", "expected"),
+    ("seconds", "lasts", "expected"),
     [
-        ([9, 4, 3, 6], 3),  # the first warms up
-        ([20, 4, 3], 20),  # longer than the turn: no second one
-        ([0.0005, 0.001, 0.003, 0.002, 0.001, 20, 20], 0.0015),  # two to a sample
+        (10, [9, 4, 3, 6], 3),  # the first warms up
+        (10, [20, 4, 3], 20),  # longer than the turn: no second one
+        (0.03, [0.5, 0.2, 0.1], 0.2),  # too, but not so long that a second one would take too much
+        (0, [0.5, 0.2, 0.1], 0.2),
+        (10, [0.0005, 0.001, 0.003, 0.002, 0.001, 20, 20], 0.0015),  # two to a sample
     ],
 )
-def test_a_turn_gives_its_shortest_sample(monkeypatch, lasts, expected):
+def test_a_turn_gives_its_shortest_sample(monkeypatch, seconds, lasts, expected):
     clock, left = [0.0], iter(lasts)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
     def work():
         clock[0] += next(left)
 
-    assert timing.turn(work, 10) == pytest.approx(expected)
+    assert timing.turn(work, seconds) == pytest.approx(expected)
 
 
 @pytest.mark.usefixtures("short")

@@ -40,7 +40,7 @@ def short(monkeypatch):
 
 def test_plan():
     assert {mode for _, mode in plan("full", ["torch"])} == set(TORCH_MODES)
-    assert {mode for mode in TORCH_MODES if mode not in TRAINING} == {"torch padded", "torch packed"}
+    assert {mode for mode in TORCH_MODES if mode not in TRAINING} == {"torch padded", "torch packed", "torch lengths"}
     assert {family(mode) for mode in TORCH_MODES} == {"torch"}
     for grid in GRIDS:
         assert ("policy", "torch reset") in plan(grid, ["torch"])
@@ -58,7 +58,9 @@ def test_contestants_agree_and_are_timed(mode):
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize(("mode", "k"), [("padded", 0), ("packed", 0), *(("reset", k) for k in range(6))])
+@pytest.mark.parametrize(
+    ("mode", "k"), [("padded", 0), ("packed", 0), ("lengths", 0), *(("reset", k) for k in range(6))]
+)
 def test_a_wrong_result_gets_no_time(mode, k, monkeypatch):
     mode = f"torch {mode}"
 
@@ -76,17 +78,25 @@ def test_right_results(mode):
     """y, and the gradients of x, of both kernels and of both biases: by the reference, and by ours the same."""
     problem = make(mode)
     B, T, inputs, H = SHAPE
+    steps = (problem.lengths.sum(),) if "packed" in mode else (B, T)
     right = expected(problem)
-    assert [y.shape for y in right] == [(B, T, H), (B, T, inputs), (inputs, 4 * H), (H, 4 * H), (4 * H,), (4 * H,)]
+    assert [y.shape for y in right] == [(*steps, H), (*steps, inputs), (inputs, 4 * H), (H, 4 * H), (4 * H,), (4 * H,)]
     assert all(np.abs(y).max() > 1e-2 for y in right)
     check("ours", first_results(torch_peers.ours(problem), problem), right, problem)
 
 
 def test_lengths():
-    problem = make("torch packed-train")
+    problem = make("torch lengths-train")
     assert 5 <= problem.lengths.min() < problem.lengths.max() <= SHAPE.T
     dx = torch_peers.lstm(problem)()[1]
     assert np.array_equal(dx.any(axis=2), problem.kept)
+
+
+def test_packed_as_torch_packs():
+    problem = make("torch packed")
+    x, lengths = torch.from_numpy(problem.x), torch.from_numpy(problem.lengths)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    assert np.array_equal(problem.given(problem.x), packed.data)
 
 
 @pytest.mark.parametrize(("mode", "what"), [("torch reset", "reset"), ("torch recurrent-dropout", "recurrent_mask")])
@@ -132,15 +142,15 @@ def test_table_and_summary():
     rows = [
         row("tiny", "padded-train", **{"torch": 1.0, "LSTMCell loop": 2.0}),
         row("text", "padded-train", **{"torch": 0.4, "LSTMCell loop": 8.0}),
-        row("tiny", "packed", **{"glasscell, lengths=": 0.25, "torch": 1.0}),
+        row("tiny", "lengths", **{"glasscell, lengths=": 0.25, "torch": 1.0}),
     ]
     view = table(rows)
     assert list(view.columns[-1].cells) == ["2.00 torch", "2.00 torch", "0.80 torch"]
-    assert list(view.columns[2].cells) == ["torch padded-train", "torch packed", "torch padded-train"]
+    assert list(view.columns[2].cells) == ["torch padded-train", "torch lengths", "torch padded-train"]
     lines = torch_summary(rows)
     assert "padded-train: best peer 1.26 (0.80), torch 1.26 (0.80), LSTMCell loop 8.00 (4.00)" in lines
-    assert "packed: best peer 2.00 (2.00), torch 2.00 (2.00)" in lines
-    assert "packed, lengths=: best peer 4.00 (4.00), torch 4.00 (4.00)" in lines
+    assert "lengths: best peer 2.00 (2.00), torch 2.00 (2.00)" in lines
+    assert "lengths, lengths=: best peer 4.00 (4.00), torch 4.00 (4.00)" in lines
     assert "below 0.97 of the best peer: 1 of 3 rows" in lines
     (first, *_) = json.loads(json.dumps(as_json(rows)))["rows"]
     assert (first["mode"], first["ratio_to_best_peer"]) == ("torch padded-train", 2.0)

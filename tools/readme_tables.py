@@ -32,8 +32,10 @@ VARIANTS = ("plain", "masked", "recurrent-dropout", "bidirectional")
 TORCH = {  # column: mode, ours, theirs; without theirs the best
     "padded, inference": ("padded", OURS, ("torch",)),
     "padded, training": ("padded-train", OURS, ("torch",)),
+    "packed, inference": ("packed", OURS, ("torch",)),
     "packed, training": ("packed-train", OURS, ("torch",)),
-    "the same by `lengths=`": ("packed-train", LENGTHS, ("torch",)),
+    "the same with packing": ("lengths-train", OURS, ("torch",)),
+    "or by `lengths=`": ("lengths-train", LENGTHS, ("torch",)),
     "recurrent dropout, best loop": ("recurrent-dropout", OURS, ()),
     "resets, loop / split": ("reset", OURS, ("LSTMCell loop", "split")),
 }
@@ -131,7 +133,7 @@ def torch(rows: list[Row]) -> list[str]:
 
     shapes = {shape: sizes(row) for (shape, _), row in shown.items()}
     lines = ([shape, size, *(cell(shape, *column) for column in TORCH.values())] for shape, size in shapes.items())
-    return table(["shape", "B,T,I,H", *TORCH], "<<>>>>>>", lines)
+    return table(["shape", "B,T,I,H", *TORCH], "<<" + ">" * len(TORCH), lines)
 
 
 def replaced(text: str, lines: list[str]) -> str:

@@ -19,6 +19,7 @@ WRONG = 1e-3  # of the largest value: far above float32's rounding here, far bel
 DROPPED = 0.25  # the rate of recurrent dropout
 SHORTEST = 5  # of the drawn lengths
 EPISODE = 20  # steps, on average
+PACKED = "torch packed"  # so begin the modes of packed sequences, in and out
 CHECKED_STEPS = 3  # of the mode "step"
 
 
@@ -26,11 +27,12 @@ class Problem(NamedTuple):
     """An LSTM, its input, and what is asked of it, float32.
 
     What a work gives: y; with `train`, also the gradients of kernel and recurrent kernel under dy, or of a PyTorch
-    module those of x, kernel, recurrent kernel and both biases. Mode "step": x is
-    (B, I), every call is one more step with it, from a zero state, and gives h. Mode "trace": the arrays of a Trace.
+    module those of x, kernel, recurrent kernel and both biases; in modes "torch packed" what has steps is packed.
+    Mode "step": x is (B, I), every call is one more step with it, from a zero state, and gives h. Mode "trace": the
+    arrays of a Trace.
 
     x: (B, T, I), or (B, I) in mode "step". dy: (B, T, H), zero at steps beyond the lengths.
-    lengths: (B,) in modes "lengths", "torch packed" and with "-train"; else None.
+    lengths: (B,) in modes "lengths", "torch packed", "torch lengths" and with "-train"; else None.
     recurrent_mask: (4, B, H) in mode "recurrent-dropout", for those who take it; else None.
     reset: (B, T) bool in mode "torch reset", True where an episode starts; else None.
     """
@@ -55,6 +57,18 @@ class Problem(NamedTuple):
         return None if self.lengths is None else np.arange(self.shape.T) < self.lengths[:, None]
 
     @property
+    def packed_rows(self) -> Array | None:
+        """(B,) the rows in the order of a packed sequence, the longest first, in modes "torch packed"; else None."""
+        if self.lengths is None or not self.mode.startswith(PACKED):
+            return None
+        return np.argsort(-self.lengths, kind="stable")
+
+    def given(self, steps: Array) -> Array:
+        """(B, T, ...) as a work takes or gives it: in modes "torch packed" (N, ...), step by step the rows in it."""
+        rows, kept = self.packed_rows, self.kept
+        return steps if rows is None or kept is None else steps[rows].swapaxes(0, 1)[kept[rows].T]
+
+    @property
     def kept_share(self) -> float:
         return 1.0 if self.lengths is None else float(self.lengths.mean()) / self.shape.T
 
@@ -69,7 +83,7 @@ def make_problem(shape: Shape, mode: str, threads: int) -> Problem:
 
     weights = LSTMWeights(draw(inputs, 4 * H) / inputs**0.5, draw(H, 4 * H) / H**0.5, draw(4 * H))
     x, dy = draw(B, T, inputs), draw(B, T, H)
-    lengths = rng.integers(min(SHORTEST, T), T + 1, B) if mode.startswith(("lengths", "torch packed")) else None
+    lengths = rng.integers(min(SHORTEST, T), T + 1, B) if "lengths" in mode or mode.startswith(PACKED) else None
     mask = (rng.random((4, B, H), np.float32) >= DROPPED) / np.float32(1 - DROPPED)
     problem = Problem(shape, mode, threads, weights, x, dy, lengths, mask if mode == "recurrent-dropout" else None)
     if mode == "torch reset":
@@ -89,14 +103,15 @@ def expected(problem: Problem) -> tuple[Array, ...]:
     if problem.mode == "trace":
         return tuple(layer.trace(problem.x).asdict().values())
     if not problem.train:
-        return (np.asarray(layer(problem.x, lengths=problem.lengths)),)
+        return (problem.given(np.asarray(layer(problem.x, lengths=problem.lengths))),)
     y, pullback = layer.vjp(
         problem.x, lengths=problem.lengths, reset=problem.reset, recurrent_dropout_mask=problem.recurrent_mask
     )
     gradients = pullback(problem.dy)
     if problem.mode in TORCH_MODES:
         bias = np.asarray(gradients.bias)
-        return y, gradients.x, gradients.kernel, gradients.recurrent_kernel, bias, bias
+        y, dx = problem.given(np.asarray(y)), problem.given(gradients.x)
+        return y, dx, gradients.kernel, gradients.recurrent_kernel, bias, bias
     return y, gradients.kernel, gradients.recurrent_kernel
 
 
@@ -110,7 +125,8 @@ def first_results(work: Work, problem: Problem) -> tuple[Array, ...]:
 def check(name: str, results: tuple[Array, ...], right: tuple[Array, ...], problem: Problem) -> None:
     """Compare what `first_results` gave with `expected`. Raises: RuntimeError where it is wrong."""
     for k, (got, want) in enumerate(zip(results, right, strict=True)):
-        check_close(name, k, got, want, problem.kept if k == 0 else None)  # what stands beyond a length is a convention
+        padded = k == 0 and problem.packed_rows is None  # then what stands beyond a length is a convention
+        check_close(name, k, got, want, problem.kept if padded else None)
 
 
 def check_close(name: str, k: int, got: Array, want: Array, kept: Array | None = None) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 L1_BYTES = 48 * 1024  # of the first-level data cache: the larger of those in use
-TORCH_TRAINING = ("torch padded-train", "torch packed-train", "torch recurrent-dropout", "torch reset")
-TORCH_MODES = ("torch padded", "torch packed", *TORCH_TRAINING)  # of modules of PyTorch
+TORCH_TRAINING = tuple(
+    f"torch {mode}" for mode in ("padded-train", "packed-train", "lengths-train", "recurrent-dropout", "reset")
+)
+TORCH_MODES = ("torch padded", "torch packed", "torch lengths", *TORCH_TRAINING)  # of modules of PyTorch
 TRAINING = ("train", "lengths-train", "recurrent-dropout", *TORCH_TRAINING)  # the modes with a backward pass
 
 

@@ -1,6 +1,7 @@
 """`glasscell.torch.LSTM` and what PyTorch has in its place, called as modules under autograd: a problem to a work each.
 
-A work takes x (B, T, I), padded, and gives h (B, T, H); in training also the gradients of x and of all parameters.
+A work takes x (B, T, I), padded, and gives h (B, T, H); in training also the gradients of x and of all parameters. In
+modes "torch packed" both are packed; in modes "torch lengths" they are not, and who needs it packs and unpacks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from glasscell.bench.problem import DROPPED, Problem, Work
 from glasscell.bench.shapes import TORCH_MODES
 
 PADDED, PACKED = ("torch padded", "torch padded-train"), ("torch packed", "torch packed-train")
+LENGTHS = ("torch lengths", "torch lengths-train")
 DROPOUT, RESET = ("torch recurrent-dropout",), ("torch reset",)
 ENOUGH, FEWEST_ROUNDS = 3.0, 2  # after so many seconds and rounds a row is timed: the loops are slow, the rows many
 SEED = 0  # of torch, before the first call of a work
@@ -42,7 +44,8 @@ def _work(problem: Problem, module: Any, forward: Callable[[Any], Any], warm_up:
     """forward: x to h at all steps, by the module's parameters. warm_up: calls in which it still compiles."""
     import torch
 
-    x, dy = torch.from_numpy(problem.x).requires_grad_(problem.train), torch.from_numpy(problem.dy)
+    x, dy = (torch.from_numpy(problem.given(steps)) for steps in (problem.x, problem.dy))
+    x.requires_grad_(problem.train)
 
     def infer() -> tuple[Any, ...]:
         with torch.inference_mode():
@@ -70,7 +73,7 @@ def _ours(problem: Problem) -> Any:
 
 
 def ours(problem: Problem) -> Work:
-    """Packed sequences where torch has them packed."""
+    """Over packed sequences where torch needs them."""
     import torch
 
     layer = _ours(problem)
@@ -86,7 +89,7 @@ def ours_with_lengths(problem: Problem) -> Work:
 
 
 def lstm(problem: Problem) -> Work:
-    """`torch.nn.LSTM`, of a packed sequence where there are lengths; packing and unpacking included."""
+    """`torch.nn.LSTM`, over packed sequences where there are lengths."""
     layer = _lstm(problem)
     return _work(problem, layer, _over_packed(layer, problem) or (lambda x: layer(x)[0]))
 
@@ -105,6 +108,10 @@ def _over_packed(layer: Any, problem: Problem) -> Callable[[Any], Any] | None:
     from torch.nn.utils import rnn
 
     lengths, T = torch.from_numpy(problem.lengths), problem.shape.T
+    if problem.packed_rows is not None:
+        rows, sizes = torch.from_numpy(problem.packed_rows), (torch.arange(T)[:, None] < lengths).sum(1)
+        sizes = sizes[sizes > 0]
+        return lambda data: layer(rnn.PackedSequence(data, sizes, rows, rows.argsort()))[0].data
 
     def forward(x: Any) -> Any:
         packed, _ = layer(rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
@@ -213,10 +220,10 @@ def _dropout_loop(problem: Problem, loop: Callable[..., Any], warm_up: int = 0) 
 
 OURS = [
     Contestant("glasscell", ours, TORCH_MODES, ("torch",)),
-    Contestant("glasscell, lengths=", ours_with_lengths, PACKED, ("torch",)),
+    Contestant("glasscell, lengths=", ours_with_lengths, LENGTHS, ("torch",)),
 ]
 PEERS = [
-    Contestant("torch", lstm, (*PADDED, *PACKED), ("torch",)),
+    Contestant("torch", lstm, (*PADDED, *PACKED, *LENGTHS), ("torch",)),
     Contestant("torch.compile", compiled_lstm, PADDED, ("torch",)),
     Contestant("LSTMCell loop", cell_loop, (*PADDED, *RESET), ("torch",)),
     Contestant("split", split, RESET, ("torch",)),

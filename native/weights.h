@@ -95,7 +95,9 @@ void outer_tile(const T* const* left, int64_t k, const T* panel, int64_t count, 
             for (int n = 0; n < N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
         }
     }
+    GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) {
+        GLASSCELL_UNROLL
         for (int n = 0; n < N; ++n) {
             T* const to = out + r * stride + n * kLanes<T>;
             const int64_t left = width - n * kLanes<T>;

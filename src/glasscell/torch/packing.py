@@ -30,7 +30,7 @@ class Packing:
         data = self._packed.data
         if self.B == 1:
             return data[None]
-        batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy(0, self._place, data)
+        batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy_(0, self._place, data)
         return batch.view(self.B, self.T, *data.shape[1:])
 
     def packed(self, y: Tensor) -> PackedSequence:
@@ -52,4 +52,4 @@ class _Take(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.rows, *gradient.shape[1:]).index_copy(0, places, gradient), None
+        return gradient.new_zeros(ctx.rows, *gradient.shape[1:]).index_copy_(0, places, gradient), None

@@ -46,7 +46,7 @@ void forward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, 
     if (packed) {
         if (packed->I != call.I || packed->H != call.H)
             throw std::invalid_argument("packed: expected the weights of this call, got those of other sizes");
-        if (!by_gate(call)) call.packed = packed->block.template as<T>();
+        if (!by_gate(call)) call.packed = packed->block.template as<T>();  // else another layout is wanted
     }
     until_signal(call.interrupt, [&] { run_forward(call); });
 }

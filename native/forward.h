@@ -206,7 +206,7 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
     const bool standard = call.options.activation == Activation::tanh &&
                           call.options.recurrent_activation == Activation::sigmoid;
     const auto run = by_gate(call) ? (standard ? run_step<T, true, true> : run_step<T, true, false>)
-                          : (standard ? run_step<T, false, true> : run_step<T, false, false>);
+                                   : (standard ? run_step<T, false, true> : run_step<T, false, false>);
     const bool ahead = state.chunk > 1;
     const int64_t back = call.c_spans ? span_of(call.B, call.time) : 1;
     Watch watch(call.interrupt, part.count * 4 * (part.last - part.first) * (call.I + H));

@@ -1,5 +1,6 @@
 // The gates of a tile: some rows and the units of one block, or of several blocks where there is but one row. One tile sums
-// the four gates of the same units; activations and the state update follow while the sums are in a near cache.
+// the four gates of the same units, or one gate of several blocks where each gate reads rows of its own; activations and
+// the state update follow while the sums are in a near cache.
 #pragma once
 
 #include "cell.h"
@@ -58,9 +59,9 @@ template <class T> void pack_forward(const Call<T>& call, int64_t begin, int64_t
     }
 }
 
-// Raw gates of some rows and the units of some blocks, into z[r]: (blocks, 4, lanes). All four gates, or one of them by itself,
-// which all pointers then start at. The sums start from start[r], laid out as z, or from the bias where `start` is null;
-// then come the I inputs and the H recurrent terms, those whose rows are not null.
+// Raw gates of some rows and the units of some blocks, into z[r]: (blocks, 4, lanes). All four gates, or one by itself, where
+// all pointers then start. The sums start from start[r], laid out as z, or from the bias where `start` is null; then come the
+// I inputs and the H recurrent terms: those whose rows are not null.
 template <class T> struct GatesTile {
     const T* const* start;
     const T *const *x, *const *h;

@@ -13,7 +13,7 @@ constexpr int at_most_tile(int rows) { return rows < kTileRows ? rows : kTileRow
 
 // sum[r][n] += a[r][k] * b[k][n] for k = 0..count-1.  a: R rows; b: (count, N, lanes), for each of Blocks blocks, which
 // are `block` elements apart and fill sum[r][0..N-1], sum[r][N..2N-1], ...
-// `next`: (count, lanes) that will be read soon and may be far away; one line of it is fetched with each k.
+// `next`: (count, lanes) that will be read soon and may be far away; with one block, a line of it is fetched with each k.
 template <class T, int R, int N, int Blocks = 1>
 GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][Blocks * N], const T* const* a, const T* b, int64_t count,
                                  const T* next, int64_t block = 0) {

@@ -170,3 +170,17 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert main(chosen) == ([], [])
     said = capsys.readouterr().out
     assert "left out: torch not installed (tiny torch padded, tiny torch reset)" in said
+
+
+@pytest.mark.usefixtures("short")
+def test_what_is_measured_outlives_a_run_that_is_cut_off(tmp_path, monkeypatch, capsys):
+    def cut_off(plan, say):
+        yield row("tiny", "padded", torch=1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        main([("tiny", "torch padded"), ("tiny", "torch reset")], tmp_path / "bench.json")
+    (written,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert written["mode"] == "torch padded"
+    assert "1 of 2: tiny, torch padded" in capsys.readouterr().out

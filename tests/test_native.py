@@ -121,8 +121,7 @@ def test_float32_is_as_accurate_as_promised():
     ("B", "T", "I", "H"), [(64, 100, 32, 32), (8, 10, 512, 512)], ids=["long sums of gradients", "wide layers"]
 )
 def test_float32_is_as_accurate_as_promised_at_training_sizes(B, T, I, H, monkeypatch):
-    """Sums of thousands of steps, or of hundreds of inputs: the same promise, for the root mean square over the elements
-    of each array.
+    """Sums of thousands of steps, or of hundreds of inputs: the same promise, for the root mean square of each array.
 
     Plain float32 is term by term here. NumPy's own product adds up several shorter chains of such long sums, and how
     many depends on the processor: of 1024 terms our one chain, in the order that makes its bits the same everywhere,

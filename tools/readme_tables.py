@@ -34,8 +34,8 @@ TORCH = {  # column: mode, ours, theirs; without theirs the best
     "padded, training": ("padded-train", OURS, ("torch",)),
     "packed, inference": ("packed", OURS, ("torch",)),
     "packed, training": ("packed-train", OURS, ("torch",)),
-    "the same with packing": ("lengths-train", OURS, ("torch",)),
-    "or by `lengths=`": ("lengths-train", LENGTHS, ("torch",)),
+    "with packing, training": ("lengths-train", OURS, ("torch",)),
+    "by `lengths=`, training": ("lengths-train", LENGTHS, ("torch",)),
     "recurrent dropout, best loop": ("recurrent-dropout", OURS, ()),
     "resets, loop / split": ("reset", OURS, ("LSTMCell loop", "split")),
 }

@@ -135,7 +135,8 @@ def build_app() -> "Typer":
 
         Peers: torch, ONNX Runtime, OpenVINO, and Keras on TensorFlow, JAX and torch. Mode keras: train_on_batch and
         predict_on_batch of Keras models, with Keras's layer and with ours. Mode torch: modules of PyTorch
-        under autograd, padded, packed, with recurrent dropout and with resets. Close everything else first.
+        under autograd, padded, packed, padded with lengths, with recurrent dropout, with resets. Close everything else
+        first.
         """
         from glasscell.bench import main, plan
 

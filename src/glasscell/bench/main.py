@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,7 +28,9 @@ def main(
 ) -> tuple[list[Row], list[KerasRow]]:
     """Run the plan of `shapes.plan` and show it, Keras models and PyTorch modules in tables of their own.
 
-    The rows of modules are among the others that it returns; without torch there are none.
+    The rows of modules are among the others that it returns; without torch there are none. The JSON file is written
+    anew with each row: what is there outlives a run that is cut off. Without a terminal each row is a line instead of
+    a step of the progress bar.
 
     Raises: as `run`; OSError where a file cannot be written.
     """
@@ -43,19 +46,34 @@ def main(
     of_keras = [item for item in plan if family(item[1]) == "keras"]
     ordinary = [item for item in plan if item not in of_keras]
     console, rows, models = Console(), list[Row](), list[KerasRow]()
+
+    def save() -> None:
+        if json_file is not None:
+            with open(json_file, "w", encoding="utf-8") as file:
+                file.write(json.dumps({**as_json(rows), "keras": keras_as_json(models)}, indent=1) + "\n")
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # No thread that draws: it would cost the contestants.
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("starting", total=len(plan))
 
+        def done() -> int:
+            return len(rows) + len({(row.shape, row.variant) for row in models})
+
         def say(text: str) -> None:
-            done = len(rows) + len({(row.shape, row.variant) for row in models})
-            progress.update(task, description=text, completed=done, refresh=True)
+            progress.update(task, description=text, completed=done(), refresh=True)
+
+        def add(some: list[Any], row: Any, name: str) -> None:
+            some.append(row)
+            save()
+            if not console.is_terminal:
+                console.print(f"{done()} of {len(plan)}: {name}", highlight=False, markup=False, soft_wrap=True)
 
         for row in run(ordinary, say) if ordinary else ():
-            rows.append(row)
+            add(rows, row, f"{row.shape}, {row.mode}")
         for model in keras_rows.run(of_keras, say) if of_keras else ():
-            models.append(model)
+            add(models, model, f"{model.shape}, keras {model.variant}, {model.call}")
+    save()  # where there was nothing to do, too
 
     def show(full: Table, compact: Table, lines: list[str]) -> None:
         console.print(full if console.measure(full).maximum <= console.width else compact)
@@ -70,9 +88,6 @@ def main(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if models:
         show(keras_table(models), keras_table(models, with_times=False), keras_summary(models))
-    if json_file is not None:
-        with open(json_file, "w", encoding="utf-8") as file:
-            file.write(json.dumps({**as_json(rows), "keras": keras_as_json(models)}, indent=1) + "\n")
     if plot_file is not None:
         plot(rows, plot_file)
     return rows, models

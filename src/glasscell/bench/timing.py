@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 SAMPLE_SECONDS = 0.001  # calls shorter than this are timed several together
-COLD_SECONDS = 1.0  # a first call that takes longer counts: a second one would take too long
+COLD_SECONDS = 5.0  # a first call that takes longer counts: a second one would take too long
 
 
 def turn(work: Callable[[], object], seconds: float) -> float:

@@ -139,6 +139,7 @@ elif which == "uneven":  # the thread that hears signals has next to nothing to 
 else:
     call, y = layer, x
 alarms = []
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it otherwise
 signal.signal(signal.SIGUSR1, lambda *_: alarms.append(time.perf_counter()))
 print("begin", flush=True)
 try:

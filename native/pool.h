@@ -5,7 +5,8 @@
 
 namespace glasscell {
 
-// The threads a call may use: GLASSCELL_NUM_THREADS if set, else the processors this process may run on.
+// The threads a call may use: GLASSCELL_NUM_THREADS if set, else the processors this process may run on, or as many as its
+// container grants the time of.
 // Throws std::invalid_argument where the variable is not a positive integer.
 int num_threads();
 void set_num_threads(int threads);  // 1 to 4096, or throws std::invalid_argument

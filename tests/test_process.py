@@ -60,8 +60,6 @@ def test_calls_from_many_python_threads(threads):
 def test_number_of_threads_from_the_environment():
     script = "import glasscell; print(glasscell.show_config()['threads'])"
     assert run_python("-c", script, GLASSCELL_NUM_THREADS="3").stdout.strip() == "3"
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert run_python("-c", script).stdout.strip() == str(processors)
     done = run_python("-c", script, GLASSCELL_NUM_THREADS="many")
     assert done.returncode != 0
     assert "GLASSCELL_NUM_THREADS: expected a positive integer, got 'many'" in done.stderr
@@ -74,6 +72,47 @@ def test_number_of_threads_from_the_affinity():
         "import glasscell; print(glasscell.show_config()['threads'])"
     )
     assert run_python("-c", script).stdout.strip() == "1"
+
+
+LIMITED = """
+import os, subprocess, sys
+folder = "/sys/fs/cgroup"
+subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+os.makedirs(f"{folder}/cpu")
+for pair in sys.argv[1:]:
+    name, text = pair.split("=")
+    with open(f"{folder}/{name}", "w") as file:
+        file.write(text + "\\n")
+import glasscell
+print(glasscell.num_threads(), len(os.sched_getaffinity(0)))
+"""
+
+
+def may_mount():
+    return shutil.which("unshare") and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs a mount namespace of its own")
+@pytest.mark.parametrize(
+    ("files", "granted"),
+    [
+        ({}, 4096),
+        ({"cpu.max": "max 100000"}, 4096),
+        ({"cpu.max": "100000 100000"}, 1),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4096),
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "50000"}, 1),
+    ],
+)
+def test_number_of_threads_from_the_limits_of_a_container(files, granted):
+    pairs = [f"{name}={text}" for name, text in files.items()]
+    command = ["unshare", "-m", sys.executable, "-c", LIMITED, *pairs]
+    environment = {name: value for name, value in os.environ.items() if name != "GLASSCELL_NUM_THREADS"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found, processors = map(int, done.stdout.split())
+    assert found == min(processors, granted)
 
 
 @pytest.mark.parametrize(

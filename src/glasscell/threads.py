@@ -13,7 +13,8 @@ def num_threads() -> int:
     """The most threads a native call uses: small calls use fewer.
 
     At first GLASSCELL_NUM_THREADS, and without it the number of processors this process may run on when glasscell
-    first asks: its CPU affinity, not the machine.
+    first asks: its CPU affinity, not the machine; and no more than a container grants it the time of (the CPU limits of
+    Docker and Kubernetes), rounded up.
 
     Raises: ValueError if GLASSCELL_NUM_THREADS is not a positive integer.
     """

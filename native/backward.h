@@ -99,14 +99,8 @@ void project_row(const T* dz, int64_t H, const T* packed, const T* mask, int64_t
 template <class T, int N>
 void project_tile_of(int64_t rows, const T* const* dz, int64_t H, const T* packed, const T* const* mask,
                      int64_t mask_gate, T* const* out, int64_t k, int64_t width) {
-    switch (rows) {
-        case 1: return project_row<T, N>(dz[0], H, packed, mask ? mask[0] : nullptr, mask_gate, out[0], k, width);
-        case 2: return project_tile<T, at_most_tile(2), N>(dz, H, packed, mask, mask_gate, out, k, width);
-        case 3: return project_tile<T, at_most_tile(3), N>(dz, H, packed, mask, mask_gate, out, k, width);
-        case 4: return project_tile<T, at_most_tile(4), N>(dz, H, packed, mask, mask_gate, out, k, width);
-        case 5: return project_tile<T, at_most_tile(5), N>(dz, H, packed, mask, mask_gate, out, k, width);
-        default: return project_tile<T, at_most_tile(6), N>(dz, H, packed, mask, mask_gate, out, k, width);
-    }
+    if (rows == 1) return project_row<T, N>(dz[0], H, packed, mask ? mask[0] : nullptr, mask_gate, out[0], k, width);
+    with_rows(rows, [&](auto r) { project_tile<T, r.value, N>(dz, H, packed, mask, mask_gate, out, k, width); });
 }
 
 // The products of `count` rows with the outputs first..last-1 of a packed matrix; `first` starts a panel of `panel` vectors.
@@ -121,12 +115,9 @@ void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int6
         for (int64_t tile = 0; tile < tiles; ++tile) {
             const int64_t row = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - row;
             const T* const* const masks = mask ? mask + row : nullptr;
-            switch (vectors) {
-                case 1: project_tile_of<T, 1>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width); break;
-                case 2: project_tile_of<T, 2>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width); break;
-                case 3: project_tile_of<T, 3>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width); break;
-                default: project_tile_of<T, 4>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width);
-            }
+            with_vectors(vectors, [&](auto v) {
+                project_tile_of<T, v.value>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width);
+            });
         }
         packed += vectors * L * 4 * H;
     }

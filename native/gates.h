@@ -94,25 +94,12 @@ template <class T, int R, int Gates, int Blocks> void gates_tile(const GatesTile
 }
 
 template <class T, int Gates, int Blocks> void gates_tile_of(int64_t rows, const GatesTile<T>& tile) {
-    static_assert(kTileRows <= 6, "one case for each row count");
-    switch (rows) {
-        case 1: return gates_tile<T, 1, Gates, Blocks>(tile);
-        case 2: return gates_tile<T, at_most_tile(2), Gates, Blocks>(tile);
-        case 3: return gates_tile<T, at_most_tile(3), Gates, Blocks>(tile);
-        case 4: return gates_tile<T, at_most_tile(4), Gates, Blocks>(tile);
-        case 5: return gates_tile<T, at_most_tile(5), Gates, Blocks>(tile);
-        default: return gates_tile<T, at_most_tile(6), Gates, Blocks>(tile);
-    }
+    with_rows(rows, [&](auto r) { gates_tile<T, r.value, Gates, Blocks>(tile); });
 }
 
 // One gate of some blocks.
 template <class T> void gate_tile_of(int64_t rows, int64_t blocks, const GatesTile<T>& tile) {
-    switch (blocks) {
-        case 1: return gates_tile_of<T, 1, 1>(rows, tile);
-        case 2: return gates_tile_of<T, 1, 2>(rows, tile);
-        case 3: return gates_tile_of<T, 1, 3>(rows, tile);
-        default: return gates_tile_of<T, 1, 4>(rows, tile);
-    }
+    with_vectors(blocks, [&](auto n) { gates_tile_of<T, 1, n.value>(rows, tile); });
 }
 
 // What a tile's rows read and write beside their sums. `at`: the places of the rows in the arrays of steps.

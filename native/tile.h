@@ -11,6 +11,35 @@ constexpr int kTileVectors = 4;
 // Row counts a target's tile never has share the instantiation of its largest one.
 constexpr int at_most_tile(int rows) { return rows < kTileRows ? rows : kTileRows; }
 
+// A count that the compiler knows.
+template <int N> struct Known {
+    static constexpr int value = N;
+};
+
+// work(Known<R>), for the 1..kTileRows rows of a tile.
+template <class Work> GLASSCELL_INLINE void with_rows(int64_t rows, Work work) {
+    static_assert(kTileRows <= 6, "one case for each row count");
+    switch (rows) {
+        case 1: return work(Known<1>());
+        case 2: return work(Known<at_most_tile(2)>());
+        case 3: return work(Known<at_most_tile(3)>());
+        case 4: return work(Known<at_most_tile(4)>());
+        case 5: return work(Known<at_most_tile(5)>());
+        default: return work(Known<at_most_tile(6)>());
+    }
+}
+
+// work(Known<N>), for the 1..kTileVectors vectors of a tile.
+template <class Work> GLASSCELL_INLINE void with_vectors(int64_t vectors, Work work) {
+    static_assert(kTileVectors == 4, "one case for each number of vectors");
+    switch (vectors) {
+        case 1: return work(Known<1>());
+        case 2: return work(Known<2>());
+        case 3: return work(Known<3>());
+        default: return work(Known<4>());
+    }
+}
+
 // sum[r][n] += a[r][k] * b[k][n] for k = 0..count-1.  a: R rows; b: (count, N, lanes), for each of Blocks blocks, which
 // are `block` elements apart and fill sum[r][0..N-1], sum[r][N..2N-1], ...
 // `next`: (count, lanes) that will be read soon and may be far away; with one block, a line of it is fetched with each k.

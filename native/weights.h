@@ -66,7 +66,7 @@ template <class T> struct Panels {
     int64_t segments, width, in_segment;
 
     explicit Panels(const BackwardCall<T>& call) {
-        segments = call.input_gates == 4 || call.recurrent_gates == 4 ? 4 : 1;
+        segments = by_gate(call) ? 4 : 1;
         width = 4 * call.H / segments;
         in_segment = (width + kTileVectors * kLanes<T> - 1) / (kTileVectors * kLanes<T>);
     }
@@ -126,15 +126,9 @@ void outer_panel(const T* const* left, const T* panel, int64_t count, int64_t n,
     const int64_t tiles = tile_count(n);
     for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t k = tile_start(n, tiles, tile), rows = tile_start(n, tiles, tile + 1) - k;
-        T* const to = out + k * stride;
-        switch (rows) {
-            case 1: outer_tile<T, 1, N>(left, k, panel, count, to, stride, width); break;
-            case 2: outer_tile<T, at_most_tile(2), N>(left, k, panel, count, to, stride, width); break;
-            case 3: outer_tile<T, at_most_tile(3), N>(left, k, panel, count, to, stride, width); break;
-            case 4: outer_tile<T, at_most_tile(4), N>(left, k, panel, count, to, stride, width); break;
-            case 5: outer_tile<T, at_most_tile(5), N>(left, k, panel, count, to, stride, width); break;
-            default: outer_tile<T, at_most_tile(6), N>(left, k, panel, count, to, stride, width);
-        }
+        with_rows(rows, [&](auto r) {
+            outer_tile<T, r.value, N>(left, k, panel, count, out + k * stride, stride, width);
+        });
     }
 }
 
@@ -178,12 +172,8 @@ void weights(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count
     const Factors<T> factors(call, count, const_cast<T*>(memory));
     const int64_t gate = p / all.in_segment, within = p % all.in_segment * kWidth;
     const int64_t column = gate * all.width + within, width = minimum(kWidth, all.width - within);
-    switch ((width + kLanes<T> - 1) / kLanes<T>) {
-        case 1: return weights_panel<T, 1>(call, kept, count, factors, gate, column, width);
-        case 2: return weights_panel<T, 2>(call, kept, count, factors, gate, column, width);
-        case 3: return weights_panel<T, 3>(call, kept, count, factors, gate, column, width);
-        default: return weights_panel<T, 4>(call, kept, count, factors, gate, column, width);
-    }
+    with_vectors((width + kLanes<T> - 1) / kLanes<T>,
+                 [&](auto n) { weights_panel<T, n.value>(call, kept, count, factors, gate, column, width); });
 }
 
 }  // namespace GLASSCELL_TARGET

@@ -107,6 +107,7 @@ def main():
         if options.save:
             torch.save(model.module.state_dict(), options.save)
             print(f"saved in {options.save}")
+    distributed.barrier()  # whoever is done first must not take the group from under the other
     distributed.destroy_process_group()
 
 

@@ -40,6 +40,16 @@ class Activation:
         return self.function(x, np)
 
 
+@dataclass(frozen=True)
+class _OnNumPy:
+    """A function of NumPy arrays alone, called like the others; pickled where the function is."""
+
+    function: Callable[[Array], Array]
+
+    def __call__(self, x: Array, xp: Any) -> Array:
+        return self.function(x)
+
+
 def tanh(x: Array, xp: Any) -> Array:
     return xp.tanh(x)
 
@@ -198,7 +208,7 @@ def get(identifier: str | Callable[[Array], Array] | None, argument: str = "acti
         derivative: Callable[[Array], Array] | None = getattr(function, "derivative", None)
         return Activation(
             name=getattr(function, "__name__", type(function).__name__),
-            function=lambda x, xp: function(x),
-            derivative=None if derivative is None else (lambda x, xp: derivative(x)),
+            function=_OnNumPy(function),
+            derivative=None if derivative is None else _OnNumPy(derivative),
         )
     raise TypeError(f"{argument}: expected a name, a callable or None; got {identifier!r}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from glasscell import _native, aligned, reference
 from glasscell.cell import Options
 from glasscell.sequence import Call, Forward, Gradients, Keep, Tape, plan_steps
-from glasscell.weights import LSTMWeights, State, check_array, check_state
+from glasscell.weights import LSTMWeights, State, check_array, check_state, read_array
 
 Array = npt.NDArray[Any]
 Engine = Literal["auto", "native", "reference"]
@@ -43,10 +43,10 @@ def make_call(
     Raises: ValueError or TypeError naming the argument, the expected and the got.
     """
     inputs, (units, _), dtype = weights.kernel.shape[0], weights.recurrent_kernel.shape, weights.kernel.dtype
-    shape = np.shape(x)
-    if len(shape) != 3:
-        raise ValueError(f"x: expected shape (B, T, I) = (B, T, {inputs}), got {shape}")
-    batch, time, _ = shape
+    x = read_array("x", x)
+    if x.ndim != 3:
+        raise ValueError(f"x: expected shape (B, T, I) = (B, T, {inputs}), got {x.shape}")
+    batch, time, _ = x.shape
     return Call(
         weights,
         options,
@@ -70,7 +70,8 @@ def pack(weights: LSTMWeights) -> Any:
 def _factors(name: str, value: Any, batch: int, width: int, dtype: npt.DTypeLike, symbol: str) -> Array | None:
     if value is None:
         return None
-    if np.ndim(value) == 2:
+    value = read_array(name, value)
+    if value.ndim == 2:
         return check_array(name, value, (batch, width), dtype, f"(B, {symbol})")[None]
     return check_array(name, value, (4, batch, width), dtype, f"(B, {symbol}) or (4, B, {symbol})")
 

@@ -13,7 +13,7 @@ from glasscell import engine as engines
 from glasscell.cell import Gates, Options
 from glasscell.engine import Engine, Masks
 from glasscell.sequence import Forward, Keep
-from glasscell.weights import LSTMWeights, State, check_state, get_initializer
+from glasscell.weights import LSTMWeights, State, check_state, get_initializer, read_array
 
 Array = npt.NDArray[Any]
 Activation = str | Callable[[Array], Array] | None
@@ -136,7 +136,8 @@ class LSTMCell:
         expected = 3 if self.use_bias else 2
         if len(weights) != expected:
             raise ValueError(f"weights: expected {expected} arrays (use_bias={self.use_bias}), got {len(weights)}")
-        kernel, recurrent_kernel, *bias = (np.array(w) for w in weights)
+        names = ("kernel", "recurrent_kernel", "bias")
+        kernel, recurrent_kernel, *bias = (read_array(n, w).copy() for n, w in zip(names, weights, strict=False))
         new = LSTMWeights(kernel, recurrent_kernel, bias[0] if bias else None).checked()
         if new.recurrent_kernel.shape[0] != self.units:
             raise ValueError(f"recurrent_kernel: expected H = {self.units}, got {new.recurrent_kernel.shape[0]}")
@@ -185,7 +186,7 @@ class LSTMCell:
     def __call__(self, x: Any, state: Any = None) -> tuple[Array, State]:
         """One step: `x: (B, I)`, `state: (h, c)` each (B, H), None for zeros. Returns h' and (h', c')."""
         final = self._step(x, state).final
-        return final.h, final
+        return final.h.copy(), final  # either may be written into
 
     def gates(self, x: Any, state: Any = None) -> Gates:
         """The activated gates i, f, g, o, each (B, H), of the step that `cell(x, state)` makes."""
@@ -195,11 +196,11 @@ class LSTMCell:
         return Gates(*(tape.gates[:, 0, k] for k in range(4)))
 
     def _step(self, x: Any, state: Any, keep: Keep = "state") -> Forward:
-        if np.ndim(x) != 2:
-            _refuse("x", f"shape (B, I) = (B, {self.weights.kernel.shape[0]})", np.shape(x))
-        weights = self.weights
+        weights, x = self.weights, read_array("x", x)
+        if x.ndim != 2:
+            _refuse("x", f"shape (B, I) = (B, {len(weights.kernel)})", x.shape)
         packed = self.packed(weights)
-        call = engines.make_call(weights, self.options(), np.asarray(x)[:, None], state, Masks(), packed)
+        call = engines.make_call(weights, self.options(), x[:, None], state, Masks(), packed)
         self.engine_used = used = engines.choose(self.engine, call)
         return engines.forward(call, keep, used)
 

@@ -43,6 +43,7 @@ def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array) -> Gradient
     assert tape.gates is not None
     assert tape.z is not None
     kernel, recurrent_kernel, bias = _weights(call)
+    dh, dc = dh.copy(), dc.copy()  # without steps these are what is returned
     dx = np.zeros_like(call.x)
     d_kernel, d_recurrent, d_bias = np.zeros_like(kernel), np.zeros_like(recurrent_kernel), np.zeros_like(bias)
     with np.errstate(all="ignore"):

@@ -13,7 +13,7 @@ from glasscell.engine import Engine, Masks
 from glasscell.lstm_cell import LSTMCell
 from glasscell.sequence import KEEP, Call, Forward, Gradients, Keep
 from glasscell.trace import Trace
-from glasscell.weights import State, check_array, check_state
+from glasscell.weights import State, check_array, check_state, read_array
 
 Array = npt.NDArray[Any]
 Pullback = Callable[..., Gradients]
@@ -51,7 +51,7 @@ class RNN:
         self.zero_output_for_mask = bool(zero_output_for_mask)
         self.engine: Engine = engine
         self.engine_used: str | None = None
-        self.state: State | None = None
+        self._state: State | None = None
 
     def __call__(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
@@ -85,7 +85,7 @@ class RNN:
 
         `pullback(dy, dstate=None)`: `dy` has the output's shape (None for zero), `dstate` is the gradient (dh, dc) of
         the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0, and can be called
-        again.
+        again. They are the gradients of this call, whatever is written into its arguments or set anew afterwards.
         """
         masks = Masks(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
         call, done = self._run(x, initial_state, masks, "checkpoints" if recompute else "tape")
@@ -93,16 +93,16 @@ class RNN:
         assert tape is not None
         B, _, _, H = call.sizes
         dtype, engine = call.x.dtype, engines.choose(self.engine, call)
-        silent = self._silent(call)
+        silent, sequences = self._silent(call), self.return_sequences
 
         def pullback(dy: Any = None, dstate: Any = None) -> Gradients:
             dh, dc = check_state("dstate", dstate, B, H, dtype)
             dh_all = None
             if dy is not None:
-                dy = check_array("dy", dy, output.shape, dtype, "(B, T, H)" if self.return_sequences else "(B, H)")
+                dy = check_array("dy", dy, output.shape, dtype, "(B, T, H)" if sequences else "(B, H)")
                 if silent is not None:
                     dy = np.where(silent, np.zeros((), dtype), dy)
-                if self.return_sequences:
+                if sequences:
                     dh_all = dy
                 else:
                     dh = dh + dy
@@ -120,25 +120,41 @@ class RNN:
         assert done.tape is not None
         return Trace.from_tape(done.tape)
 
+    @property
+    def state(self) -> State | None:
+        """A copy of the (h, c), each (B, H), that `stateful` keeps; None at first. May be set to such a pair, or None."""
+        return None if self._state is None else State(*(s.copy() for s in self._state))
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        if state is not None:
+            first = read_array("state.h", state[0]) if isinstance(state, (tuple, list)) and state else np.empty(0)
+            batch = len(first) if first.ndim else 0
+            state = State(*(s.copy() for s in check_state("state", state, batch, self.cell.units, self.cell.dtype)))
+        self._state = state
+
     def reset_state(self) -> None:
         """Forget the state that `stateful` keeps: the next call starts from zeros, with any batch size."""
-        self.state = None
+        self._state = None
 
     def _run(self, x: Any, initial_state: Any, masks: Masks, keep: Keep) -> tuple[Call, Forward]:
         cell = self.cell
-        if initial_state is None and self.stateful and self.state is not None:
-            if np.ndim(x) and np.shape(x)[0] != len(self.state.h):
+        x, kept = read_array("x", x), self._state if self.stateful else None
+        if initial_state is None and kept is not None:
+            if x.ndim and len(x) != len(kept.h):
                 raise ValueError(
-                    f"x: expected the batch size of the stateful state, {len(self.state.h)}, got {np.shape(x)[0]}; "
+                    f"x: expected the batch size of the stateful state, {len(kept.h)}, got {len(x)}; "
                     "reset_state() starts anew"
                 )
-            initial_state = self.state
+            initial_state = kept
         weights, options = cell.weights, cell.options(self.go_backwards)
         call = engines.make_call(weights, options, x, initial_state, masks, cell.packed(weights))
         self.engine_used = used = engines.choose(self.engine, call)
+        if keep in ("tape", "checkpoints"):
+            call = call.detached()  # its gradient reads them again
         done = engines.forward(call, keep, used)
         if self.stateful:
-            self.state = State(*(s.copy() for s in done.final))  # the caller may write into what was returned
+            self._state = State(*(s.copy() for s in done.final))  # the caller may write into what was returned
         return call, done
 
     def _output(self, call: Call, done: Forward) -> Array:

@@ -5,14 +5,14 @@ Symbols: B batch, T time, I input features, H units. All float arrays of a call 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from glasscell.cell import Options
-from glasscell.weights import LSTMWeights, State
+from glasscell.weights import LSTMWeights, State, read_array
 
 Array = npt.NDArray[Any]
 Keep = Literal["state", "sequence", "checkpoints", "tape", "trace"]
@@ -46,6 +46,17 @@ class Call:
     def sizes(self) -> tuple[int, int, int, int]:
         """B, T, I, H."""
         return *self.x.shape, self.weights.recurrent_kernel.shape[0]
+
+    def detached(self) -> Call:
+        """The same call on copies of what may be the caller's own arrays, who may write into them."""
+        input_mask, recurrent_mask = (None if m is None else m.copy() for m in (self.input_mask, self.recurrent_mask))
+        return replace(
+            self,
+            x=self.x.copy(),
+            initial=State(*(s.copy() for s in self.initial)),
+            input_mask=input_mask,
+            recurrent_mask=recurrent_mask,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +109,8 @@ def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, res
         return None
     inside = np.ones((batch, time), bool)
     if lengths is not None:
-        ends = np.asarray(lengths) if np.size(lengths) else np.zeros(np.shape(lengths), int)  # [] would be floats
+        ends = read_array("lengths", lengths)
+        ends = ends if ends.size else ends.astype(int)  # [] would be floats
         if ends.shape != (batch,):
             raise ValueError(f"lengths: expected shape (B,) = ({batch},), got {ends.shape}")
         if ends.dtype.kind not in "iu":
@@ -115,7 +127,7 @@ def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, res
 
 
 def _bools(name: str, value: Any, batch: int, time: int) -> Array:
-    array = np.asarray(value)
+    array = read_array(name, value)
     if array.shape != (batch, time):
         raise ValueError(f"{name}: expected shape (B, T) = ({batch}, {time}), got {array.shape}")
     if array.dtype != np.bool_:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,18 +39,19 @@ class LSTMWeights(NamedTuple):
         """From PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which add up."""
         if (bias_ih is None) != (bias_hh is None):
             raise ValueError("bias_ih, bias_hh: expected both or neither")
-        bias = None if bias_ih is None or bias_hh is None else np.asarray(bias_ih) + np.asarray(bias_hh)
-        kernel, recurrent_kernel = np.ascontiguousarray(weight_ih.T), np.ascontiguousarray(weight_hh.T)
-        return cls(kernel, recurrent_kernel, bias).checked()
+        given = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
+        w_ih, w_hh, *biases = (read_array(name, array) for name, array in given.items() if array is not None)
+        bias = biases[0] + biases[1] if biases else None
+        return cls(np.ascontiguousarray(w_ih.T), np.ascontiguousarray(w_hh.T), bias).checked()
 
     def checked(self) -> LSTMWeights:
         """These weights, C-contiguous. Raises: ValueError or TypeError where they do not fit each other."""
-        kernel, recurrent_kernel = np.asarray(self.kernel), np.asarray(self.recurrent_kernel)
+        kernel, recurrent_kernel = (read_array(name, getattr(self, name)) for name in ("kernel", "recurrent_kernel"))
         if recurrent_kernel.ndim != 2 or recurrent_kernel.shape[1] != 4 * recurrent_kernel.shape[0]:
             raise ValueError(f"recurrent_kernel: expected shape (H, 4H), got {recurrent_kernel.shape}")
         units, dtype = recurrent_kernel.shape[0], recurrent_kernel.dtype
-        if dtype.kind != "f":
-            raise TypeError(f"recurrent_kernel: expected a float dtype, got {dtype}")
+        if dtype.kind != "f" or not dtype.isnative:
+            raise TypeError(f"recurrent_kernel: expected a float dtype in this machine's byte order, got {dtype}")
         if kernel.ndim != 2:
             raise ValueError(f"kernel: expected shape (I, 4H), got {kernel.shape}")
         bias = self.bias
@@ -60,12 +62,37 @@ class LSTMWeights(NamedTuple):
         )
 
 
+def read_array(name: str, value: Any) -> Array:
+    """`value` as a plain NumPy array, without a copy where it is one.
+
+    Raises: TypeError for a masked array, whose mask would be lost, and for what NumPy cannot read; both name the
+    argument.
+    """
+    if _has_mask(value):
+        raise TypeError(
+            f"{name}: expected a plain array, got a masked one, whose mask would be lost; fill it with .filled(value)"
+        )
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # a ragged list; a tensor on a GPU, or with a gradient
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        reason = str(error).partition("\n")[0]
+        raise kind(f"{name}: expected an array, got a {type(value).__name__} that is none for NumPy: {reason}") from error
+
+
+def _has_mask(value: Any) -> bool:
+    masked = sys.modules.get("numpy.ma")  # `import numpy` leaves it out: without it there are no masked arrays
+    if masked is None:
+        return False
+    return isinstance(value, masked.MaskedArray) or (isinstance(value, (list, tuple)) and any(map(_has_mask, value)))
+
+
 def check_array(name: str, value: Any, shape: Shape, dtype: npt.DTypeLike, symbols: str) -> Array:
     """`value` as a C-contiguous, aligned array of exactly this shape and dtype; copied only if its layout demands it.
 
     Raises: ValueError for another shape, TypeError for another dtype; both name the argument, the expected, the got.
     """
-    array, dtype = np.asarray(value), np.dtype(dtype)
+    array, dtype = read_array(name, value), np.dtype(dtype)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {symbols} = {shape}, got {array.shape}")
     if array.dtype != dtype:

@@ -137,7 +137,8 @@ def test_one_step(arguments, error, message):
         ({"dtype": "int32"}, ValueError, r"dtype: expected a NumPy float dtype, such as float32, got 'int32'"),
         ({"dtype": "bfloat17"}, ValueError, r"dtype: expected a NumPy float dtype, such as float32, got 'bfloat17'"),
         ({"dtype": None}, ValueError, r"dtype: expected a NumPy float dtype, such as float32, got None"),
-        ({"dtype": {"config": {"name": "mixed_float16"}}}, ValueError, r"dtype: .*, got 'mixed_float16'"),
+        ({"dtype": {"config": {"name": "bfloat16"}}}, ValueError, r"dtype: .*, got 'bfloat16'"),
+        ({"dtype": ">f4"}, ValueError, r"dtype: expected a NumPy float dtype, such as float32, got '>f4'"),
         ({"wings": 2}, TypeError, r"wings"),
     ],
 )

@@ -188,6 +188,78 @@ def test_config_round_trip(arguments):
     assert given["dtype"]["config"]["name"] == "float32"
 
 
+def tanh(x):
+    """Bears the name of another function."""
+    return 2 * np.tanh(x)
+
+
+def test_config_of_a_callable(rng):
+    cell = LSTMCell(3, tanh).build(2, seed=0)
+    again = LSTMCell.from_config(cell.get_config())
+    again.set_weights(cell.get_weights())
+    x = rng.standard_normal((2, 2)).astype(np.float32)
+    assert_same_bits(again(x)[0], cell(x)[0])
+
+
+POLICIES = ["float32", "float16", "mixed_float16", "mixed_bfloat16"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_config_of_keras_under_a_policy(policy, named):
+    """The dtype is that of the variables: the weights go in as they come out; that of a layer's cell and alone."""
+    arguments = {"recurrent_initializer": "glorot_uniform", "dtype": policy}  # JAX has no QR in half
+    theirs, layer = keras.layers.LSTMCell(5, **arguments), keras.layers.LSTM(5, **arguments)
+    theirs.build((None, 3))
+    layer.build((None, 7, 3))
+    for peer in (theirs, layer.cell):
+        config = peer.get_config()
+        assert config["dtype"]["config"]["name"] == policy
+        cell = LSTMCell.from_config({**config, "dtype": policy} if named else config)
+        assert cell.dtype == peer.variable_dtype == cell.get_config()["dtype"]
+        cell.set_weights(peer.get_weights())
+        for ours, given in zip(cell.get_weights(), peer.get_weights(), strict=True):
+            assert_same_bits(ours, given)
+        x = np.random.default_rng(0).standard_normal((4, 3)).astype(cell.dtype)
+        expected = np.asarray(peer(x, [np.zeros((4, 5), cell.dtype)] * 2)[0], np.float64)
+        # Keras may compute in half: 3 bits fewer than half has for a sum of eight products.
+        assert_close(cell(x)[0], expected, 8 * 2.0**-8 if "bfloat16" in policy else 8 * 2.0**-11)
+
+
+def test_config_of_keras_under_the_global_policy():
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_float16")
+        config = keras.layers.LSTM(5).cell.get_config()
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert LSTMCell.from_config(config).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("policy", "name"),
+    [
+        ("bfloat16", "bfloat16"),  # NumPy has none
+        (keras.dtype_policies.QuantizedDTypePolicy("int8", "float32"), "QuantizedDTypePolicy int8"),
+        (keras.dtype_policies.QuantizedFloat8DTypePolicy("float8", "float32"), "QuantizedFloat8DTypePolicy float8"),
+        (keras.dtype_policies.DTypePolicyMap(), "DTypePolicyMap"),
+    ],
+)
+def test_config_of_keras_that_cannot_be_read(policy, name):
+    config = keras.layers.LSTMCell(5, dtype=policy).get_config()
+    with pytest.raises(ValueError, match=rf"^dtype: expected a NumPy float dtype, such as float32, got '{name}'$"):
+        LSTMCell.from_config(config)
+
+
+def test_config_of_a_layer():
+    for layer in (keras.layers.LSTM(5), keras.layers.RNN(keras.layers.LSTMCell(5))):
+        with pytest.raises(
+            TypeError, match=r"^config: expected that of an LSTMCell, got that of a layer; take layer\.cell"
+        ):
+            LSTMCell.from_config(layer.get_config())
+        assert LSTMCell.from_config(layer.cell.get_config()).units == 5
+
+
 def test_dtypes():
     assert LSTMCell(2, dtype="float64").build(1, seed=0).weights.kernel.dtype == np.float64
     cell = LSTMCell(2).build(1, seed=0, dtype=np.float64)

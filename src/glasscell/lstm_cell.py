@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -27,7 +28,8 @@ class LSTMCell:
 
     Arguments, names and defaults are Keras's. `units` is H. Regularisers and constraints are kept for the
     configuration; they act where training happens, in Keras. Dropout masks are given to `RNN`'s call as arrays.
-    `dtype` is float32 (the fast path), float64, or another NumPy float (reference engine).
+    `dtype` is float32 (the fast path), float64, or another NumPy float (reference engine); a Keras policy stands for
+    the dtype of its variables, in which everything is computed here: mixed_float16 for float32.
     `engine`: "auto", "native" or "reference"; `engine_used` tells what ran last.
 
     Raises: ValueError or TypeError for an argument Keras would not take, naming it.
@@ -74,7 +76,7 @@ class LSTMCell:
         self.recurrent_initializer = get_initializer(recurrent_initializer, "recurrent_initializer")
         self.bias_initializer = get_initializer(bias_initializer, "bias_initializer")
         self.unit_forget_bias = bool(unit_forget_bias)
-        self.penalties = {
+        penalties = {
             "kernel_regularizer": kernel_regularizer,
             "recurrent_regularizer": recurrent_regularizer,
             "bias_regularizer": bias_regularizer,
@@ -82,6 +84,7 @@ class LSTMCell:
             "recurrent_constraint": recurrent_constraint,
             "bias_constraint": bias_constraint,
         }
+        self.penalties = copy.deepcopy(penalties)  # configurations are dictionaries of dictionaries
         self.dropout, self.recurrent_dropout, self.seed = float(dropout), float(recurrent_dropout), seed
         self.name, self.trainable, self.dtype = name, trainable, _dtype(dtype)
         self.engine: Engine = engine
@@ -199,26 +202,31 @@ class LSTMCell:
         weights, x = self.weights, read_array("x", x)
         if x.ndim != 2:
             _refuse("x", f"shape (B, I) = (B, {len(weights.kernel)})", x.shape)
+        if state is not None:
+            state = check_state("state", state, len(x), len(weights.recurrent_kernel), weights.kernel.dtype)
         packed = self.packed(weights)
         call = engines.make_call(weights, self.options(), x[:, None], state, Masks(), packed)
         self.engine_used = used = engines.choose(self.engine, call)
         return engines.forward(call, keep, used)
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it."""
+        """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it.
+
+        A callable of your own as activation stands there as it is: by its name another one could be found.
+        """
         return {
             "name": self.name,
             "trainable": self.trainable,
             "dtype": self.dtype.name,
             "units": self.units,
-            "activation": self.activation.name,
-            "recurrent_activation": self.recurrent_activation.name,
+            "activation": _named(self.activation),
+            "recurrent_activation": _named(self.recurrent_activation),
             "use_bias": self.use_bias,
             "unit_forget_bias": self.unit_forget_bias,
             "kernel_initializer": self.kernel_initializer.serialize(),
             "recurrent_initializer": self.recurrent_initializer.serialize(),
             "bias_initializer": self.bias_initializer.serialize(),
-            **self.penalties,
+            **copy.deepcopy(self.penalties),
             "dropout": self.dropout,
             "recurrent_dropout": self.recurrent_dropout,
             "seed": self.seed,
@@ -226,18 +234,29 @@ class LSTMCell:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LSTMCell:
-        """A cell from `get_config()`, ours or that of a Keras LSTMCell as it is. Raises: TypeError for unknown keys."""
+        """A cell from `get_config()`, ours or that of a Keras LSTMCell as it is.
+
+        Raises: TypeError for unknown keys, such as those of a layer; ValueError for what NumPy has not, such as
+        bfloat16 and quantized weights.
+        """
+        if "return_sequences" in config:
+            raise TypeError("config: expected that of an LSTMCell, got that of a layer; take layer.cell.get_config()")
         return cls(**config)
 
 
+def _named(activation: activations.Activation) -> str | activations.Activation:
+    return activation.name if activation.code is not None else activation
+
+
 def _dtype(dtype: Any) -> np.dtype[Any]:
-    if isinstance(dtype, dict):  # a serialised Keras policy
-        dtype = (dtype.get("config") or {}).get("name")
+    if isinstance(dtype, dict):  # a serialised Keras policy; that of a quantized layer has no name
+        config = dtype.get("config") or {}
+        dtype = config.get("name") or f"{dtype.get('class_name')} {config.get('mode', '')}".strip()
     try:
-        found: np.dtype[Any] = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype({"mixed_float16": "float32", "mixed_bfloat16": "float32"}.get(dtype, dtype))
     except TypeError:
-        _refuse("dtype", "a NumPy float dtype, such as float32", dtype)
-    if dtype is None or found.kind != "f":
+        found = np.dtype("V")
+    if dtype is None or found.kind != "f" or not found.isnative:
         _refuse("dtype", "a NumPy float dtype, such as float32", dtype)
     return found
 

@@ -122,7 +122,7 @@ class RNN:
 
     @property
     def state(self) -> State | None:
-        """A copy of the (h, c), each (B, H), that `stateful` keeps; None at first. May be set to such a pair, or None."""
+        """A copy of the (h, c), each (B, H), that `stateful` keeps, or None. May be set to such a pair, or None."""
         return None if self._state is None else State(*(s.copy() for s in self._state))
 
     @state.setter

@@ -23,8 +23,8 @@ class Stream:
     """Runs `rnn` step by step over `batch` streams side by side: h, c = cell(x, (h, c)), with nothing allocated.
 
     The bits are those of the whole sequence in one call, however it is cut. The weights are those of the moment the
-    stream was made. One stream serves one thread at a time. `copy.copy`, `copy.deepcopy` and `pickle` give a stream that
-    stands where this one stands and goes its own way.
+    stream was made. One stream serves one thread at a time. `copy.copy`, `copy.deepcopy` and `pickle` give a stream
+    that stands where this one stands and goes its own way.
 
     Raises: TypeError or ValueError naming the argument; a layer that goes backwards cannot be streamed.
     """

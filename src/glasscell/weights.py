@@ -6,6 +6,7 @@ The only file that knows other systems' layouts.
 from __future__ import annotations
 
 import math
+import numbers
 import re
 import sys
 from collections.abc import Callable
@@ -39,9 +40,11 @@ class LSTMWeights(NamedTuple):
         """From PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which add up."""
         if (bias_ih is None) != (bias_hh is None):
             raise ValueError("bias_ih, bias_hh: expected both or neither")
-        given = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
-        w_ih, w_hh, *biases = (read_array(name, array) for name, array in given.items() if array is not None)
-        bias = biases[0] + biases[1] if biases else None
+        w_ih, w_hh, bias = read_array("weight_ih", weight_ih), read_array("weight_hh", weight_hh), None
+        if bias_ih is not None:
+            biases = {"bias_ih": bias_ih, "bias_hh": bias_hh}
+            one, other = (check_array(name, b, w_hh.shape[:1], w_hh.dtype, "(4H,)") for name, b in biases.items())
+            bias = one + other
         return cls(np.ascontiguousarray(w_ih.T), np.ascontiguousarray(w_hh.T), bias).checked()
 
     def checked(self) -> LSTMWeights:
@@ -77,7 +80,7 @@ def read_array(name: str, value: Any) -> Array:
     except (TypeError, ValueError, RuntimeError) as error:  # a ragged list; a tensor on a GPU, or with a gradient
         kind = ValueError if isinstance(error, ValueError) else TypeError
         reason = str(error).partition("\n")[0]
-        raise kind(f"{name}: expected an array, got a {type(value).__name__} that is none for NumPy: {reason}") from error
+        raise kind(f"{name}: NumPy cannot read this {type(value).__name__} as an array: {reason}") from error
 
 
 def _has_mask(value: Any) -> bool:
@@ -118,8 +121,15 @@ class Initializer(NamedTuple):
     config: dict[str, Any]
 
     def __call__(self, shape: Shape, dtype: npt.DTypeLike, rng: np.random.Generator) -> Array:
-        """Draw an array. A seed in the configuration wins over `rng`, as in Keras; the draws are NumPy's."""
+        """Draw an array. A seed in the configuration wins over `rng`, as in Keras; the draws are NumPy's.
+
+        Raises: ValueError for a vector of what is a matrix, orthogonal or identity.
+        """
+        if self.class_name in ("Orthogonal", "Identity") and len(shape) != 2:
+            raise ValueError(f"initializer: {self.class_name} makes matrices, and cannot make a bias of shape {shape}")
         seed = self.config.get("seed")
+        if isinstance(seed, dict):  # a serialised SeedGenerator
+            seed = (seed.get("config") or {}).get("seed")
         draws = rng if seed is None else np.random.default_rng(seed)
         return np.ascontiguousarray(_DRAW[self.class_name](shape, self.config, draws), dtype)
 
@@ -136,7 +146,8 @@ class Initializer(NamedTuple):
 def get_initializer(identifier: Any, argument: str) -> Initializer:
     """The initialiser of a Keras name (`"glorot_uniform"`, `"GlorotUniform"`) or configuration.
 
-    Raises: ValueError naming `argument` for one that is not known; nothing named in a configuration is imported.
+    Raises: ValueError naming `argument` for one that is not known, or known by other keys or values; nothing named in a
+    configuration is imported.
     """
     if isinstance(identifier, Initializer):
         return identifier
@@ -149,7 +160,22 @@ def get_initializer(identifier: Any, argument: str) -> Initializer:
     if class_name not in _DRAW:
         known = ", ".join(_snake(known) for known in _DRAW)
         raise ValueError(f"{argument}: expected one of {known}; got {name!r}")
-    return Initializer(class_name, {**_DEFAULTS.get(class_name, {}), **config})
+    expected = _DEFAULTS.get(class_name, {})
+    for key, value in config.items():
+        if key not in expected:
+            raise ValueError(f"{argument}: {class_name} has no {key!r}, expected {', '.join(expected) or 'nothing'}")
+        if isinstance(expected[key], float) and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+            raise ValueError(f"{argument}: {class_name}: {key}: expected a number, got {value!r}")
+    config = {**expected, **config}
+    if class_name == "VarianceScaling":
+        distribution = str(config["distribution"]).lower()
+        config["distribution"] = "truncated_normal" if distribution == "normal" else distribution
+        for key, choices in (("mode", _MODES), ("distribution", _DISTRIBUTIONS)):
+            if config[key] not in choices:
+                raise ValueError(f"{argument}: {class_name}: {key}: expected one of {choices}, got {config[key]!r}")
+        if not config["scale"] > 0:
+            raise ValueError(f"{argument}: {class_name}: scale: expected a positive number, got {config['scale']!r}")
+    return Initializer(class_name, config)
 
 
 def _camel(name: str) -> str:
@@ -173,7 +199,10 @@ def _truncated_normal(mean: float, stddev: float, shape: Shape, rng: np.random.G
 def _variance_scaling(scale: float, mode: str, distribution: str) -> Draw:
     def draw(shape: Shape, config: dict[str, Any], rng: np.random.Generator) -> Array:
         s, m, d = (config.get(k, v) for k, v in (("scale", scale), ("mode", mode), ("distribution", distribution)))
-        fan_in, fan_out = (shape[0], shape[-1])
+        inputs, outputs = config.get("input_axes"), config.get("output_axes")
+        if inputs is None or outputs is None:
+            inputs, outputs = [0], [-1]
+        fan_in, fan_out = (math.prod(shape[axis] for axis in axes) for axes in (inputs, outputs))
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[m]
         variance = s / max(1.0, fan)
         if d == "uniform":
@@ -188,17 +217,19 @@ def _variance_scaling(scale: float, mode: str, distribution: str) -> Draw:
 
 
 def _orthogonal(shape: Shape, config: dict[str, Any], rng: np.random.Generator) -> Array:
-    rows, columns = math.prod(shape[:-1]), shape[-1]
+    rows, columns = shape
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diag(r))  # makes the draw uniform over the orthogonal matrices
-    matrix: Array = (q if rows >= columns else q.T).reshape(shape)
+    matrix: Array = q if rows >= columns else q.T
     return float(config["gain"]) * matrix
 
 
 def _identity(shape: Shape, config: dict[str, Any], rng: np.random.Generator) -> Array:
-    return float(config["gain"]) * np.eye(shape[0], shape[-1])
+    return float(config["gain"]) * np.eye(shape[0], shape[1])
 
 
+_MODES = ("fan_in", "fan_out", "fan_avg")
+_DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
 _FANS = {"seed": None, "input_axes": None, "output_axes": None}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "Constant": {"value": 0.0},

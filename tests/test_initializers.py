@@ -12,7 +12,8 @@ SHAPES = [(60, 240), (240, 60), (1, 4000), (2000,)]
 SCALED = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal")
 EVERY = {
     **{name: KERAS.get(name) for name in SCALED},
-    **{f"{mode} {distribution}": KERAS.VarianceScaling(2.5, mode, distribution) for mode in ("fan_in", "fan_out", "fan_avg")
+    **{f"{mode} {distribution}": KERAS.VarianceScaling(2.5, mode, distribution)
+       for mode in ("fan_in", "fan_out", "fan_avg")
        for distribution in ("uniform", "truncated_normal", "untruncated_normal", "normal", "Uniform")},
     "axes": KERAS.VarianceScaling(1.0, "fan_out", "uniform", input_axes=[0, -1], output_axes=[0]),
     "one axis": KERAS.VarianceScaling(1.0, "fan_in", "uniform", input_axes=[-1]),

@@ -122,7 +122,7 @@ def test_masked_arrays_are_refused(door):
     """With a masked element or none, alone or in a list: what is masked would be read as a number."""
     name, take, good = DOORS[door]
     masked = np.ma.masked_array(good, np.arange(good.size).reshape(good.shape) == 0)
-    for value in (masked, np.ma.masked_array(good), list(masked), (list(masked)[0], *good[1:])):
+    for value in (masked, np.ma.masked_array(good), list(masked), (next(iter(masked)), *good[1:])):
         with pytest.raises(TypeError, match=rf"^{name}: expected a plain array, got a masked one, whose mask would be"):
             take(value)
     take(good)

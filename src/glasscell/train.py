@@ -20,11 +20,7 @@ import math
 import operator
 import os
 import platform
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +29,7 @@ import numpy.typing as npt
 
 import glasscell
 from glasscell.data import JapaneseVowels, Utterances, load_japanese_vowels
+from glasscell.folder import staged
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +39,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 ENGINES = ("auto", "native", "framework")
+FILES = ("model.keras", "metrics.json", "report.html")
 VALIDATION_PER_SPEAKER = 3
 
 
@@ -59,8 +57,9 @@ def train(
 ) -> dict[str, Any]:
     """Train on the recordings that ship with the package, print the result, write it to the folder `output`.
 
-    Writes `model.keras`, `metrics.json` and `report.html`, at the end and each whole or not at all. Of a folder that
-    exists these three files are replaced and every other file is left alone; a run that stops early changes nothing.
+    Writes `model.keras`, `metrics.json` and `report.html`, at the end and together: files of two runs never stand side
+    by side, and a run that is killed while they are put in place is completed by the next. Of a folder that exists
+    these three files are replaced and every other file is left alone; a run that stops early changes nothing.
 
     output: the folder, made where it is missing. learning_rate: the peak; it rises over the first tenth of the
     steps and falls to zero along a cosine. dropout, recurrent_dropout: shares in [0, 1). seed: the same seed, machine
@@ -95,7 +94,7 @@ def train(
     data = load_japanese_vowels()
     learn, watch = split(data.train, VALIDATION_PER_SPEAKER, settings["seed"])
     keras.utils.set_random_seed(settings["seed"])
-    with _staged(Path(output)) as stage:
+    with staged(Path(output)) as stage:
         model = build_model(learn, len(data.speakers), settings)
         console.print(
             f"Japanese Vowels: {len(learn)} recordings to learn from, {len(watch)} to watch, {len(data.test)} held "
@@ -110,7 +109,8 @@ def train(
         model.save(stage / "model.keras")
         (stage / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         training_report(stage / "report.html", metrics, open_up(model, data.test, probabilities))
-    _print_result(metrics, Path(output), console)
+        _print_result(metrics, console)
+    console.print(f"Written to {output}: {', '.join(FILES)}", highlight=False, soft_wrap=True)
     return metrics
 
 
@@ -118,9 +118,13 @@ def check_arguments(**arguments: Any) -> dict[str, Any]:
     """The settings of a run, as plain Python numbers, without `output`. Raises: ValueError as `train` does."""
     settings = dict(arguments)
     folder = Path(settings.pop("output"))
-    blocked = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
-    if blocked is not None:
-        raise ValueError(f"output: expected a folder, got {str(folder)!r}, and {str(blocked)!r} is a file")
+    for path in (folder, *folder.parents):
+        if not path.is_dir() and os.path.lexists(path):
+            what = "a file" if path.exists() else "a link to nothing"
+            raise ValueError(f"output: expected a folder, got {str(folder)!r}, and {str(path)!r} is {what}")
+    for path in (folder / name for name in FILES):
+        if path.is_dir():
+            raise ValueError(f"output: expected a place for the file {path.name}, and {str(path)!r} is a folder")
     for name in ("units", "epochs", "batch_size"):
         settings[name] = _whole(name, settings[name], 1, "a positive integer")
     settings["seed"] = _whole("seed", settings["seed"], 0, "an integer from 0 to 4294967295", below=2**32)
@@ -248,8 +252,8 @@ def _predict(model: Any, x: Array) -> Array:
     return probabilities
 
 
-def linear_baseline(learn: Utterances, test: Utterances, speakers: int) -> float:
-    """The accuracy of logistic regression on the mean and standard deviation over each recording's frames."""
+def linear_baseline(learn: Utterances, test: Utterances, speakers: int) -> Array:
+    """The answers (N,) of logistic regression on the mean and standard deviation over each recording's frames."""
     import keras
 
     features, unseen = (
@@ -261,8 +265,8 @@ def linear_baseline(learn: Utterances, test: Utterances, speakers: int) -> float
     model = keras.Sequential([dense])
     model.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
     model.fit((features - mean) / deviation, learn.labels, batch_size=len(learn), epochs=300, verbose=0)
-    answers = np.argmax(_predict(model, (unseen - mean) / deviation), axis=1)
-    return float(np.mean(answers == test.labels))
+    answers: Array = np.argmax(_predict(model, (unseen - mean) / deviation), axis=1)
+    return answers
 
 
 def _measure(
@@ -288,7 +292,7 @@ def _measure(
         # The training set holds each speaker equally often; the held-out set's most frequent one is the better guess.
         "baselines": {
             "majority": float(np.bincount(test.labels).max() / len(test)),
-            "linear": linear_baseline(learn, test, speakers),
+            "linear": float(np.mean(linear_baseline(learn, test, speakers) == test.labels)),
         },
         "utterances": {"train": len(learn), "validation": len(watch), "held_out": len(test)},
         "parameters": int(model.count_params()),
@@ -326,23 +330,7 @@ def open_up(model: Any, test: Utterances, probabilities: Array) -> Example:
     return Example(trace, x[0], beliefs, int(test.labels[row]), row)
 
 
-@contextmanager
-def _staged(output: Path) -> Iterator[Path]:
-    """A folder inside `output` whose files are moved there at the end, or vanish with it if anything goes wrong."""
-    existed = output.exists()
-    output.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(dir=output, prefix=".unfinished-"))
-    try:
-        yield stage
-        for file in sorted(stage.iterdir()):
-            os.replace(file, output / file.name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        if not existed and not any(output.iterdir()):
-            output.rmdir()
-
-
-def _print_result(metrics: dict[str, Any], output: Path, console: Console) -> None:
+def _print_result(metrics: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
     table = Table("Recordings the model never heard", "accuracy")
@@ -356,5 +344,3 @@ def _print_result(metrics: dict[str, Any], output: Path, console: Console) -> No
         f"on {metrics['versions']['backend']}.",
         highlight=False,
     )
-    files = ", ".join(("model.keras", "metrics.json", "report.html"))
-    console.print(f"Written to {output}: {files}", highlight=False, soft_wrap=True)

@@ -184,10 +184,8 @@ def test_what_comes_out_shares_no_memory(engine_name, time):
         y, pullback = rnn.vjp(x, (h, c), **masks)
         step = rnn.cell(x[:, 0], (h, c)) if time else (np.empty(0), ())
         traced = [array for name, array in rnn.trace(x, (h, c)).asdict().items() if name != "mask"]
-        out = [
-            *arrays_of(rnn(x, (h, c), **masks)), y, *arrays_of(pullback(dy, dstate)),
-            *arrays_of(pullback(None, dstate)), *arrays_of(rnn.state), *arrays_of(rnn.state), *step[:1], *step[1], *traced, *rnn.cell.get_weights(),
-        ]  # fmt: skip
+        out = [*arrays_of(rnn(x, (h, c), **masks)), y, *arrays_of(pullback(dy, dstate)), *step[:1], *step[1], *traced]
+        out += [*arrays_of(pullback(None, dstate)), *rnn.state, *rnn.state, *rnn.cell.get_weights()]
         given = [x, h, c, dy, *dstate, *masks.values(), *rnn.cell.weights]
         for k, array in enumerate(out):
             for other in (*out[:k], *given):

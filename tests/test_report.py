@@ -140,6 +140,21 @@ def test_trace_report_holds_every_picture(tmp_path):
     assert f"From {trace.c[0].min():.2f} to {trace.c[0].max():.2f};" in html
 
 
+def test_the_words_under_a_picture_count_right(tmp_path):
+    """Of a gate: its mean, and the shares above 0.9 and below 0.1, neither counted itself; of a state: its range."""
+    odd = np.full((1, 5, 4), 0.5)
+    odd[0, 0], odd[0, 1] = [0.91, 0.9, 0.85, 0.89], [0.95, 0.1, 0.09, 0.15]
+    odd[0, 4] = np.nan  # a skipped step counts in neither
+    half = np.where(np.isnan(odd), np.nan, 0.5)
+    names = ("i", "f", "g", "o", "c", "h", "zi", "zf", "zg", "zo")
+    trace = gc.Trace(**{name: odd if name in ("i", "c") else half for name in names}, mask=np.isfinite(odd[..., 0]))
+    html = trace_report(tmp_path / "page.html", trace).read_text(encoding="utf-8")
+    finite = odd[np.isfinite(odd)]
+    assert f"Mean {finite.mean():.2f}; 12.5% above 0.9, 6.2% below 0.1." in html  # 2 and 1 of 16
+    assert "Mean 0.50; 0.0% above 0.9, 0.0% below 0.1." in html
+    assert f"From 0.09 to 0.95; mean size {finite.mean():.2f}." in html
+
+
 def test_trace_report_method(tmp_path):
     assert (make_trace([3]).report(tmp_path / "page.html")).read_text(encoding="utf-8").count("<svg") == 6
 

@@ -165,14 +165,6 @@ def test_a_run_that_fails_changes_nothing(tmp_path, monkeypatch):
     assert [(path.name, path.read_text()) for path in old.iterdir()] == [("model.keras", "old")]
 
 
-def test_files_appear_together(tmp_path):
-    with training._staged(tmp_path / "run") as stage:
-        for name in FILES:
-            (stage / name).write_text("new")
-        assert [path for path in (tmp_path / "run").iterdir() if path != stage] == []
-    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
-
-
 def test_native_that_cannot_serve(monkeypatch):
     from glasscell.keras import loop
 

@@ -82,7 +82,7 @@ def build_app() -> "Typer":
         epochs: Annotated[int, option("Passes over the recordings.", "Training")] = DEFAULT.epochs,
         batch_size: Annotated[int, option("Recordings a step.", "Training")] = DEFAULT.batch_size,
         learning_rate: Annotated[
-            float, option("Peak of Adam's learning rate: warm-up, then a cosine to zero.", "Training")
+            float, option("Peak of Adam's learning rate: warm-up, then a cosine towards zero.", "Training")
         ] = DEFAULT.learning_rate,
         seed: Annotated[int, option("The same seed gives the same model.", "Training")] = DEFAULT.seed,
         engine: Annotated[str, option("Who runs the LSTM.", "Training", metavar="|".join(ENGINES))] = DEFAULT.engine,

@@ -62,9 +62,10 @@ def train(
     these three files are replaced and every other file is left alone; a run that stops early changes nothing.
 
     output: the folder, made where it is missing. learning_rate: the peak; it rises over the first tenth of the
-    steps and falls to zero along a cosine. dropout, recurrent_dropout: shares in [0, 1). seed: the same seed, machine
-    and versions give the same model; it sets the global seeds of Python, NumPy and Keras. engine: "auto", "native" or
-    "framework", as `glasscell.keras.RNN` takes it. console: where to print; default: standard output.
+    steps and falls along a cosine, to a fortieth at the last. dropout, recurrent_dropout: shares in [0, 1). seed: the
+    same seed, machine and versions give the same model; it sets the global seeds of Python, NumPy and Keras. engine:
+    "auto", "native" or "framework", as `glasscell.keras.RNN` takes it. console: where to print; default: standard
+    output.
 
     Keras runs on the backend it is configured for, and on JAX where KERAS_BACKEND is not set.
 

@@ -95,8 +95,10 @@ def test_pullback(arguments, error, message):
 def test_stateful_batch():
     stateful = layer(stateful=True)
     stateful(X)
-    with pytest.raises(ValueError, match=r"x: expected the batch size of the stateful state, 2, got 3; reset_state"):
-        stateful(floats(3, T, I))
+    for rows in (1, 3):
+        message = rf"x: expected the batch size of the stateful state, 2, got {rows}; reset_state"
+        with pytest.raises(ValueError, match=message):
+            stateful(floats(rows, T, I))
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def _utterance(example: Example, speakers: list[str]) -> Section:
     sound = Card(
         "What goes in",
         Markup(heard),
-        "The twelve cepstrum coefficients of each frame, standardised: red is above the average of what it learned from, "
+        "The twelve cepstrum coefficients of each frame, standardised: red is above the average in training, "
         "blue below. The change of pattern on the way is the step from one vowel to the next.",
         symbol="x",
     )

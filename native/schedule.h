@@ -46,6 +46,19 @@ template <class Work> void split(int64_t total, int threads, Interrupt* interrup
               interrupt);
 }
 
+// Whether the call is to end early. The thread that made it asks; the others only look.
+inline bool ended(Interrupt* interrupt) {
+    if (interrupt && pthread_equal(interrupt->caller, pthread_self())) interrupt->ask(interrupt);
+    return stopped(interrupt);
+}
+
+// As split, in pieces of `most` at most, so that it may end between them.
+template <class Work> void split_into_pieces(int64_t total, int64_t most, int threads, Interrupt* interrupt, Work work) {
+    split(total, threads, interrupt, [&](int64_t begin, int64_t end) {
+        for (; begin < end && !ended(interrupt); begin += most) work(begin, std::min(begin + most, end));
+    });
+}
+
 // The parts of a plan, ready to run any number of times without allocating.
 class Schedule {
   public:
@@ -91,12 +104,6 @@ class Schedule {
     Rows all_;
     Part alone_;  // everything
 };
-
-// Whether the call is to end early. The thread that made it asks; the others only look.
-inline bool ended(Interrupt* interrupt) {
-    if (interrupt && pthread_equal(interrupt->caller, pthread_self())) interrupt->ask(interrupt);
-    return stopped(interrupt);
-}
 
 // Pieces of work, each done once, by whichever thread comes to it first.
 class Shares {

@@ -28,9 +28,7 @@ def run_python(*arguments, **environment):
 def running_python(*arguments, seconds=120, **environment):
     """The process while it runs, so many seconds at most: what outlives its time, or the block, is killed."""
     command, everything = _fresh(arguments, environment)
-    with subprocess.Popen(
-        command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
+    with subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         timer = threading.Timer(seconds, child.kill)
         timer.start()
         try:

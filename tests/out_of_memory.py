@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import glasscell as gc
-from glasscell import _native, directions
+from glasscell import directions
 from glasscell.directions import Direction, flatten
 from glasscell.sequence import plan_steps
 
@@ -96,7 +96,8 @@ def both_outputs_first():
 
 
 def unaligned():
-    own, codes = flatten([Direction(layer().cell.options(), *layer().cell.weights, *np.zeros((2, B, H), "f4"))], x[0, :0, 0])
+    cell, states = layer().cell, np.zeros((2, B, H), np.float32)
+    own, codes = flatten([Direction(cell.options(), *cell.weights, *states)], np.empty(0, np.float32))
     odd = np.frombuffer(b"." + x.tobytes(), np.float32, offset=1).reshape(x.shape)
     return lambda: directions.forward(odd, np.empty(0, np.uint8), own, codes, True, False)[:3]
 

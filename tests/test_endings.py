@@ -1,12 +1,13 @@
 """How calls end before their time: Ctrl-C, and threads that are inside one when Python exits."""
 
 import signal
-import sys
+import subprocess
 import time
 
 import pytest
 
 from fresh import run_python, running_python
+from preload import program
 from test_process import BORROW
 
 LEFT = """
@@ -56,8 +57,8 @@ def test_daemon_threads_inside_a_call_while_python_exits(which, threads):
         assert done.stderr == ""
 
 
-# PyTorch ends the process itself where a thread of Python's leaves one of its own operations meanwhile: here the thread is
-# inside ours from before the exit until it takes the GIL back.
+# PyTorch ends the process itself where a thread of Python's leaves one of its own operations meanwhile: here the thread
+# is inside ours from before the exit until it takes the GIL back.
 LEFT_IN_TORCH = """
 import sys, threading, time, torch, glasscell.torch
 
@@ -102,7 +103,7 @@ which, (threads, B, T, H) = sys.argv[1], map(int, sys.argv[2:])
 set_num_threads(threads)
 layer = LSTM(H, engine="native").build(1, seed=0)
 x = np.ones((B, T, 1), np.float32)
-expected = layer(x[:, :3])
+expected = layer(x[:2, :3])
 if which == "backward":
     y, call = layer.vjp(x)
 elif which == "uneven":  # the thread that hears signals has next to nothing to do
@@ -117,7 +118,7 @@ try:
     call(y)
 except KeyboardInterrupt:
     print(alarms[0], time.perf_counter(), flush=True)
-    np.testing.assert_array_equal(layer(x[:, :3]), expected)
+    np.testing.assert_array_equal(layer(x[:2, :3]), expected)
     raise
 """
 
@@ -129,11 +130,12 @@ except KeyboardInterrupt:
         ("forward", None, (2, 64, 60_000, 512), ""),
         ("uneven", None, (2, 2, 500_000, 512), ""),
         ("uneven", None, (2, 2, 500_000, 512), BORROW),
+        ("forward", "baseline", (2, 1000, 4, 768), ""),  # each step takes seconds
         ("backward", "baseline", (2, 8, 600, 256), ""),  # a slow target, so that few steps, and a small tape, take long
     ],
 )
 def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
-    """KeyboardInterrupt within a second; other signal handlers run meanwhile; the next call is right."""
+    """KeyboardInterrupt within a second, also inside a step; other handlers run meanwhile; the next call is right."""
     environment = {"GLASSCELL_TARGET": target} if target else {}
     with running_python("-c", first + LONG_CALL, which, *sizes, **environment) as child:
         assert child.stdout.readline() == "begin\n", child.stderr.read()
@@ -150,8 +152,37 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
     assert child.returncode == -signal.SIGINT
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("outputs_first", [0, 1])
+@pytest.mark.parametrize(
+    ("which", "sizes"),
+    [
+        ("forward", (300, 1, 8, 256)),
+        ("forward", (2, 40, 4096, 64)),  # the inputs of some steps together
+        ("backward", (300, 1, 8, 256)),
+        ("backward", (300, 1, 2048, 32)),  # most of it products for x and the kernel
+        ("pack", (1, 1, 4096, 1024)),
+    ],
+)
+def test_a_call_asks_within_a_step(which, sizes, outputs_first, threads):
+    """Whether it is to end: every four million multiply-adds of the thread that made it, a millisecond or so, and every
+    four million numbers that are packed. Told to stop, it does nothing more."""
+    files = ("engine.cpp", "pool.cpp", "schedule.cpp", "targets.cpp", "kernel.cpp")
+    _, interrupt = program("native_interrupt.cpp", *files, options=("-DGLASSCELL_TARGET=baseline",))
+    command = [interrupt, which, threads, *sizes, outputs_first]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
+    asked, asked_until_stopped = map(int, done.stdout.split())
+    B, T, I, H = sizes
+    work = 4 * H * (I + H) * {"forward": B * T, "backward": 2 * B * T, "pack": 1}[which]
+    assert asked >= work / 2**22 / threads / 2
+    assert asked > 4 // threads
+    assert asked_until_stopped <= 12
+
+
 def test_a_child_that_outlives_its_time_is_killed():
-    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('begin', flush=True); time.sleep(600)"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('begin', flush=True); time.sleep(99)"
+    )
     start = time.perf_counter()
     with running_python("-c", deaf, seconds=2) as child:
         assert child.stdout.readline() == "begin\n"

@@ -1,4 +1,4 @@
-"""The bits do not follow the caller's rounding mode, nor its flushing of subnormal numbers, and both stay as they were."""
+"""The bits do not follow the caller's rounding mode, nor its flushing of subnormal numbers; both stay as they were."""
 
 import contextlib
 import ctypes

@@ -13,8 +13,9 @@ import pytest
 
 from cases import make_case, run
 from compare import assert_same_bits
-from fresh import HERE, run_python
+from fresh import run_python
 from glasscell import LSTM, _native, num_threads, set_num_threads
+from preload import program
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -160,6 +161,7 @@ torch.set_num_threads(2)
 assert glasscell.show_config()["threads_of"] == "PyTorch (OpenMP)"
 """
 
+
 @pytest.mark.parametrize("first", ["", BORROW], ids=["own", "borrowed"])
 def test_after_fork(first):
     """A forked child has none of its parent's worker threads, and still computes."""
@@ -263,23 +265,9 @@ def test_others_are_not_slowed_by_an_idle_pool(threads):
     assert fastest(call) < 3 * alone
 
 
-@pytest.fixture(scope="module")
-def native_pool(tmp_path_factory):
-    """tests/native_pool.cpp, compiled."""
-    compiler = os.environ.get("CXX") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    program = tmp_path_factory.mktemp("native") / "pool"
-    sources = [HERE / "native_pool.cpp", HERE.parent / "native" / "pool.cpp"]
-    subprocess.run(
-        [*compiler.split(), "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", *sources, "-o", program, "-pthread"],
-        check=True,
-    )
-    return program
-
-
 @linux
 @pytest.mark.parametrize("check", ["tasks", "together", "no_threads", "errors", "borrowed"])
-def test_pool(native_pool, check):
-    done = subprocess.run([native_pool, check], capture_output=True, text=True, timeout=60)
+def test_pool(check):
+    _, pool = program("native_pool.cpp", "pool.cpp")
+    done = subprocess.run([pool, check], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout

@@ -104,9 +104,10 @@ void project_tile_of(int64_t rows, const T* const* dz, int64_t H, const T* packe
 }
 
 // The products of `count` rows with the outputs first..last-1 of a packed matrix; `first` starts a panel of `panel` vectors.
+// Where it is told to stop, what it gives is undefined.
 template <class T>
 void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int64_t panel, int64_t first, int64_t last,
-             const T* const* mask, int64_t mask_gate, T* const* out) {
+             const T* const* mask, int64_t mask_gate, T* const* out, Watch& watch) {
     constexpr int64_t L = kLanes<T>;
     const int64_t tiles = tile_count(count);
     packed += first * 4 * H;
@@ -115,6 +116,7 @@ void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int6
         for (int64_t tile = 0; tile < tiles; ++tile) {
             const int64_t row = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - row;
             const T* const* const masks = mask ? mask + row : nullptr;
+            if (watch.stop(n * vectors * L * 4 * H)) return;
             with_vectors(vectors, [&](auto v) {
                 project_tile_of<T, v.value>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width);
             });
@@ -170,6 +172,9 @@ void row_gradient(const BackwardCall<T>& call, const Part& part, int64_t at, con
     }
 }
 
+// What row_gradient does for each unit, in multiply-adds, about.
+constexpr int64_t kGradientWork = 64;
+
 template <class T> void backward(const BackwardCall<T>& call, const Part& part, void* memory) {
     const int64_t H = call.H, time = call.time;
     const size_t bytes = size_t(part.last - part.first) * sizeof(T);
@@ -179,12 +184,12 @@ template <class T> void backward(const BackwardCall<T>& call, const Part& part, 
     const bool standard = call.options.activation == Activation::tanh &&
                           call.options.recurrent_activation == Activation::sigmoid;
     const auto gradient = standard ? row_gradient<T, true> : row_gradient<T, false>;
-    Watch watch(call.interrupt, part.count * 4 * (part.last - part.first) * H);
+    Watch watch(call.interrupt);
     for (int64_t s = call.span.first + call.span.steps - 1; s >= call.span.first; --s) {
-        if (watch.stop()) return;
         const int64_t t = time_of(call.options, time, s);
         int64_t count = 0;
         for (int64_t row = 0; row < part.count; ++row) {
+            if (watch.stop(kGradientWork * (part.last - part.first))) return;
             const int64_t b = part.rows[row], at = call.tape.place(b, s);
             const uint8_t bits = bits_of(call, b, t);
             T* const dh = call.dh + b * H;
@@ -206,7 +211,8 @@ template <class T> void backward(const BackwardCall<T>& call, const Part& part, 
         if (part.team)
             for (int64_t n = 0; n < count; ++n) fetch<T, false>(state.dz[n], 4 * H);
         project<T>(state.dz, count, H, call.packed_recurrent, call.panel_vectors, part.first, part.last,
-                   call.recurrent_gates ? state.mask : nullptr, call.recurrent_gates == 4 ? call.B * H : 0, state.dh_out);
+                   call.recurrent_gates ? state.mask : nullptr, call.recurrent_gates == 4 ? call.B * H : 0, state.dh_out,
+                   watch);
         for (int64_t row = 0; call.steps && row < part.count; ++row) {
             const int64_t b = part.rows[row];
             if (!(bits_of(call, b, t) & kReset)) continue;

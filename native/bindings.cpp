@@ -1,6 +1,5 @@
 // The Python module glasscell._native.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -10,6 +9,7 @@
 #include "arrays.h"
 #include "directions.h"
 #include "engine.h"
+#include "gil.h"
 #if defined(GLASSCELL_JAX)
 #include "jax_ffi.h"
 #endif
@@ -21,14 +21,20 @@
 namespace glasscell {
 namespace {
 
-template <class T> std::shared_ptr<Packed<T>> pack(const In<T>& kernel, const In<T>& recurrent_kernel, const OptionalIn<T>& bias) {
+template <class T> nb::object pack(In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias) {
     Call<T> call{};
     set_weights(call, kernel, recurrent_kernel, bias);
-    return std::make_shared<Packed<T>>(Packed<T>{pack_weights(call), call.I, call.H});
+    auto packed = std::make_unique<Packed<T>>(Packed<T>{Block(), call.I, call.H});
+    until_signal(call.interrupt, [&] { packed->block = pack_weights(call); });
+    const auto free = [](PyObject* capsule) { delete static_cast<Packed<T>*>(PyCapsule_GetPointer(capsule, Packed<T>::kName)); };
+    PyObject* const capsule = PyCapsule_New(packed.get(), Packed<T>::kName, free);
+    if (!capsule) nb::raise_python_error();
+    packed.release();
+    return nb::steal(capsule);
 }
 
 template <class T>
-void forward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, const Packed<T>* packed, In<T> h0,
+void forward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, nb::handle packed, In<T> h0,
              In<T> c0, OptionalIn<uint8_t> steps, OptionalIn<T> input_mask, OptionalIn<T> recurrent_mask,
              OptionalOut<T> h, OptionalOut<T> c, OptionalOut<T> gates, OptionalOut<T> z, OptionalOut<T> c_spans,
              Out<T> hT, Out<T> cT, int a, int s, int go_backwards) {
@@ -43,10 +49,12 @@ void forward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias, 
     call.c_spans = checked("c_spans", c_spans, {span_count(call.B, call.time), call.B, call.H});
     call.hT = checked("hT", hT, {call.B, call.H});
     call.cT = checked("cT", cT, {call.B, call.H});
-    if (packed) {
-        if (packed->I != call.I || packed->H != call.H)
+    if (!packed.is_none()) {
+        const Packed<T>* const weights = Packed<T>::of(packed);
+        if (!weights) throw nb::type_error("packed: expected what pack gave for weights of this dtype, or None");
+        if (weights->I != call.I || weights->H != call.H)
             throw std::invalid_argument("packed: expected the weights of this call, got those of other sizes");
-        if (!by_gate(call)) call.packed = packed->block.template as<T>();  // else another layout is wanted
+        if (!by_gate(call)) call.packed = weights->block.template as<T>();  // else another layout is wanted
     }
     until_signal(call.interrupt, [&] { run_forward(call); });
 }
@@ -83,38 +91,59 @@ void backward(In<T> x, In<T> kernel, In<T> recurrent_kernel, OptionalIn<T> bias,
     until_signal(call.interrupt, [&] { run_backward(pass); });
 }
 
-template <class T, class Array> View<T> view(const Array& array) { return {array.data(), array.ndim(), array.shape_ptr()}; }
+template <class T, class U> View<T> view(const Array<U>& array) {
+    const size_t rank = array.ndim();
+    return {array.data(), rank, array.shape_ptr()};
+}
 
-template <class T, class Array> Views<T> views(const std::vector<Array>& arrays) {
-    Views<T> result;
-    for (const Array& array : arrays) result.push_back(view<T>(array));
-    return result;
+// The arrays of a list, held together with the views of them.
+template <class T> struct List {
+    std::vector<Array<T>> arrays;
+    Views<T> views;
+
+    List(const char* name, nb::list list) {
+        const size_t count = list.size();
+        arrays.reserve(count), views.reserve(count);
+        for (nb::handle item : list) {
+            arrays.emplace_back();
+            if (!arrays.back().take(item.ptr())) {
+                const std::string text = std::string(name) + ": expected C-contiguous arrays of " + Array<T>::kWanted;
+                throw nb::type_error(text.c_str());
+            }
+            views.push_back(view<T>(arrays.back()));
+        }
+    }
+};
+
+std::vector<int64_t> numbers(nb::list list) {
+    std::vector<int64_t> values(list.size());
+    for (size_t k = 0; k < values.size(); ++k)
+        if (!nb::try_cast(list[k], values[k])) throw nb::type_error("codes: expected integers");
+    return values;
 }
 
 template <class T>
-void forward_directions(In<T> x, In<uint8_t> steps, std::vector<In<T>> own, std::vector<int64_t> codes,
-                        std::vector<Out<T>> kept) {
-    Directions<T> directions{view<const T>(x), view<const uint8_t>(steps), views<const T>(own), std::move(codes)};
-    const Views<T> out = views<T>(kept);
-    until_signal(directions.interrupt, [&] { run_forward(directions, out); });
+void forward_directions(In<T> x, In<uint8_t> steps, nb::list own, nb::list codes, nb::list kept) {
+    const List<const T> given("own", own);
+    const List<T> out("kept", kept);
+    Directions<T> directions{view<const T>(x), view<const uint8_t>(steps), given.views, numbers(codes)};
+    until_signal(directions.interrupt, [&] { run_forward(directions, out.views); });
 }
 
 template <class T>
-void backward_directions(In<T> x, In<uint8_t> steps, std::vector<In<T>> own, std::vector<int64_t> codes,
-                         std::vector<In<T>> kept, std::vector<In<T>> cotangents, std::vector<Out<T>> gradients) {
-    Directions<T> directions{view<const T>(x), view<const uint8_t>(steps), views<const T>(own), std::move(codes)};
-    const Views<const T> tape = views<const T>(kept), given = views<const T>(cotangents);
-    const Views<T> out = views<T>(gradients);
-    until_signal(directions.interrupt, [&] { run_backward(directions, tape, given, out); });
+void backward_directions(In<T> x, In<uint8_t> steps, nb::list own, nb::list codes, nb::list kept, nb::list cotangents,
+                         nb::list gradients) {
+    const List<const T> given("own", own), tape("kept", kept), d("cotangents", cotangents);
+    const List<T> out("gradients", gradients);
+    Directions<T> directions{view<const T>(x), view<const uint8_t>(steps), given.views, numbers(codes)};
+    until_signal(directions.interrupt, [&] { run_backward(directions, tape.views, d.views, out.views); });
 }
 
-template <class T> void bind(nb::module_& m, const char* packed_name) {
+template <class T> void bind(nb::module_& m) {
     m.def("forward_directions", &forward_directions<T>, nb::arg("x").noconvert(), nb::arg("steps").noconvert(),
-          nb::arg("own").noconvert(), nb::arg("codes"), nb::arg("kept").noconvert());
+          nb::arg("own"), nb::arg("codes"), nb::arg("kept"));
     m.def("backward_directions", &backward_directions<T>, nb::arg("x").noconvert(), nb::arg("steps").noconvert(),
-          nb::arg("own").noconvert(), nb::arg("codes"), nb::arg("kept").noconvert(), nb::arg("cotangents").noconvert(),
-          nb::arg("gradients").noconvert());
-    nb::class_<Packed<T>>(m, packed_name);
+          nb::arg("own"), nb::arg("codes"), nb::arg("kept"), nb::arg("cotangents"), nb::arg("gradients"));
     m.def("pack", &pack<T>, nb::arg("kernel").noconvert(), nb::arg("recurrent_kernel").noconvert(),
           nb::arg("bias").noconvert().none());
     m.def("forward", &forward<T>, nb::arg("x").noconvert(), nb::arg("kernel").noconvert(),
@@ -141,9 +170,10 @@ template <class T> void bind(nb::module_& m, const char* packed_name) {
 
 NB_MODULE(_native, m) {
     using namespace glasscell;
+    nb::set_leak_warnings(false);  // threads that are inside a call when Python exits keep what they hold
     current_target();  // an unknown GLASSCELL_TARGET fails at import
-    bind<float>(m, "PackedFloat");
-    bind<double>(m, "PackedDouble");
+    bind<float>(m);
+    bind<double>(m);
     bind_streams(m);
     m.def("span_count", &span_count, nb::arg("B"), nb::arg("time"));
     m.def("needs_raw_gates", [](int a, int s) {
@@ -163,8 +193,8 @@ NB_MODULE(_native, m) {
 #endif
         return handlers;
     });
-    m.def("peak_flops", &measure_peak, nb::arg("threads"), nb::call_guard<nb::gil_scoped_release>());
-    m.def("l2_bandwidth", &measure_l2_bandwidth, nb::arg("threads"), nb::call_guard<nb::gil_scoped_release>());
+    m.def("peak_flops", &measure_peak, nb::arg("threads"), nb::call_guard<WithoutGil>());
+    m.def("l2_bandwidth", &measure_l2_bandwidth, nb::arg("threads"), nb::call_guard<WithoutGil>());
     m.def("borrow_threads", [](uintptr_t parallel, uintptr_t team_size, uintptr_t most_threads) {
         borrow_threads({reinterpret_cast<decltype(Lender::parallel)>(parallel), reinterpret_cast<int (*)()>(team_size),
                         reinterpret_cast<int (*)()>(most_threads)});

@@ -87,9 +87,13 @@ void run_backward(const Directions<T>& directions, const Views<const T>& kept, c
     }
     run_backward(passes);
     const BackwardCall<T>& first = passes[0].call;
+    const int64_t elements = first.B * first.time * first.I;
     for (const Block& other : others) {
         const T* const more = other.template as<T>();
-        for (int64_t m = 0; m < first.B * first.time * first.I; ++m) first.dx[m] += more[m];
+        const auto add = [&](int64_t begin, int64_t end) {
+            for (int64_t m = begin; m < end; ++m) first.dx[m] += more[m];
+        };
+        split_into_pieces(elements, 1 << 22, worth_threads(double(elements)), directions.interrupt, add);
     }
 }
 

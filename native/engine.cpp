@@ -15,8 +15,12 @@ template <class T> double multiply_adds(const Call<T>& call, int64_t inputs) {
     return 4.0 * double(call.B) * double(call.H) * double(inputs + call.H);
 }
 
-// Packing a number takes as long as some 16 multiply-adds.
-int packing_threads(int64_t numbers) { return worth_threads(16 * double(numbers)); }
+// work(begin, end) over rows of so many numbers, to pack or turn them. A number takes as long as some 16 multiply-adds.
+template <class Work> void split_packing(int64_t rows, int64_t numbers, Interrupt* interrupt, Work work) {
+    constexpr int64_t kNumbers = 1 << 22;  // of a piece: some milliseconds
+    const int64_t most = std::max<int64_t>(1, kNumbers / std::max<int64_t>(1, numbers));
+    split_into_pieces(rows, most, worth_threads(16 * double(rows * numbers)), interrupt, work);
+}
 
 template <class T> Block array(int64_t count) { return Block(size_t(count) * sizeof(T)); }
 
@@ -26,8 +30,8 @@ template <class T> Block pack_weights(const Call<T>& call) {
     const Kernels<T>& kernels = current_kernels<T>();
     Block packed(kernels.pack_forward_size(call.I, call.H) * sizeof(T));
     const int64_t rows = 1 + call.I + call.H;
-    split(rows, packing_threads(rows * 4 * call.H), nullptr,
-          [&](int64_t begin, int64_t end) { kernels.pack_forward(call, begin, end, packed.template as<T>()); });
+    split_packing(rows, 4 * call.H, call.interrupt,
+                  [&](int64_t begin, int64_t end) { kernels.pack_forward(call, begin, end, packed.template as<T>()); });
     return packed;
 }
 
@@ -83,7 +87,7 @@ template <class T> Block pack_transposed(const Call<T>& call, const T* matrix, i
     const int64_t H = call.H;
     Block packed = array<T>(int64_t(kernels.pack_backward_size(outputs, H)));
     const int64_t width = vectors * kernels.lanes;
-    split((outputs + width - 1) / width, packing_threads(outputs * 4 * H), nullptr, [&](int64_t begin, int64_t end) {
+    split_packing((outputs + width - 1) / width, width * 4 * H, call.interrupt, [&](int64_t begin, int64_t end) {
         for (int64_t panel = begin; panel < end; ++panel)
             kernels.pack_backward(matrix, call.outputs_first, outputs, H, vectors, panel, packed.template as<T>());
     });
@@ -259,7 +263,7 @@ template <class T> void run_backward(Backward<T> pass) {
     call.d_kernel = kernel.template as<T>(), call.d_recurrent = recurrent.template as<T>();
     differentiate(pass);
     const auto turn = [&](const T* from, int64_t rows, T* to) {
-        split(rows, packing_threads(rows * 4 * H), nullptr, [&](int64_t begin, int64_t end) {
+        split_packing(rows, 4 * H, call.interrupt, [&](int64_t begin, int64_t end) {
             current_kernels<T>().turn(from, rows, 4 * H, begin, end, to);
         });
     };

@@ -129,9 +129,10 @@ void sum_gates(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const 
     }
 }
 
-// One step of the `count` active rows, for the part's units.
+// One step of the `count` active rows, for the part's units. Where it is told to stop, what it gives is undefined.
 template <class T, bool ByGate, bool Standard>
-void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead) {
+void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const Part& part, int64_t count, bool ahead,
+              Watch& watch) {
     constexpr int L = kLanes<T>;
     alignas(64) T z[kGroupTiles * kTileRows * kGroupBlocks * 4 * L];
     const int64_t tiles = tile_count(count);
@@ -140,6 +141,7 @@ void run_step(const ForwardCall<T>& call, const ForwardScratch<T>& rows, const P
         for (int64_t from = 0; from < tiles; from += kGroupTiles) {
             const int64_t to = minimum(from + kGroupTiles, tiles);
             const int64_t first = tile_start(count, tiles, from), n = tile_start(count, tiles, to) - first;
+            if (watch.stop(n * 4 * (last - unit) * (call.I + call.H))) return;
             sum_gates<T, ByGate>(call, rows, part, count, ahead, from, to, unit, blocks, z);
             finish_tiles<T, Standard>(call, z, rows.from(first), n, blocks, unit, last);
         }
@@ -158,7 +160,7 @@ const T* input_of(const ForwardCall<T>& call, const ForwardScratch<T>& state, in
 
 // Sums bias and inputs of the kept steps first..first + chunk - 1 of all rows, a tile of steps at a time.
 template <class T>
-void sum_ahead(const ForwardCall<T>& call, const ForwardScratch<T>& state, const Part& part, int64_t first) {
+void sum_ahead(const ForwardCall<T>& call, const ForwardScratch<T>& state, const Part& part, int64_t first, Watch& watch) {
     constexpr int L = kLanes<T>;
     const int64_t steps = minimum(state.chunk, call.span.first + call.span.steps - first);
     const int64_t size = ForwardScratch<T>::sums_size(call);
@@ -177,6 +179,7 @@ void sum_ahead(const ForwardCall<T>& call, const ForwardScratch<T>& state, const
     const auto run = gates == 4 ? gates_tile_of<T, 1, 1> : gates_tile_of<T, 4, 1>;
     const T* packed = call.packed + part.first / L * block;
     for (int64_t unit = part.first; unit < part.last; unit += L, packed += block) {
+        if (watch.stop(count * 4 * L * call.I)) return;
         for (int64_t n = 0; n < gates * tiles; ++n) {
             const int64_t gate = n / tiles, tile = n % tiles;
             const int64_t at = tile_start(count, tiles, tile), rows = tile_start(count, tiles, tile + 1) - at;
@@ -209,11 +212,11 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
                                    : (standard ? run_step<T, false, true> : run_step<T, false, false>);
     const bool ahead = state.chunk > 1;
     const int64_t back = call.c_spans ? span_of(call.B, call.time) : 1;
-    Watch watch(call.interrupt, part.count * 4 * (part.last - part.first) * (call.I + H));
+    Watch watch(call.interrupt);
     for (int64_t s = call.span.first; s < end; ++s) {
-        if (watch.stop()) return;
+        if (watch.stop(part.count * (part.last - part.first))) return;
         const int64_t t = time_of(call.options, call.time, s), within = (s - call.span.first) % state.chunk;
-        if (ahead && within == 0) sum_ahead(call, state, part, s);
+        if (ahead && within == 0) sum_ahead(call, state, part, s, watch);
         int64_t count = 0;
         for (int64_t row = 0; row < part.count; ++row) {
             const int64_t b = part.rows[row], at = call.span.place(b, s);
@@ -246,7 +249,7 @@ template <class T> void forward(const ForwardCall<T>& call, const Part& part, vo
             state.active[count] = row, state.at[count] = at;
             ++count;
         }
-        run(call, state, part, count, ahead);
+        run(call, state, part, count, ahead, watch);
         for (int64_t n = 0; n < count; ++n) {
             const int64_t row = state.active[n];
             state.h[row] = state.h_out[n], state.c[row] = state.c_out[n];

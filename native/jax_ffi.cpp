@@ -2,6 +2,7 @@
 #include "jax_ffi.h"
 
 #include <exception>
+#include <new>
 
 #include "directions.h"
 #include "pages.h"
@@ -49,6 +50,8 @@ template <class Work> ffi::Error guarded(Work work) {
     try {
         work();
         return ffi::Error::Success();
+    } catch (const std::bad_alloc&) {
+        return ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory");  // so short that it needs none
     } catch (const std::exception& error) {
         return ffi::Error::Internal(error.what());
     }

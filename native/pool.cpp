@@ -14,10 +14,12 @@
 #include <exception>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
+#include "float_state.h"
 #include "relax.h"
 
 namespace glasscell {
@@ -61,6 +63,28 @@ int default_threads() {
 std::atomic<int> threads_wanted{0};  // 0: not yet asked
 
 using Task = void (*)(void* context, int index);
+
+// Tasks as threads of any kind may run them: in the known floating-point state, the first error kept for the caller.
+struct Guarded {
+    Task task;
+    void* context;
+    std::atomic<bool> failed{false};
+    std::exception_ptr error{};
+
+    static void run(void* self, int index) noexcept {
+        Guarded& tasks = *static_cast<Guarded*>(self);
+        try {
+            const KnownFloats known;
+            tasks.task(tasks.context, index);
+        } catch (...) {
+            if (!tasks.failed.exchange(true)) tasks.error = std::current_exception();
+        }
+    }
+
+    void rethrow() const {
+        if (error) std::rethrow_exception(error);
+    }
+};
 
 using std::chrono::microseconds;
 
@@ -211,9 +235,16 @@ class Pool {
     std::condition_variable wake_, done_;
 };
 
-// Never destroyed: workers sleep in it until the process ends, and a forked child, which has none of them, starts anew.
+// Never destroyed: workers sleep in it until the process ends, and a forked child, which has none of them, starts anew. Null
+// in a child that has no memory for one: it computes on one thread.
 std::atomic<Pool*> pool{new Pool};
-const int fork_handler = pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
+const int fork_handler = pthread_atfork(nullptr, nullptr, [] { pool.store(new (std::nothrow) Pool); });
+
+// As Pool::run.
+bool run_in_pool(int count, Guarded& tasks, Interrupt* interrupt, int needed) {
+    Pool* const here = pool.load();
+    return here && here->run(count, Guarded::run, &tasks, interrupt, needed);
+}
 
 }  // namespace
 
@@ -231,19 +262,30 @@ void set_num_threads(int threads) {
 }
 
 void borrow_threads(Lender lender) {
-    pool.load()->borrow(lender.parallel ? new Lender(lender) : nullptr);  // never freed: a call may be looking at it
+    const Lender* const kept = lender.parallel ? new Lender(lender) : nullptr;  // never freed: a call may be looking at it
+    if (Pool* const here = pool.load()) here->borrow(kept);
 }
 
-bool borrows_threads() { return pool.load()->borrows(); }
+bool borrows_threads() {
+    const Pool* const here = pool.load();
+    return here && here->borrows();
+}
 
 void run_tasks(int count, void (*task)(void*, int), void* context, Interrupt* interrupt) {
-    if (count > 1 && pool.load()->run(count, task, context, interrupt, 0)) return;
-    for (int index = 0; index < count; ++index) task(context, index);
+    Guarded tasks{task, context};
+    if (count <= 1 || !run_in_pool(count, tasks, interrupt, 0))
+        for (int index = 0; index < count && !tasks.failed; ++index) Guarded::run(&tasks, index);
+    tasks.rethrow();
 }
 
 bool run_together(int count, int together, void (*task)(void*, int), void* context, Interrupt* interrupt) {
-    if (together > 1) return together <= processors() && pool.load()->run(count, task, context, interrupt, together - 1);
-    run_tasks(count, task, context, interrupt);
+    if (together <= 1) {
+        run_tasks(count, task, context, interrupt);
+        return true;
+    }
+    Guarded tasks{task, context};
+    if (together > processors() || !run_in_pool(count, tasks, interrupt, together - 1)) return false;
+    tasks.rethrow();
     return true;
 }
 

@@ -26,11 +26,13 @@ bool borrows_threads();
 
 // Runs task(context, 0..count-1), each once, on the caller and up to count - 1 workers; returns when all are done. The
 // caller runs task 0. While another call is inside the pool the caller runs all of them, and the results are the same
-// bits; so too where the system grants no threads. A task must not throw. While the caller waits for workers it asks
-// `interrupt`, if there is one; tasks that see it stopped end early.
+// bits; so too where the system grants no threads. While the caller waits for workers it asks `interrupt`, if there is one;
+// tasks that see it stopped end early. Tasks run in the floating-point state of float_state.h, whatever their thread's own
+// is. What one throws comes out here, the first of them when all tasks have ended; others may not have run then.
 void run_tasks(int count, void (*task)(void* context, int index), void* context, Interrupt* interrupt = nullptr);
 
-// The same with the first `together` tasks at once, each on a thread of its own, so that they may wait for one another.
+// The same with the first `together` tasks at once, each on a thread of its own, so that they may wait for one another; those
+// must not throw, for the others would wait forever: what they need is allocated before.
 // False, and nothing has run, where that cannot be promised: another call is inside the pool, the system grants too few
 // threads, or the caller's affinity leaves fewer processors.
 bool run_together(int count, int together, void (*task)(void* context, int index), void* context,

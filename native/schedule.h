@@ -37,6 +37,28 @@ using Rows = std::vector<int64_t>;
 // out in turn, so that all groups have about as many and end at about the same time.
 template <class T> std::vector<Rows> deal_rows(const Call<T>& call, int groups);
 
+// Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.
+template <class Work> void split(int64_t total, int threads, Interrupt* interrupt, Work work) {
+    const int64_t count = threads < total ? threads : total;
+    auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
+    using Range = decltype(range);
+    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); }, &range,
+              interrupt);
+}
+
+// Whether the call is to end early. The thread that made it asks; the others only look.
+inline bool ended(Interrupt* interrupt) {
+    if (interrupt && pthread_equal(interrupt->caller, pthread_self())) interrupt->ask(interrupt);
+    return stopped(interrupt);
+}
+
+// As split, in pieces of `most` at most, so that it may end between them.
+template <class Work> void split_into_pieces(int64_t total, int64_t most, int threads, Interrupt* interrupt, Work work) {
+    split(total, threads, interrupt, [&](int64_t begin, int64_t end) {
+        for (; begin < end && !ended(interrupt); begin += most) work(begin, std::min(begin + most, end));
+    });
+}
+
 // The parts of a plan, ready to run any number of times without allocating.
 class Schedule {
   public:
@@ -70,8 +92,7 @@ class Schedule {
         const int count = std::max(size(), threads);
         if (units_ == 1) return run_tasks(count, task, &one, interrupt);
         if (run_together(count, size(), task, &one, interrupt)) return;
-        work(alone_, 0);
-        rest(0);
+        split(1, 1, interrupt, [&](int64_t, int64_t) { work(alone_, 0), rest(0); });
     }
 
   private:
@@ -83,21 +104,6 @@ class Schedule {
     Rows all_;
     Part alone_;  // everything
 };
-
-// Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.
-template <class Work> void split(int64_t total, int threads, Interrupt* interrupt, Work work) {
-    const int64_t count = threads < total ? threads : total;
-    auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
-    using Range = decltype(range);
-    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); }, &range,
-              interrupt);
-}
-
-// Whether the call is to end early. The thread that made it asks; the others only look.
-inline bool ended(Interrupt* interrupt) {
-    if (interrupt && pthread_equal(interrupt->caller, pthread_self())) interrupt->ask(interrupt);
-    return stopped(interrupt);
-}
 
 // Pieces of work, each done once, by whichever thread comes to it first.
 class Shares {

@@ -9,6 +9,7 @@
 
 #include <chrono>
 
+#include "gil.h"
 #include "interrupt.h"
 
 namespace glasscell {
@@ -29,7 +30,7 @@ struct Signals : Interrupt {
         if (!first && now < signals.next) return;
         signals.next = now + std::chrono::milliseconds(100);
         if (first || !in_main_thread()) return;
-        nb::gil_scoped_acquire acquire;
+        const WithGil gil;
         if (PyErr_CheckSignals() != 0) stop(self);  // the exception stays set for `run`
     }
 
@@ -47,7 +48,7 @@ template <class Pass> void until_signal(Interrupt*& interrupt, Pass pass) {
     Signals signals;
     interrupt = &signals;
     {
-        nb::gil_scoped_release release;
+        const WithoutGil released;
         pass();
     }
     if (signals.stopped) nb::raise_python_error();

@@ -1,4 +1,4 @@
-// A kernel's look at its interrupt, about once a step.
+// A kernel's look at its interrupt, several times a step where steps are long.
 #pragma once
 
 #include <stdint.h>
@@ -15,17 +15,15 @@ struct Watch {
 
     Interrupt* const interrupt;  // null: nothing ever stops the call
     const bool asks;
-    const int64_t every;
-    int64_t left;
+    int64_t left = kAsk;
+
+    explicit Watch(Interrupt* interrupt)
+        : interrupt(interrupt), asks(interrupt && pthread_equal(interrupt->caller, pthread_self())) {}
 
     // `work`: the multiply-adds from one look to the next.
-    Watch(Interrupt* interrupt, int64_t work)
-        : interrupt(interrupt), asks(interrupt && pthread_equal(interrupt->caller, pthread_self())),
-          every(kAsk / (work + 1)), left(every) {}
-
-    bool stop() {
-        if (asks && --left < 0) {
-            left = every;
+    bool stop(int64_t work) {
+        if (asks && (left -= work) < 0) {
+            left = kAsk;
             interrupt->ask(interrupt);
         }
         return stopped(interrupt);

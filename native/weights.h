@@ -46,6 +46,7 @@ void factors(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count
 
 template <class T> void inputs(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t begin, int64_t end) {
     const int64_t I = call.I, H = call.H;
+    Watch watch(call.interrupt);
     constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
     for (int64_t first = begin; first < end; first += kRows) {
         const T *dz[kRows], *mask[kRows];
@@ -57,7 +58,7 @@ template <class T> void inputs(const BackwardCall<T>& call, const KeptStep<T>* k
             mask[r] = call.input_gates ? call.input_mask + step.b * I : nullptr;
         }
         project<T>(dz, rows, H, call.packed_kernel, kTileVectors, 0, I, call.input_gates ? mask : nullptr,
-                   call.input_gates == 4 ? call.B * I : 0, dx);
+                   call.input_gates == 4 ? call.B * I : 0, dx, watch);
     }
 }
 
@@ -151,6 +152,7 @@ void weights_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t
     const int64_t stride = 4 * call.H;
     const T *x[kChunk], *h[kChunk];
     alignas(64) T panel[kChunk * N * kLanes<T>];
+    Watch watch(call.interrupt);
     for (int64_t first = 0; first < count; first += kChunk) {
         const int64_t steps = minimum(kChunk, count - first);
         for (int64_t step = 0; step < steps; ++step) {
@@ -158,6 +160,7 @@ void weights_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t
             x[step] = call.input_gates ? factors.x + gate * factors.x_gate + n * factors.x_row : kept[n].x;
             h[step] = call.recurrent_gates ? factors.h + gate * factors.h_gate + n * factors.h_row : kept[n].h;
         }
+        if (watch.stop(steps * width * (call.I + call.H))) return;
         pack_panel<T, N>(kept + first, steps, column, width, panel);
         outer_panel<T, N>(x, panel, steps, call.I, call.d_kernel + column, stride, width);
         outer_panel<T, N>(h, panel, steps, call.H, call.d_recurrent + column, stride, width);

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <set>
 #include <thread>
 #include <vector>
@@ -89,12 +90,92 @@ static int together() {
     return 0;
 }
 
-// Room for nothing more, least of all for the stack of a thread.
+// Room for nothing more, least of all for the stack of a thread; then room again.
 static int no_threads() {
-    const rlimit limit = {1 << 20, 1 << 20};
+    rlimit before;
+    CHECK(getrlimit(RLIMIT_AS, &before) == 0);
+    const rlimit limit = {1 << 20, before.rlim_max};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     CHECK(each_once(4));
     CHECK(!run_together(2, 2, [](void*, int) { std::abort(); }, nullptr));
+    CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    if (std::thread::hardware_concurrency() > 1) CHECK(all_meet(2));
+    return 0;
+}
+
+// Whichever tasks throw: the first error comes out, all tasks have ended by then, and the next call has all threads.
+static bool throws(int count, int from, int to) {
+    struct Some {
+        int from, to;
+        std::atomic<int> inside{0};
+    } some{from, to};
+    try {
+        run_tasks(count, [](void* context, int index) {
+            Some& some = *static_cast<Some*>(context);
+            struct Inside {
+                std::atomic<int>& count;
+                explicit Inside(std::atomic<int>& count) : count(count) { ++count; }
+                ~Inside() { --count; }
+            } inside(some.inside);
+            usleep(20);
+            if (index >= some.from && index < some.to) throw std::bad_alloc();
+        }, &some);
+    } catch (const std::bad_alloc&) {
+        return some.inside == 0;
+    }
+    return false;
+}
+
+static int errors() {
+    const bool two = std::thread::hardware_concurrency() > 1;
+    for (int round = 0; round < 300; ++round) {
+        for (int count = 1; count < 4; ++count)
+            for (int from = 0; from < count; ++from)
+                for (int to = from + 1; to <= count; ++to) CHECK(throws(count, from, to));
+        CHECK(each_once(3));
+        if (two) CHECK(all_meet(2));
+        struct Nested {
+            static void run(void*, int) { run_tasks(2, [](void*, int) { throw std::bad_alloc(); }, nullptr); }
+        };
+        bool thrown = false;
+        try {
+            run_tasks(2, Nested::run, nullptr);
+        } catch (const std::bad_alloc&) {
+            thrown = true;
+        }
+        CHECK(thrown);
+    }
+    return 0;
+}
+
+// An OpenMP runtime that gives a team of `team`, and says that it has `most`.
+static int team = 2, most = 2;
+
+static void parallel(void (*body)(void*), void* argument, unsigned, unsigned) {
+    std::vector<std::thread> threads;
+    for (int n = 1; n < team; ++n) threads.emplace_back(body, argument);
+    body(argument);
+    for (std::thread& thread : threads) thread.join();
+}
+
+static int borrowed() {
+    borrow_threads({parallel, [] { return team; }, [] { return most; }});
+    CHECK(borrows_threads());
+    const bool two = std::thread::hardware_concurrency() > 1;
+    for (int round = 0; round < 50; ++round) {
+        team = 2;
+        CHECK(each_once(2));
+        if (two) CHECK(all_meet(2));
+        for (int from = 0; from < 2; ++from) CHECK(throws(2, from, 2));
+        if (two) CHECK(all_meet(2));
+        team = 1;  // fewer than promised
+        CHECK(each_once(2));
+        CHECK(!run_together(2, 2, [](void*, int) { std::abort(); }, nullptr));
+        CHECK(throws(2, 1, 2));
+    }
+    borrow_threads({});
+    CHECK(!borrows_threads());
+    if (two) CHECK(all_meet(2));
     return 0;
 }
 
@@ -103,5 +184,7 @@ int main(int, char** arguments) {
     if (!std::strcmp(name, "tasks")) return tasks();
     if (!std::strcmp(name, "together")) return together();
     if (!std::strcmp(name, "no_threads")) return no_threads();
+    if (!std::strcmp(name, "errors")) return errors();
+    if (!std::strcmp(name, "borrowed")) return borrowed();
     return 2;
 }

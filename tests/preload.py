@@ -1,4 +1,4 @@
-"""C++ files of these tests as libraries that a fresh process loads in front of all others (LD_PRELOAD)."""
+"""C++ files of these tests: libraries that a fresh process loads in front of all others (LD_PRELOAD), and programs."""
 
 import functools
 import os
@@ -13,19 +13,30 @@ import pytest
 from fresh import HERE, run_python
 
 
-@functools.cache
-def library(source):
-    """tests/`source`, compiled. Skips the test where that cannot be."""
+def _compiled(sources, *options):
+    """Into a file of a folder that lives as long as this process. Skips the test where there is no compiler."""
     compiler = os.environ.get("CXX") or shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler")
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name) / "compiled.so"
+    subprocess.run([*compiler.split(), "-std=c++17", "-O2", *options, *sources, "-o", path], check=True, timeout=600)
+    return folder, path
+
+
+@functools.cache
+def library(source):
+    """tests/`source`, compiled. Skips the test where that cannot be."""
     if platform.libc_ver()[0] != "glibc":
         pytest.skip("not glibc")
-    folder = tempfile.TemporaryDirectory()
-    path = Path(folder.name) / "preload.so"
-    options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-D_GNU_SOURCE"]
-    subprocess.run([*compiler.split(), *options, HERE / source, "-o", path], check=True)
-    return folder, path  # the folder lives as long as this process
+    return _compiled([HERE / source], "-fPIC", "-shared", "-D_GNU_SOURCE")
+
+
+@functools.cache
+def program(source, *native, options=()):
+    """tests/`source` with these files of native/, compiled without a warning."""
+    sources = [HERE / source, *(HERE.parent / "native" / name for name in native)]
+    return _compiled(sources, "-Wall", "-Wextra", "-Werror", "-pthread", *options)
 
 
 def run_with(source, script, *arguments, **environment):

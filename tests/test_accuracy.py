@@ -7,7 +7,7 @@ the activations of whatever numbers it is given.
 import numpy as np
 import pytest
 
-from glasscell import LSTMCell
+from glasscell import RNN, LSTMCell
 from glasscell.activations import BUILT_IN
 
 # The most by which a float32 result may miss the true value, in spacings of float32 at that value. The first three
@@ -116,3 +116,41 @@ def test_float64_to_a_few_ulps():
             got = activate(name, x)
             unit = np.spacing(np.maximum(np.abs(expected), 1e-290))
             assert (np.abs(got - expected) / unit).max() <= 4, name
+
+
+def derivative(name, x, engine, recurrent):
+    """Of the activation at x, as the gradient of x: all else in the cell is 1, exactly."""
+    gate, others = (0, 2) if recurrent else (2, 0)
+    activations = ("linear", name) if recurrent else (name, "linear")
+    cell = LSTMCell(1, *activations, dtype=x.dtype)
+    kernel, bias = np.zeros((1, 4), x.dtype), np.zeros(4, x.dtype)
+    kernel[0, gate], bias[others] = 1, 1
+    cell.set_weights([kernel, np.zeros((1, 4), x.dtype), bias])
+    state = np.zeros((len(x), 1), x.dtype), np.ones((len(x), 1), x.dtype)
+    _, pullback = RNN(cell, engine=engine).vjp(x[:, None, None], (state[0], state[0]))
+    with np.errstate(all="ignore"):
+        return pullback(dstate=state).x[:, 0, 0]
+
+
+KINKS = [0.0, 3.0, -3.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("recurrent", [False, True], ids=["activation", "recurrent_activation"])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_derivatives_where_activations_have_kinks(name, recurrent, dtype):
+    """At each kink, right beside it and near it: those of the reference, and of Keras on JAX. (At 0 the frameworks do
+    not agree with one another on leaky_relu and selu.)"""
+    keras, jax = pytest.importorskip("keras"), pytest.importorskip("jax")
+    if keras.backend.backend() != "jax":
+        pytest.skip("Keras runs on another backend")
+    points = np.array(KINKS, dtype)  # nothing nearer to 0: subnormal numbers are zero to XLA
+    beside = [points[1:] * dtype(1 + side * 4 * np.finfo(dtype).eps) for side in (1, -1)]  # or x / 6 rounds to the kink
+    x = np.concatenate([points, *beside, *(points + dtype(off) for off in (1e-30, -1e-30, 1e-3, -1e-3))])
+    native, reference = (derivative(name, x, engine, recurrent) for engine in ("native", "reference"))
+    bound = 8 * np.finfo(dtype).eps
+    assert np.abs(native - reference).max() <= bound * np.abs(reference).max()
+    function = keras.activations.get(name)
+    if dtype == np.float32:
+        expected = np.asarray(jax.vmap(jax.grad(function))(x))
+        assert np.abs(native - expected).max() <= bound * np.abs(expected).max()

@@ -1,8 +1,7 @@
-"""The engine as a guest in its process: threads, their number, affinity, fork, Ctrl-C, other libraries' threads."""
+"""The engine as a guest in its process: threads, their number, affinity, fork, other libraries' threads."""
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,8 +13,9 @@ import pytest
 
 from cases import make_case, run
 from compare import assert_same_bits
-from fresh import HERE, run_python
+from fresh import run_python
 from glasscell import LSTM, _native, num_threads, set_num_threads
+from preload import program
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -109,7 +109,7 @@ def test_number_of_threads_from_the_limits_of_a_container(files, granted):
     pairs = [f"{name}={text}" for name, text in files.items()]
     command = ["unshare", "-m", sys.executable, "-c", LIMITED, *pairs]
     environment = {name: value for name, value in os.environ.items() if name != "GLASSCELL_NUM_THREADS"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     found, processors = map(int, done.stdout.split())
     assert found == min(processors, granted)
@@ -160,63 +160,6 @@ import torch, glasscell, glasscell.torch
 torch.set_num_threads(2)
 assert glasscell.show_config()["threads_of"] == "PyTorch (OpenMP)"
 """
-
-LONG_CALL = """
-import signal, sys, time
-import numpy as np
-from glasscell import LSTM, set_num_threads
-
-which, (threads, B, T, H) = sys.argv[1], map(int, sys.argv[2:])
-set_num_threads(threads)
-layer = LSTM(H, engine="native").build(1, seed=0)
-x = np.ones((B, T, 1), np.float32)
-expected = layer(x[:, :3])
-if which == "backward":
-    y, call = layer.vjp(x)
-elif which == "uneven":  # the thread that hears signals has next to nothing to do
-    call, y = lambda x: layer(x, lengths=[1] * (B - 1) + [T]), x
-else:
-    call, y = layer, x
-alarms = []
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it otherwise
-signal.signal(signal.SIGUSR1, lambda *_: alarms.append(time.perf_counter()))
-print("begin", flush=True)
-try:
-    call(y)
-except KeyboardInterrupt:
-    print(alarms[0], time.perf_counter(), flush=True)
-    np.testing.assert_array_equal(layer(x[:, :3]), expected)
-    raise
-"""
-
-
-@pytest.mark.parametrize(
-    ("which", "target", "sizes", "first"),
-    [
-        ("forward", None, (1, 16, 60_000, 512), ""),
-        ("forward", None, (2, 64, 60_000, 512), ""),
-        ("uneven", None, (2, 2, 500_000, 512), ""),
-        ("uneven", None, (2, 2, 500_000, 512), BORROW),
-        ("backward", "baseline", (2, 8, 600, 256), ""),  # a slow target, so that few steps, and a small tape, take long
-    ],
-)
-def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
-    """KeyboardInterrupt within a second; other signal handlers run meanwhile; the next call is right."""
-    command = [sys.executable, "-c", first + LONG_CALL, which, *map(str, sizes)]
-    environment = {**os.environ, **({"GLASSCELL_TARGET": target} if target else {})}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stdout.readline() == "begin\n", child.stderr.read()
-        sent = []
-        for number in (signal.SIGUSR1, signal.SIGINT):
-            time.sleep(0.2)
-            sent.append(time.perf_counter())
-            child.send_signal(number)
-            time.sleep(0.5)
-        out, err = child.communicate(timeout=60)
-    heard = map(float, out.split())
-    assert all(0 < h - s < 1 for h, s in zip(heard, sent, strict=True)), (out, sent, err)
-    assert err.strip().endswith("KeyboardInterrupt"), err
-    assert child.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize("first", ["", BORROW], ids=["own", "borrowed"])
@@ -322,23 +265,9 @@ def test_others_are_not_slowed_by_an_idle_pool(threads):
     assert fastest(call) < 3 * alone
 
 
-@pytest.fixture(scope="module")
-def native_pool(tmp_path_factory):
-    """tests/native_pool.cpp, compiled."""
-    compiler = os.environ.get("CXX") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    program = tmp_path_factory.mktemp("native") / "pool"
-    sources = [HERE / "native_pool.cpp", HERE.parent / "native" / "pool.cpp"]
-    subprocess.run(
-        [*compiler.split(), "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", *sources, "-o", program, "-pthread"],
-        check=True,
-    )
-    return program
-
-
 @linux
-@pytest.mark.parametrize("check", ["tasks", "together", "no_threads"])
-def test_pool(native_pool, check):
-    done = subprocess.run([native_pool, check], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("check", ["tasks", "together", "no_threads", "errors", "borrowed"])
+def test_pool(check):
+    _, pool = program("native_pool.cpp", "pool.cpp")
+    done = subprocess.run([pool, check], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout

@@ -1,0 +1,61 @@
+// Python's lock, given up and taken.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <unistd.h>
+
+namespace glasscell {
+
+// While Python ends, 3.11 to 3.13 end any other thread that takes the GIL, by unwinding its stack. That cannot pass through
+// nanobind's functions or a destructor, which may not throw, and would end the process. From 3.14 on such a thread sleeps
+// until the process is gone, and so it does here: whoever holds one of these while the stack is unwound stays.
+class UnlessTaken {
+  public:
+    UnlessTaken() = default;
+    UnlessTaken(const UnlessTaken&) = delete;
+    ~UnlessTaken() {
+        while (!taken_) pause();
+    }
+    void taken() { taken_ = true; }
+
+  private:
+    bool taken_ = false;
+};
+
+// Not inlined: where what surrounds it may not throw, the unwinding would end the process without a look at this frame.
+__attribute__((noinline)) inline void take_gil_back(PyThreadState* state) {
+    UnlessTaken stay;
+    PyEval_RestoreThread(state);
+    stay.taken();
+}
+
+__attribute__((noinline)) inline PyGILState_STATE take_gil() {
+    UnlessTaken stay;
+    const PyGILState_STATE state = PyGILState_Ensure();
+    stay.taken();
+    return state;
+}
+
+// Gives the GIL up while it lives.
+class WithoutGil {
+  public:
+    WithoutGil() : state_(PyEval_SaveThread()) {}
+    ~WithoutGil() { take_gil_back(state_); }
+    WithoutGil(const WithoutGil&) = delete;
+
+  private:
+    PyThreadState* const state_;
+};
+
+// Holds the GIL while it lives.
+class WithGil {
+  public:
+    WithGil() : state_(take_gil()) {}
+    ~WithGil() { PyGILState_Release(state_); }
+    WithGil(const WithGil&) = delete;
+
+  private:
+    const PyGILState_STATE state_;
+};
+
+}  // namespace glasscell

@@ -100,12 +100,13 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         steps = self._steps(x, lengths, mask, reset, squeeze)
         y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
         if packing is not None:
-            return packing.packed(y), (hT, cT)
+            return packing.packed(y.clone() if packing.B == 1 and self._is_kept(y) else y), (hT, cT)
+        kept = steps is None and self._is_kept(y)
         if steps is not None:
             y = y.masked_fill(((steps & KEEP) == 0)[:, :, None], 0)
-        if squeeze:
-            return y[0], (hT[:, 0], cT[:, 0])
-        return (y if self.batch_first else y.transpose(0, 1)), (hT, cT)
+        y = y[0] if squeeze else y if self.batch_first else y.transpose(0, 1)
+        y = y.clone(memory_format=torch.contiguous_format) if kept else y.contiguous()
+        return y, ((hT[:, 0], cT[:, 0]) if squeeze else (hT, cT))
 
     def trace(
         self,
@@ -154,8 +155,6 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         dtypes = {x.dtype, *(w.dtype for w in self._flat_weights if isinstance(w, Tensor))}
         if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
             return f"the dtypes are {' and '.join(sorted(map(str, dtypes)))}, not torch.float32 or torch.float64 alone"
-        if torch.is_autocast_enabled(x.device.type):
-            return "autocast is on"
         return op.why_not_available(x)
 
     def _framework(self, reason: str, input: Any, hx: Any, plain: bool) -> tuple[Any, tuple[Tensor, Tensor]]:
@@ -230,11 +229,20 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
                 Direction(*cell, h0[k], c0[k], None, self._recurrent_mask(x), True)
                 for k, cell in enumerate(self._cells(layer), layer * self._directions)
             ]
+            reason = op.why_in_torch(x, *(t for d in directions for t in d[1:6]))
+            if reason is not None:
+                if self.engine == "native":
+                    raise ValueError(f"engine: 'native' cannot serve: {reason}")
+                self.engine_used = "framework"
             passes = op.run(x.contiguous(), steps, directions, True, self.training)
             final += [(hT, cT) for _, hT, cT in passes]
             x = _in_time([h for h, _, _ in passes if h is not None])
-        hT, cT = (s[0][None] if len(s) == 1 else torch.stack(s) for s in zip(*final, strict=True))
+        hT, cT = (torch.stack(s) for s in zip(*final, strict=True))
         return x, hT, cT
+
+    def _is_kept(self, y: Tensor) -> bool:
+        """Whether it is the tensor that the gradient of the last layer keeps, and not one made of it."""
+        return y.requires_grad and not self.bidirectional
 
     def _recurrent_mask(self, x: Tensor) -> Tensor | None:
         if not self.recurrent_dropout or not self.training:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from glasscell import activations, engine
 from glasscell.cell import Options
 from glasscell.directions import Direction
-from glasscell.sequence import KEEP, Call, plan_steps
+from glasscell.sequence import KEEP, Call, plan_steps, step_bits
 from glasscell.torch import op
 from glasscell.torch.packing import Packing
 from glasscell.trace import Trace
@@ -100,8 +100,8 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         steps = self._steps(x, lengths, mask, reset, squeeze)
         y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
         if packing is not None:
-            return packing.packed(y.clone() if packing.B == 1 and self._is_kept(y) else y), (hT, cT)
-        kept = steps is None and self._is_kept(y)
+            return packing.packed(y), (hT, cT)
+        kept = steps is None and y.requires_grad and not self.bidirectional  # by the gradient: see `op.run`
         if steps is not None:
             y = y.masked_fill(((steps & KEEP) == 0)[:, :, None], 0)
         y = y[0] if squeeze else y if self.batch_first else y.transpose(0, 1)
@@ -192,10 +192,17 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         if reset is not None and self.bidirectional:
             raise ValueError("reset: expected None, for both directions would need to know where episodes end")
         flags = [
-            None if value is None else self._flags(name, value, B, T, squeeze).numpy()
+            None if value is None else self._flags(name, value, B, T, squeeze)
             for name, value in (("mask", mask), ("reset", reset))
         ]
-        steps = plan_steps(B, T, flags[0], None if lengths is None else torch.as_tensor(lengths).numpy(), flags[1])
+        lengths = None if lengths is None else torch.as_tensor(lengths)
+        given = [t for t in (lengths, *flags) if t is not None]
+        if given and not op.at_hand(x, *given):  # what cannot be read is not checked
+            inside = x.new_ones((B, T), dtype=torch.bool)
+            if lengths is not None:
+                inside = torch.arange(T, device=lengths.device) < lengths[:, None]
+            return step_bits(inside, *flags, lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device))
+        steps = plan_steps(B, T, *(None if t is None else t.numpy() for t in (flags[0], lengths, flags[1])))
         return None if steps is None else torch.from_numpy(steps)
 
     def _flags(self, name: str, value: Any, B: int, T: int, squeeze: bool) -> Tensor:
@@ -239,10 +246,6 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             x = _in_time([h for h, _, _ in passes if h is not None])
         hT, cT = (torch.stack(s) for s in zip(*final, strict=True))
         return x, hT, cT
-
-    def _is_kept(self, y: Tensor) -> bool:
-        """Whether it is the tensor that the gradient of the last layer keeps, and not one made of it."""
-        return y.requires_grad and not self.bidirectional
 
     def _recurrent_mask(self, x: Tensor) -> Tensor | None:
         if not self.recurrent_dropout or not self.training:

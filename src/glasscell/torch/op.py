@@ -60,7 +60,7 @@ def run(
         results, each = equations.forward(x, steps, own, codes), OUTPUTS
     elif torch.compiler.is_compiling():
         results = forward(x, steps, own, codes, sequences, tape)
-    elif not _at_hand(x, *own):
+    elif not at_hand(x, *own):
         results = _Forward.apply(x, steps, codes, sequences, *own)
     elif tape:
         results = _Direct.apply(x, steps, codes, sequences, *own)
@@ -77,7 +77,7 @@ def _transformed() -> bool:
     return active
 
 
-def _at_hand(*tensors: Tensor) -> bool:
+def at_hand(*tensors: Tensor) -> bool:
     """Whether their numbers can be had right now: no transform stands in between, and no subclass of tensors."""
     return not _transformed() and all(type(t) in (Tensor, torch.nn.Parameter) and not t.is_meta for t in tensors)
 
@@ -162,7 +162,7 @@ def _gradients(
     wanted = [absent if t is None else t for t in outputs]
     if why_in_torch(*wanted) is not None or any(map(torch._C._functorch.is_legacy_batchedtensor, wanted)):
         return list(equations.gradients(x, steps, own, ctx.codes, wanted, needed))
-    if backward is _backward and (torch.is_grad_enabled() or not _at_hand(x, *own, *wanted)):
+    if backward is _backward and (torch.is_grad_enabled() or not at_hand(x, *own, *wanted)):
         backward = _Backward.run  # someone may differentiate once more
     dx, *found = backward(x, steps, own, ctx.codes, kept, wanted, needed[0])
     return [given(dx), *own_gradients([given(t) for t in found])]
@@ -198,7 +198,7 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(x: Tensor, steps: Tensor, codes: list[int], sequences: bool, *own: Tensor) -> tuple[Tensor, ...]:
-        run = _forward if _at_hand(x, *own) else forward
+        run = _forward if at_hand(x, *own) else forward
         return tuple(run(x, steps, list(own), codes, sequences, True))
 
     @staticmethod
@@ -232,7 +232,7 @@ class _Backward(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         x: Tensor, steps: Tensor, codes: list[int], dx: bool, own: int, kept: int, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        run = _backward if _at_hand(x, *tensors) else backward
+        run = _backward if at_hand(x, *tensors) else backward
         parts = list(tensors[:own]), codes, list(tensors[own:][:kept]), list(tensors[own + kept :])
         return tuple(run(x, steps, *parts, dx))
 

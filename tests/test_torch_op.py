@@ -26,14 +26,6 @@ def test_compiles_without_a_break():
         assert_close(g, e, 4e-6)
 
 
-def test_second_derivatives_are_refused():
-    _, mine, x, _ = pair(15, dtype=torch.float32)
-    x = x.detach().requires_grad_()
-    (first,) = torch.autograd.grad(mine(x)[0].sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula"):
-        (first * x).sum().backward()  # one part of this is known, and must not pass for all of it
-
-
 @pytest.mark.parametrize("what", ["lengths", "mask", "reset"])
 def test_compiles_with_steps_left_out(what):
     _, mine, x, _ = pair(11, num_layers=2, bidirectional=False, batch_first=True, dtype=torch.float32)
@@ -51,17 +43,6 @@ def test_shapes_are_known_without_numbers():
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         y, (h, c) = mine(mode.from_tensor(x))
     assert (y.shape, h.shape, c.shape) == tuple(t.shape for t in (mine(x)[0], *mine(x)[1]))
-
-
-def test_transforms_of_functions_are_torchs():
-    theirs, mine, x, _ = pair(14, batch_first=True, dtype=torch.float32)
-    gradient = torch.func.grad(lambda x, module: module(x)[0].sum())
-    with torch.no_grad(), pytest.raises(ValueError, match=r"cannot serve: a transform of torch\.func"):
-        gradient(x, mine)
-    mine.engine = "auto"
-    with torch.no_grad():
-        assert_close(gradient(x, mine), gradient(x, theirs), 4e-6)
-    assert mine.engine_used == "framework"
 
 
 @pytest.mark.parametrize("tape", [False, True])

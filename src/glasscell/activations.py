@@ -2,7 +2,8 @@
 
 Every function takes `(x, xp)`: an array of any shape and float dtype, and the namespace it lives in
 (`numpy`, `jax.numpy`, `torch`, `keras.ops`). The definitions, defaults and one-sided derivatives at the kinks are
-those of `keras.activations` (Keras 3.15).
+those of `keras.activations` (Keras 3.15). They are written so that a framework that differentiates a function finds
+its derivative here, at zero and at the kinks too.
 """
 
 from __future__ import annotations
@@ -60,12 +61,12 @@ def tanh_derivative(x: Array, xp: Any) -> Array:
 
 
 def sigmoid(x: Array, xp: Any) -> Array:
-    e = xp.exp(-xp.abs(x))  # never overflows
+    e = xp.exp(_minus_abs(x, xp))  # never overflows
     return xp.where(x < 0, e, 1.0) / (1 + e)
 
 
 def sigmoid_derivative(x: Array, xp: Any) -> Array:
-    e = xp.exp(-xp.abs(x))
+    e = xp.exp(_minus_abs(x, xp))
     return e / ((1 + e) * (1 + e))
 
 
@@ -78,7 +79,7 @@ def linear_derivative(x: Array, xp: Any) -> Array:
 
 
 def relu(x: Array, xp: Any) -> Array:
-    return xp.where(x < 0, 0.0, x)  # written so that NaN passes
+    return xp.where(x > 0, x, 0 * xp.where(x < 0, 0.0, x))  # NaN passes, and the slope at 0 is 0
 
 
 def relu_derivative(x: Array, xp: Any) -> Array:
@@ -94,8 +95,7 @@ def leaky_relu_derivative(x: Array, xp: Any) -> Array:
 
 
 def hard_sigmoid(x: Array, xp: Any) -> Array:
-    y = x / 6 + 0.5
-    return xp.where(y < 0, 0.0, xp.where(y > 1, 1.0, y))
+    return xp.where(x <= -3, 0.0, xp.where(x >= 3, 1.0, x / 6 + 0.5))
 
 
 def hard_sigmoid_derivative(x: Array, xp: Any) -> Array:
@@ -123,7 +123,7 @@ def exponential(x: Array, xp: Any) -> Array:
 
 
 def softplus(x: Array, xp: Any) -> Array:
-    return xp.where(x < 0, 0.0, x) + xp.log1p(xp.exp(-xp.abs(x)))
+    return xp.where(x < 0, 0.0, x) + xp.log1p(xp.exp(_minus_abs(x, xp)))
 
 
 def softsign(x: Array, xp: Any) -> Array:
@@ -150,6 +150,10 @@ def gelu(x: Array, xp: Any) -> Array:
 
 def gelu_derivative(x: Array, xp: Any) -> Array:
     return _normal_cdf(x, xp) + x * xp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+def _minus_abs(x: Array, xp: Any) -> Array:
+    return xp.where(x < 0, x, -x)  # frameworks give |x| the slope 0 at 0, which is that of neither side
 
 
 def _normal_cdf(x: Array, xp: Any) -> Array:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from glasscell import _native, aligned
+from glasscell.activations import BUILT_IN
 from glasscell.cell import Options
 
 Array = npt.NDArray[Any]
@@ -50,6 +51,17 @@ def flatten(directions: Iterable[Direction], absent: Any) -> tuple[list[Any], li
         c = direction.options.codes()
         codes += [c["activation"], c["recurrent_activation"], c["go_backwards"], int(direction.outputs_first)]
     return own, codes
+
+
+def unflatten(own: Sequence[Any], codes: Sequence[int]) -> list[Direction]:
+    """The directions that `flatten` made these lists of."""
+    activation, directions = list(BUILT_IN.values()), []
+    for k in range(len(own) // len(OWN)):
+        a, s, backwards, outputs_first = codes[CODES * k :][:CODES]
+        tensors = [given(t) for t in own[k * len(OWN) :][: len(OWN)]]
+        options = Options(activation[a], activation[s], bool(backwards))
+        directions.append(Direction(options, *tensors, outputs_first=bool(outputs_first)))
+    return directions
 
 
 def given(tensor: Any) -> Any:

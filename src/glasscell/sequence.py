@@ -107,7 +107,7 @@ def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, res
     """
     if mask is None and lengths is None and reset is None:
         return None
-    inside = np.ones((batch, time), bool)
+    inside: Array = np.ones((batch, time), bool)
     if lengths is not None:
         ends = read_array("lengths", lengths)
         ends = ends if ends.size else ends.astype(int)  # [] would be floats
@@ -118,12 +118,18 @@ def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, res
         if batch and not (ends.min() >= 0 and ends.max() <= time):
             raise ValueError(f"lengths: expected 0..T = 0..{time}, got {ends.min()}..{ends.max()}")
         inside = np.arange(time) < ends[:, None]
-    steps = inside.astype(np.uint8)
-    if mask is not None:
-        steps &= _bools("mask", mask, batch, time)
-    if reset is not None:
-        steps |= (_bools("reset", reset, batch, time) & inside) * np.uint8(RESET)
-    return steps
+    mask, reset = (
+        None if value is None else _bools(name, value, batch, time)
+        for name, value in (("mask", mask), ("reset", reset))
+    )
+    return step_bits(inside, mask, reset, np.uint8)
+
+
+def step_bits(inside: Any, mask: Any, reset: Any, uint8: Any) -> Any:
+    """`Call.steps` of (B, T) bools, arrays or tensors: the steps inside the lengths, and the mask and resets if any."""
+    used = inside if mask is None else inside & mask
+    bits = used * uint8(KEEP)
+    return bits if reset is None else bits | (reset & inside) * uint8(RESET)
 
 
 def _bools(name: str, value: Any, batch: int, time: int) -> Array:

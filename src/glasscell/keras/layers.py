@@ -77,13 +77,13 @@ class NativeLoop:
         record.note(self, sequences, initial_state, mask)
         if (ran := _handed.ran.get(id(self))) is not None:
             return ran
-        if not self.goes_native(sequences, mask):
+        if not self.goes_native(sequences, mask, initial_state):
             return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
         return run_native([Pass(self, initial_state, training, _handed.from_zero)], sequences, mask)[0]
 
-    def goes_native(self, sequences: Tensor, mask: Any) -> bool:
+    def goes_native(self, sequences: Tensor, mask: Any, state: Any = None) -> bool:
         """Whether this call runs natively; sets `engine_used`. Raises: ValueError where it must and cannot."""
-        reason = "engine is 'framework'" if self.engine == "framework" else why_not_native(self, sequences, mask)
+        reason = "engine is 'framework'" if self.engine == "framework" else why_not_native(self, sequences, mask, state)
         if reason is not None and self.engine == "native":
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
         used = "native" if reason is None else "framework"
@@ -132,7 +132,7 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
         """As `keras.layers.Bidirectional.call`."""
         layers = [self.forward_layer, self.backward_layer]
         kept = keras.tree.flatten(mask)[0] if mask is not None else None
-        if all(_stands_alone(layer) for layer in layers) and all(n.goes_native(sequences, kept) for n in layers):
+        if all(_stands_alone(layer) for layer in layers) and all(n.goes_native(sequences, kept, initial_state) for n in layers):
             half = len(initial_state) // 2 if initial_state is not None else 0
             states = [initial_state[:half], initial_state[half:]] if half else [None, None]
             passes = [

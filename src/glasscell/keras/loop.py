@@ -28,13 +28,18 @@ OPERATIONS = {  # of each backend: `why_not_available` and `run`
 }
 
 
-def why_not_native(layer: Any, sequences: Tensor, mask: Any) -> str | None:
-    """The reason why the native engine cannot run this layer's loop over these sequences; None if it can."""
+def why_not_native(layer: Any, sequences: Tensor, mask: Any, state: Any = None) -> str | None:
+    """The reason why the native engine cannot run this layer's loop over these sequences; None if it can.
+
+    state: the initial state, as far as it is known.
+    """
     if (missing := _why_not_here(sequences)) is not None:
         return missing
     if layer.unroll and layer.go_backwards and mask is not None:
         return "unroll with a mask, backwards, has outputs of its own in Keras"
-    return why_never_native(layer)
+    if (never := why_never_native(layer)) is not None or keras.backend.backend() != "torch":
+        return never
+    return _why_not_these(layer, sequences, state)
 
 
 def why_never_native(layer: Any) -> str | None:
@@ -94,7 +99,7 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[Loop]:
     stacked = is_stack(first.cell)
     cells = [cells_of(p.layer.cell) for p in passes]
     kept = None if mask is None else ops.cast(mask, "bool")
-    x, steps = ops.cast(sequences, cells[0][0].compute_dtype), _steps(kept)
+    x, steps = ops.convert_to_tensor(sequences, cells[0][0].compute_dtype), _steps(kept)
     new_states: list[Any] = []
     for level in range(len(cells[0])):
         last = level == len(cells[0]) - 1
@@ -156,8 +161,10 @@ def _loop(p: Pass, kept: Tensor | None, h: Tensor | None, states: list[Any]) -> 
     """The layer's outputs: h, and at skipped steps what Keras puts there on this backend."""
     layer, hT = p.layer, states[-1][0] if isinstance(states[-1], list) else states[0]
     outputs: Any = h if layer.return_sequences else hT[:, None]
+    if keras.backend.backend() == "torch" and _shared(p, kept is not None, outputs):
+        outputs = ops.copy(outputs)
     if kept is None:
-        return hT, outputs, states
+        return outputs[:, -1], outputs, states
     kept = ops.flip(kept, 1) if layer.go_backwards else kept
     scan = keras.backend.backend() == "jax" and not layer.unroll
     if not scan and not p.from_zero:  # before the first kept step Keras gives zeros there, else the initial h
@@ -165,6 +172,15 @@ def _loop(p: Pass, kept: Tensor | None, h: Tensor | None, states: list[Any]) -> 
     if layer.zero_output_for_mask and (scan or keras.backend.backend() != "jax"):
         outputs = _where(kept, outputs, layer.return_sequences)
     return outputs[:, -1], outputs, states
+
+
+def _shared(p: Pass, masked: bool, outputs: Tensor) -> bool:
+    """Whether what is handed out on PyTorch, to be written into, would be what the gradient keeps (see `op.run`), or
+    the final h, where it is not that in Keras."""
+    if p.layer.return_sequences:
+        return outputs.requires_grad
+    fused = getattr(p.layer, "use_cudnn", False) and not p.layer.cell.recurrent_dropout and not masked
+    return not fused
 
 
 def _where(steps: Tensor, outputs: Tensor, sequences: bool) -> Tensor:
@@ -179,6 +195,19 @@ def _why_not_here(x: Tensor) -> str | None:
     if backend != "torch" and _in_export():
         return "the model is being exported, and what is exported must run without glasscell"
     reason: str | None = importlib.import_module(OPERATIONS[backend]).why_not_available(x)
+    return reason
+
+
+def _why_not_these(layer: Any, x: Tensor, state: Any) -> str | None:
+    """The reason in the tensors of a layer on PyTorch, which is a torch.nn.Module and may have changed their dtypes."""
+    operation, cells = importlib.import_module(OPERATIONS["torch"]), cells_of(layer.cell)
+    variables = [w for cell in cells for w in (cell.kernel, cell.recurrent_kernel, cell.bias) if w is not None]
+    weights = [ops.convert_to_tensor(w) for w in variables]
+    dtypes = {keras.backend.standardize_dtype(w.dtype) for w in weights} - {cells[0].compute_dtype}
+    if dtypes:
+        return f"the weights are {' and '.join(sorted(dtypes))}, where the dtype policy says {cells[0].compute_dtype}"
+    states = [s for s in keras.tree.flatten(state) if ops.is_tensor(s)]
+    reason: str | None = operation.why_in_torch(x, *weights, *states)
     return reason
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from glasscell import activations, engine
 from glasscell.cell import Options
 from glasscell.directions import Direction
-from glasscell.sequence import KEEP, Call, plan_steps
+from glasscell.sequence import KEEP, Call, plan_steps, step_bits
 from glasscell.torch import op
 from glasscell.torch.packing import Packing
 from glasscell.trace import Trace
@@ -101,11 +101,12 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
         if packing is not None:
             return packing.packed(y), (hT, cT)
+        kept = steps is None and y.requires_grad and not self.bidirectional  # by the gradient: see `op.run`
         if steps is not None:
             y = y.masked_fill(((steps & KEEP) == 0)[:, :, None], 0)
-        if squeeze:
-            return y[0], (hT[:, 0], cT[:, 0])
-        return (y if self.batch_first else y.transpose(0, 1)), (hT, cT)
+        y = y[0] if squeeze else y if self.batch_first else y.transpose(0, 1)
+        y = y.clone(memory_format=torch.contiguous_format) if kept else y.contiguous()
+        return y, ((hT[:, 0], cT[:, 0]) if squeeze else (hT, cT))
 
     def trace(
         self,
@@ -154,8 +155,6 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         dtypes = {x.dtype, *(w.dtype for w in self._flat_weights if isinstance(w, Tensor))}
         if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
             return f"the dtypes are {' and '.join(sorted(map(str, dtypes)))}, not torch.float32 or torch.float64 alone"
-        if torch.is_autocast_enabled(x.device.type):
-            return "autocast is on"
         return op.why_not_available(x)
 
     def _framework(self, reason: str, input: Any, hx: Any, plain: bool) -> tuple[Any, tuple[Tensor, Tensor]]:
@@ -193,10 +192,17 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         if reset is not None and self.bidirectional:
             raise ValueError("reset: expected None, for both directions would need to know where episodes end")
         flags = [
-            None if value is None else self._flags(name, value, B, T, squeeze).numpy()
+            None if value is None else self._flags(name, value, B, T, squeeze)
             for name, value in (("mask", mask), ("reset", reset))
         ]
-        steps = plan_steps(B, T, flags[0], None if lengths is None else torch.as_tensor(lengths).numpy(), flags[1])
+        lengths = None if lengths is None else torch.as_tensor(lengths)
+        given = [t for t in (lengths, *flags) if t is not None]
+        if given and not op.at_hand(x, *given):  # what cannot be read is not checked
+            inside = x.new_ones((B, T), dtype=torch.bool)
+            if lengths is not None:
+                inside = torch.arange(T, device=lengths.device) < lengths[:, None]
+            return step_bits(inside, *flags, lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device))
+        steps = plan_steps(B, T, *(None if t is None else t.numpy() for t in (flags[0], lengths, flags[1])))
         return None if steps is None else torch.from_numpy(steps)
 
     def _flags(self, name: str, value: Any, B: int, T: int, squeeze: bool) -> Tensor:
@@ -230,10 +236,15 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
                 Direction(*cell, h0[k], c0[k], None, self._recurrent_mask(x), True)
                 for k, cell in enumerate(self._cells(layer), layer * self._directions)
             ]
+            reason = op.why_in_torch(x, *(t for d in directions for t in d[1:6]))
+            if reason is not None:
+                if self.engine == "native":
+                    raise ValueError(f"engine: 'native' cannot serve: {reason}")
+                self.engine_used = "framework"
             passes = op.run(x.contiguous(), steps, directions, True, self.training)
             final += [(hT, cT) for _, hT, cT in passes]
             x = _in_time([h for h, _, _ in passes if h is not None])
-        hT, cT = (s[0][None] if len(s) == 1 else torch.stack(s) for s in zip(*final, strict=True))
+        hT, cT = (torch.stack(s) for s in zip(*final, strict=True))
         return x, hT, cT
 
     def _recurrent_mask(self, x: Tensor) -> Tensor | None:

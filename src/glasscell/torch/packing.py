@@ -1,4 +1,4 @@
-"""Packed sequences as padded batches and back, by one copy each way; none for a single row."""
+"""Packed sequences as padded batches and back, by one copy each way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+
+from glasscell.torch import op
 
 
 class Packing:
@@ -18,9 +20,9 @@ class Packing:
     def __init__(self, packed: PackedSequence) -> None:
         self._packed, sizes = packed, packed.batch_sizes
         self.T, self.B = len(sizes), int(sizes[0])
-        inside = torch.arange(self.B) < sizes[:, None]
-        step, row = inside.nonzero(as_tuple=True)  # in the order of the packed data
-        self.lengths = inside.sum(0)
+        inside, device = torch.arange(self.B, device="cpu") < sizes[:, None], packed.data.device
+        step, row = (t.to(device) for t in inside.nonzero(as_tuple=True))  # in the order of the packed data
+        self.lengths = inside.sum(0).to(device)
         if packed.sorted_indices is not None:
             row, self.lengths = packed.sorted_indices[row], self.lengths[packed.unsorted_indices]
         self._place = row * self.T + step
@@ -35,7 +37,12 @@ class Packing:
 
     def packed(self, y: Tensor) -> PackedSequence:
         """`y: (B, T, ...)`, packed as the sequence was."""
-        data = y[0] if self.B == 1 else _Take.apply(y.reshape(self.B * self.T, *y.shape[2:]), self._place)
+        if self.B == 1:
+            data = y[0].clone()  # see `op.run`
+        else:
+            rows = y.reshape(self.B * self.T, *y.shape[2:])
+            plain = op.at_hand(rows) and op.why_in_torch(rows) is None
+            data = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)
         like = self._packed
         return PackedSequence(data, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
 

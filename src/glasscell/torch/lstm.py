@@ -96,9 +96,9 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         if packing is None:
             x, squeeze = self._batched(input, self.batch_first)
         else:
-            (x, squeeze), lengths = self._batched(packing.padded(), True), packing.lengths
+            (x, squeeze), lengths = self._batched(packing.padded(packed.data), True), packing.lengths
         steps = self._steps(x, lengths, mask, reset, squeeze)
-        y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
+        y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze), packing)
         if packing is not None:
             return packing.packed(y), (hT, cT)
         if steps is not None:
@@ -220,12 +220,14 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         h, c = hx
         return (h[:, None], c[:, None]) if squeeze else (h, c)
 
-    def _run(self, x: Tensor, steps: Tensor | None, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _run(
+        self, x: Tensor, steps: Tensor | None, h0: Tensor, c0: Tensor, packing: Packing | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """All layers over `x: (B, T, I)`: the output, and the final states, (layers * directions, B, H) each."""
         final: list[tuple[Tensor, Tensor]] = []
         for layer in range(self.num_layers):
-            if layer and self.dropout and self.training:  # in torch's layout, so that the draws are torch's
-                x = torch.nn.functional.dropout(x.transpose(0, 1).contiguous(), self.dropout).transpose(0, 1)
+            if layer and self.dropout and self.training:
+                x = self._dropped(x, packing)
             directions = [
                 Direction(*cell, h0[k], c0[k], None, self._recurrent_mask(x), True)
                 for k, cell in enumerate(self._cells(layer), layer * self._directions)
@@ -235,6 +237,12 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             x = _in_time([h for h, _, _ in passes if h is not None])
         hT, cT = (s[0][None] if len(s) == 1 else torch.stack(s) for s in zip(*final, strict=True))
         return x, hT, cT
+
+    def _dropped(self, x: Tensor, packing: Packing | None) -> Tensor:
+        """`x: (B, T, ...)` after the dropout between layers, drawn in torch's layout: so the draws are torch's."""
+        if packing is not None:
+            return packing.padded(torch.nn.functional.dropout(packing.data(x), self.dropout))
+        return torch.nn.functional.dropout(x.transpose(0, 1).contiguous(), self.dropout).transpose(0, 1)
 
     def _recurrent_mask(self, x: Tensor) -> Tensor | None:
         if not self.recurrent_dropout or not self.training:

@@ -25,19 +25,24 @@ class Packing:
             row, self.lengths = packed.sorted_indices[row], self.lengths[packed.unsorted_indices]
         self._place = row * self.T + step
 
-    def padded(self) -> Tensor:
-        """The data as (B, T, ...). What stands beyond a row's length is undefined."""
-        data = self._packed.data
+    def padded(self, data: Tensor) -> Tensor:
+        """Packed data as (B, T, ...). What stands beyond a row's length is undefined."""
         if self.B == 1:
             return data[None]
         batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy_(0, self._place, data)
         return batch.view(self.B, self.T, *data.shape[1:])
 
+    def data(self, y: Tensor) -> Tensor:
+        """`y: (B, T, ...)` as packed data, (sum of lengths, ...)."""
+        if self.B == 1:
+            return y[0]
+        taken: Tensor = _Take.apply(y.reshape(self.B * self.T, *y.shape[2:]), self._place)
+        return taken
+
     def packed(self, y: Tensor) -> PackedSequence:
         """`y: (B, T, ...)`, packed as the sequence was."""
-        data = y[0] if self.B == 1 else _Take.apply(y.reshape(self.B * self.T, *y.shape[2:]), self._place)
         like = self._packed
-        return PackedSequence(data, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
+        return PackedSequence(self.data(y), like.batch_sizes, like.sorted_indices, like.unsorted_indices)
 
 
 class _Take(torch.autograd.Function):  # type: ignore[misc]

@@ -147,7 +147,7 @@ def test_unbatched_input_and_wrong_arguments():
     ]:
         with pytest.raises(ValueError, match=message):
             mine(*arguments[0], **arguments[1])
-    with pytest.raises(ValueError, match="engine: 'native' needs .* cannot serve: proj_size is 2"):
+    with pytest.raises(ValueError, match=r"engine: 'native' needs .* cannot serve: proj_size is 2"):
         LSTM(3, 4, proj_size=2, engine="native")
     with pytest.raises(ValueError, match="reset: expected None, for both directions"):
         LSTM(3, 4, bidirectional=True)(torch.zeros(5, 2, 3), reset=torch.zeros(5, 2, dtype=torch.bool))

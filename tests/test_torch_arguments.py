@@ -1,4 +1,4 @@
-"""What `glasscell.torch.LSTM` says to wrong arguments, beside `torch.nn.LSTM`: the kind of its error, in one sentence."""
+"""What `glasscell.torch.LSTM` says to wrong arguments, beside torch's: the kind of its error, in one sentence."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,10 @@ WRONG = {
     "rows of h": (lambda x, h, p: (x, (h[:, :1], h)), r"hx: expected h of shape \(1, 2, 4\) .* got \(1, 1, 4\) "),
     "rows of c": (lambda x, h, p: (x, (h, h[:, :1])), r"hx: expected c of shape \(1, 2, 4\) .* got \(1, 1, 4\) "),
     "packed rows of h": (lambda x, h, p: (p, (h[:, :1], h[:, :1])), "hx: expected h of shape"),
-    "dtype of h": (lambda x, h, p: (x, (h.double(), h)), "hx: expected h of .* torch.float32 on cpu, got .* torch.float64"),
+    "dtype of h": (
+        lambda x, h, p: (x, (h.double(), h)),
+        "hx: expected h of .* torch.float32 on cpu, got .* torch.float64",
+    ),
     "device of c": (lambda x, h, p: (x, (h, h.to("meta"))), "hx: expected c of .* on cpu, got .* on meta"),
     "dtype of the input": (lambda x, h, p: (x.double(),), "RNN input dtype .* does not match weight dtype"),
     "integers": (lambda x, h, p: (x.long(),), "RNN input dtype .* does not match weight dtype"),
@@ -80,7 +83,7 @@ def test_wrong_arguments_are_named_by_an_error_of_torchs_kind(what):
         with pytest.raises((ValueError, TypeError)) as traced:
             mine.trace(*given(*inputs()))
         packed = isinstance(given(*inputs())[0], PackedSequence)
-        assert str(traced.value) == str(got.value) or packed and "got a PackedSequence" in str(traced.value)
+        assert str(traced.value) == str(got.value) or (packed and "got a PackedSequence" in str(traced.value))
 
 
 def test_what_torch_takes_is_taken():
@@ -105,7 +108,9 @@ def test_what_torch_takes_is_taken():
             assert_close(g.detach(), e.detach(), 4e-6)
 
 
-@pytest.mark.parametrize("lengths", [[3, 5], (3, 5), np.array([3, 5]), np.array([3, 5], np.int32), torch.tensor([3, 5])])
+@pytest.mark.parametrize(
+    "lengths", [[3, 5], (3, 5), np.array([3, 5]), np.array([3, 5], np.int32), torch.tensor([3, 5])]
+)
 def test_lengths_may_be_any_integers(lengths):
     _, mine = both()
     x, _, _ = inputs()
@@ -152,7 +157,7 @@ def test_lengths_masks_and_resets_of_wrong_kinds(extras, message):
 
 
 def test_a_trace_says_what_it_cannot_open():
-    x, h, packed = inputs()
+    x, h, _ = inputs()
     with pytest.raises(ValueError, match="trace: needs the native engine, which cannot serve: proj_size is 2"):
         LSTM(I, H, proj_size=2).trace(x)
     with pytest.raises(ValueError, match=r"trace: needs .*: the dtypes are torch.bfloat16"):

@@ -74,7 +74,7 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
     """`Call.steps`, (B, T) uint8, for `x: (B, T, I)`. mask, reset: in the layout that the input came in."""
     B, T, _ = x.shape
     expected = (T,) if squeeze else (B, T) if batch_first else (T, B)
-    flags = []
+    flags: list[Any] = []
     for name, value in (("mask", mask), ("reset", reset)):
         if value is None:
             flags.append(None)

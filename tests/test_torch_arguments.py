@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from compare import assert_close
+from compare import assert_close, assert_same_bits
 from glasscell.torch import LSTM
 
 B, T, I, H = 2, 5, 3, 4
@@ -164,4 +164,10 @@ def test_a_trace_says_what_it_cannot_open():
         LSTM(I, H, dtype=torch.bfloat16).trace(x.bfloat16())
     with pytest.raises(ValueError, match=r"trace: needs .*: the dtypes are torch.float32 and torch.float64"):
         LSTM(I, H).trace(x.double())
-    assert len(LSTM(I, H, engine="framework").trace(x, [h, h])) == 1
+    with pytest.raises(ValueError, match=r"trace: needs .*: the tensors are on meta"):
+        LSTM(I, H, device="meta").trace(x.to("meta"))
+    lstm = LSTM(I, H, engine="framework")
+    (expected,) = lstm.trace(x, [h, h])
+    with torch.autocast("cpu", torch.bfloat16):
+        (got,) = lstm.trace(x, [h, h])
+    assert_same_bits(got.h, expected.h)

@@ -86,8 +86,10 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         lengths: (B,) integers: row b has so many steps. mask: bool, in the layout of the first two axes of `input`,
         True = run the step. At other steps the state stays, and the output is zero, as in a padded packed sequence.
         reset: bool, likewise: True = the state is zero before the step (an episode starts); one direction only.
+        Dropout between layers draws for the steps of a packed sequence, as torch's does, and for all of a padded batch.
 
-        Raises: ValueError or TypeError naming the argument, what was expected and what came.
+        Raises: ValueError or TypeError naming the argument, what was expected and what came; where torch raises a
+        RuntimeError for wrong shapes, the ValueError is one too.
         """
         extras: dict[str, Any] = {"lengths": lengths, "mask": mask, "reset": reset}
         if isinstance(input, fx.Proxy):
@@ -143,7 +145,8 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         if isinstance(input, PackedSequence):
             raise TypeError("input: expected a tensor, got a PackedSequence; trace a padded one, with lengths")
         self._update_flat_weights()
-        reason = self._why_no_numbers(input)
+        with torch.autocast("cpu", enabled=False):  # a trace is the native engine's whatever is on
+            reason = "the tensors are on meta" if input.is_meta else self._why_no_numbers(input)
         if reason is not None:
             raise ValueError(f"trace: needs the native engine, which cannot serve: {reason}")
         x, squeeze = arguments.batched(input.detach(), self.input_size, self.batch_first)

@@ -2,10 +2,12 @@
 
 `from glasscell.torch import LSTM` where it said `from torch.nn import LSTM`. Same arguments, same parameters, same
 checkpoints; and recurrent dropout, lengths, masks, resets and traces.
-`accelerate(module)` does the same to a finished module.
+`accelerate(module)` does the same to a finished module. `LSTMCell` is that of `torch.nn` itself: one step is torch's.
 """
 
-from glasscell.torch.lstm import LSTM, LSTMCell
+from torch.nn import LSTMCell
+
+from glasscell.torch.lstm import LSTM
 from glasscell.torch.swap import accelerate, restore
 from glasscell.torch.threads import borrow
 

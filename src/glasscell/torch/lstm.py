@@ -1,4 +1,4 @@
-"""`LSTM` and `LSTMCell` as PyTorch modules: those of `torch.nn`, with the sequence run by the native engine."""
+"""`LSTM` as a PyTorch module: that of `torch.nn`, with the sequence run by the native engine."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.nn.utils.rnn import PackedSequence
+from torch.overrides import has_torch_function
 
 from glasscell import activations, engine
 from glasscell.cell import Options
 from glasscell.directions import Direction
-from glasscell.sequence import KEEP, Call, plan_steps, step_bits
-from glasscell.torch import op
+from glasscell.sequence import KEEP, Call
+from glasscell.torch import arguments, op
 from glasscell.torch.packing import Packing
+from glasscell.torch.tools import Tools
 from glasscell.trace import Trace
 from glasscell.weights import LSTMWeights, State
 
 ENGINES = ("auto", "native", "framework")
+PROJECTED = "proj_size is {}, and the cell has no projection"
+TORCHS = torch.nn.LSTM  # bound now: a library may be patched by torch.nn.LSTM = glasscell.torch.LSTM
 
 
-class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: torch.compile stops at its subclasses
+class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasses
     """`torch.nn.LSTM`: its arguments, attributes, parameters and `state_dict`, run by the native engine on the CPU.
 
     Each layer and direction is the cell of `glasscell.LSTMCell`, with `weight_ih_l{k}` its kernel transposed,
@@ -31,15 +35,15 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         and direction, the same at all steps (Gal & Ghahramani 2016), as Keras draws them; scaled by 1 / (1 - rate).
     activation, recurrent_activation: a(.) and s(.) of the equations, by Keras's names.
     engine: "auto" runs torch's own LSTM where the native engine cannot serve and torch can: on other devices than the
-        CPU, in other dtypes than float32 and float64, under autocast, in exports. "native" raises a ValueError there
-        that names the reason, "framework" always runs torch's own. `engine_used` tells what ran last.
+        CPU, in other dtypes than float32 and float64, with `proj_size`, under autocast, in exports. "native" raises a
+        ValueError there that names the reason, "framework" always runs torch's own. `engine_used` tells what ran last.
 
-    Raises: ValueError for `proj_size`, which the cell does not have, and for an unknown name.
+    Raises: ValueError for an unknown name, and for what this LSTM has beyond torch's together with `proj_size`.
     """
 
-    get_expected_cell_size = torch.nn.LSTM.get_expected_cell_size
-    check_forward_args = torch.nn.LSTM.check_forward_args
-    permute_hidden = torch.nn.LSTM.permute_hidden
+    get_expected_cell_size = TORCHS.get_expected_cell_size
+    check_forward_args = TORCHS.check_forward_args
+    permute_hidden = TORCHS.permute_hidden
 
     recurrent_dropout: float = 0.0
     activation: str = "tanh"
@@ -57,8 +61,6 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         **kwargs: Any,
     ) -> None:
         super().__init__("LSTM", *args, **kwargs)
-        if self.proj_size:
-            raise ValueError(f"proj_size: expected 0, for the cell has no projection, got {self.proj_size}")
         if not 0 <= recurrent_dropout < 1:
             raise ValueError(f"recurrent_dropout: expected a fraction from 0 to below 1, got {recurrent_dropout!r}")
         if engine not in ENGINES:
@@ -66,6 +68,8 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         self.recurrent_dropout, self.engine = float(recurrent_dropout), engine
         self.activation = activations.get(activation, "activation").name
         self.recurrent_activation = activations.get(recurrent_activation, "recurrent_activation").name
+        if self.proj_size:
+            self._check_framework(PROJECTED.format(self.proj_size), True)
 
     def forward(
         self,
@@ -82,23 +86,40 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         lengths: (B,) integers: row b has so many steps. mask: bool, in the layout of the first two axes of `input`,
         True = run the step. At other steps the state stays, and the output is zero, as in a padded packed sequence.
         reset: bool, likewise: True = the state is zero before the step (an episode starts); one direction only.
+        Dropout between layers draws for the steps of a packed sequence, as torch's does, and for all of a padded batch.
 
-        Raises: ValueError or TypeError naming the argument, what was expected and what came.
+        Raises: ValueError or TypeError naming the argument, what was expected and what came; where torch raises a
+        RuntimeError for wrong shapes, the ValueError is one too.
         """
+        extras: dict[str, Any] = {"lengths": lengths, "mask": mask, "reset": reset}
+        if isinstance(input, fx.Proxy):
+            return self._node(input, hx, extras, LSTM.forward)  # type: ignore[no-any-return]
+        arguments.check_kinds(input, hx)
         packed = input if isinstance(input, PackedSequence) else None
+        # Torch's own evaluates parametrizations itself: once more would be a step too many of a spectral norm's.
+        parametrized = "parametrizations" in self._modules
+        if not parametrized:
+            self._update_flat_weights()
         reason = self._why_not_native(input if packed is None else packed.data)
         if reason is not None:
-            return self._framework(reason, input, hx, lengths is None and mask is None and reset is None)
+            self._check_framework(reason, all(value is None for value in extras.values()))
+            self.engine_used = "framework"
+            return TORCHS.forward(self, input, hx)  # type: ignore[no-any-return]
+        if parametrized:
+            self._update_flat_weights()
         self.engine_used = "native"
-        if packed is not None and not (lengths is None and mask is None and reset is None):
+        if packed is not None and any(value is not None for value in extras.values()):
             raise ValueError("lengths, mask, reset: expected None beside a packed sequence, which has its lengths")
-        packing = None if packed is None else Packing(packed)
-        if packing is None:
-            x, squeeze = self._batched(input, self.batch_first)
+        packing = None
+        if packed is None:
+            x, squeeze = arguments.batched(input, self.input_size, self.batch_first)
         else:
-            (x, squeeze), lengths = self._batched(packing.padded(), True), packing.lengths
-        steps = self._steps(x, lengths, mask, reset, squeeze)
-        y, hT, cT = self._run(x, steps, *self._state(x, hx, squeeze))
+            arguments.check_packed(packed, self.input_size)
+            packing = Packing(packed)
+            x, squeeze = packing.padded(packed.data).contiguous(), False
+            extras["lengths"] = packing.lengths
+        steps = self._steps(x, squeeze, **extras)
+        y, hT, cT = self._run(x, steps, *self._states(hx, x, squeeze), packing)
         if packing is not None:
             return packing.packed(y), (hT, cT)
         kept = steps is None and y.requires_grad and not self.bidirectional  # by the gradient: see `op.run`
@@ -121,10 +142,18 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
 
         Arguments as in `forward`, `input` not packed; the arrays of a trace are (B, T, H), in processing order.
         """
-        x, squeeze = self._batched(input.detach(), self.batch_first)
+        arguments.check_kinds(input, hx)
+        if isinstance(input, PackedSequence):
+            raise TypeError("input: expected a tensor, got a PackedSequence; trace a padded one, with lengths")
+        self._update_flat_weights()
+        with torch.autocast("cpu", enabled=False):  # a trace is the native engine's whatever is on
+            reason = "the tensors are on meta" if input.is_meta else self._why_no_numbers(input)
+        if reason is not None:
+            raise ValueError(f"trace: needs the native engine, which cannot serve: {reason}")
+        x, squeeze = arguments.batched(input.detach(), self.input_size, self.batch_first)
         with torch.no_grad():
-            steps = self._steps(x, lengths, mask, reset, squeeze)
-            h0, c0 = self._state(x, hx, squeeze)
+            steps = self._steps(x, squeeze, lengths, mask, reset)
+            h0, c0 = self._states(hx, x, squeeze)
             traces: list[Trace] = []
             for layer in range(self.num_layers):
                 here: list[Trace] = []
@@ -152,86 +181,54 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
     def _why_not_native(self, x: Tensor) -> str | None:
         if self.engine == "framework":
             return "engine is 'framework'"
-        dtypes = {x.dtype, *(w.dtype for w in self._flat_weights if isinstance(w, Tensor))}
+        return self._why_no_numbers(x)
+
+    def _why_no_numbers(self, x: Tensor) -> str | None:
+        """The reason why the native engine cannot read the input and the weights; None if it can."""
+        if self.proj_size:
+            return PROJECTED.format(self.proj_size)
+        weights = [w for w in self._flat_weights if isinstance(w, Tensor)]
+        dtypes = {x.dtype, *(w.dtype for w in weights)}
         if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
             return f"the dtypes are {' and '.join(sorted(map(str, dtypes)))}, not torch.float32 or torch.float64 alone"
+        if not torch.compiler.is_compiling() and has_torch_function(weights):
+            return f"the weights are of {', '.join(sorted({type(w).__name__ for w in weights}))}, with own operations"
+        if x.layout is not torch.strided:
+            return f"the input's layout is {x.layout}"
         return op.why_not_available(x)
 
-    def _framework(self, reason: str, input: Any, hx: Any, plain: bool) -> tuple[Any, tuple[Tensor, Tensor]]:
+    def _check_framework(self, reason: str, plain: bool) -> None:
+        """Raises: ValueError where torch's own may not run, or cannot; reason: why the native engine does not."""
         options = (self.activation, self.recurrent_activation, self.recurrent_dropout * self.training)
         if self.engine == "native" or not plain or options != ("tanh", "sigmoid", 0):
             what = "engine: 'native'" if self.engine == "native" else "what this LSTM has beyond torch.nn.LSTM"
             raise ValueError(f"{what} needs the native engine, which cannot serve: {reason}")
-        self.engine_used = "framework"
-        result: tuple[Any, tuple[Tensor, Tensor]] = torch.nn.LSTM.forward(self, input, hx)
-        return result
 
     def _cells(self, layer: int) -> Iterator[tuple[Options, Tensor, Tensor, Tensor | None]]:
         """The options, kernel, recurrent kernel and bias of each direction of a layer, in torch's layout."""
         a, s = activations.get(self.activation), activations.get(self.recurrent_activation)
+        count = 4 if self.bias else 2
         for backwards in range(self._directions):
-            end = f"l{layer}{'_reverse' if backwards else ''}"
-            W, R = getattr(self, f"weight_ih_{end}"), getattr(self, f"weight_hh_{end}")
-            b = getattr(self, f"bias_ih_{end}") + getattr(self, f"bias_hh_{end}") if self.bias else None
-            yield Options(a, s, bool(backwards)), W, R, b
+            at = (layer * self._directions + backwards) * count
+            W, R, *biases = self._flat_weights[at : at + count]  # as torch has them, by hand or from a parametrization
+            yield Options(a, s, bool(backwards)), W, R, biases[0] + biases[1] if biases else None
 
-    def _batched(self, x: Tensor, batch_first: bool) -> tuple[Tensor, bool]:
-        """x as (B, T, I), and whether it came without a batch."""
-        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
-            raise ValueError(
-                f"input: expected shape ({'B, T' if batch_first else 'T, B'}, {self.input_size}) or "
-                f"(T, {self.input_size}), got {tuple(x.shape)}"
-            )
-        if x.dim() == 2:
-            return x[None].contiguous(), True
-        return (x if batch_first else x.transpose(0, 1)).contiguous(), False
-
-    def _steps(self, x: Tensor, lengths: Any, mask: Any, reset: Any, squeeze: bool) -> Tensor | None:
-        """`Call.steps`, (B, T) uint8. mask, reset: in the layout of the input."""
-        B, T, _ = x.shape
+    def _steps(self, x: Tensor, squeeze: bool, lengths: Any, mask: Any, reset: Any) -> Tensor | None:
         if reset is not None and self.bidirectional:
             raise ValueError("reset: expected None, for both directions would need to know where episodes end")
-        flags = [
-            None if value is None else self._flags(name, value, B, T, squeeze)
-            for name, value in (("mask", mask), ("reset", reset))
-        ]
-        lengths = None if lengths is None else torch.as_tensor(lengths)
-        given = [t for t in (lengths, *flags) if t is not None]
-        if given and not op.at_hand(x, *given):  # what cannot be read is not checked
-            inside = x.new_ones((B, T), dtype=torch.bool)
-            if lengths is not None:
-                inside = torch.arange(T, device=lengths.device) < lengths[:, None]
-            return step_bits(inside, *flags, lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device))
-        steps = plan_steps(B, T, *(None if t is None else t.numpy() for t in (flags[0], lengths, flags[1])))
-        return None if steps is None else torch.from_numpy(steps)
+        return arguments.steps(x, lengths, mask, reset, self.batch_first, squeeze)
 
-    def _flags(self, name: str, value: Any, B: int, T: int, squeeze: bool) -> Tensor:
-        """(B, T) bool of what came in the layout of the input."""
-        expected = (T,) if squeeze else (B, T) if self.batch_first else (T, B)
-        if not isinstance(value, Tensor) or value.dtype != torch.bool or tuple(value.shape) != expected:
-            got = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"{name}: expected a bool tensor of shape {expected}, got {got}")
-        return value[None] if squeeze else value if self.batch_first else value.t()
+    def _states(self, hx: Any, x: Tensor, squeeze: bool) -> tuple[Tensor, Tensor]:
+        return arguments.states(hx, x, self.num_layers * self._directions, self.hidden_size, squeeze)
 
-    def _state(self, x: Tensor, hx: Any, squeeze: bool) -> tuple[Tensor, Tensor]:
-        """(layers * directions, B, H) each."""
-        shape = (self.num_layers * self._directions, x.shape[0], self.hidden_size)
-        if hx is None:
-            zeros = x.new_zeros(shape)
-            return zeros, zeros
-        expected = (shape[0], shape[2]) if squeeze else shape
-        for name, s in zip(("h", "c"), hx, strict=True):
-            if tuple(s.shape) != expected or s.dtype != x.dtype:
-                raise ValueError(f"hx: expected {name} of shape {expected} {x.dtype}, got {tuple(s.shape)} {s.dtype}")
-        h, c = hx
-        return (h[:, None], c[:, None]) if squeeze else (h, c)
-
-    def _run(self, x: Tensor, steps: Tensor | None, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _run(
+        self, x: Tensor, steps: Tensor | None, h0: Tensor, c0: Tensor, packing: Packing | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """All layers over `x: (B, T, I)`: the output, and the final states, (layers * directions, B, H) each."""
         final: list[tuple[Tensor, Tensor]] = []
         for layer in range(self.num_layers):
-            if layer and self.dropout and self.training:  # in torch's layout, so that the draws are torch's
-                x = torch.nn.functional.dropout(x.transpose(0, 1).contiguous(), self.dropout).transpose(0, 1)
+            if layer and self.dropout and self.training:
+                x = self._dropped(x, packing)
             directions = [
                 Direction(*cell, h0[k], c0[k], None, self._recurrent_mask(x), True)
                 for k, cell in enumerate(self._cells(layer), layer * self._directions)
@@ -247,17 +244,16 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
         hT, cT = (torch.stack(s) for s in zip(*final, strict=True))
         return x, hT, cT
 
+    def _dropped(self, x: Tensor, packing: Packing | None) -> Tensor:
+        """`x: (B, T, ...)` after the dropout between layers, drawn in torch's layout: so the draws are torch's."""
+        if packing is not None:
+            return packing.padded(torch.nn.functional.dropout(packing.data(x), self.dropout))
+        return torch.nn.functional.dropout(x.transpose(0, 1).contiguous(), self.dropout).transpose(0, 1)
+
     def _recurrent_mask(self, x: Tensor) -> Tensor | None:
         if not self.recurrent_dropout or not self.training:
             return None
         return draw_masks(x, self.hidden_size, self.recurrent_dropout)
-
-
-class LSTMCell(torch.nn.LSTMCell):  # type: ignore[misc]
-    """`torch.nn.LSTMCell`, unchanged: one step is torch's. Its parameters can be those of a layer of `LSTM`:
-
-    `cell.weight_ih = lstm.weight_ih_l0`, and so on, makes the two share them.
-    """
 
 
 def draw_masks(x: Tensor, units: int, rate: float) -> Tensor:

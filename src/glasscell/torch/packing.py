@@ -27,23 +27,26 @@ class Packing:
             row, self.lengths = packed.sorted_indices[row], self.lengths[packed.unsorted_indices]
         self._place = row * self.T + step
 
-    def padded(self) -> Tensor:
-        """The data as (B, T, ...). What stands beyond a row's length is undefined."""
-        data = self._packed.data
+    def padded(self, data: Tensor) -> Tensor:
+        """Packed data as (B, T, ...). What stands beyond a row's length is undefined."""
         if self.B == 1:
             return data[None]
         batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy_(0, self._place, data)
         return batch.view(self.B, self.T, *data.shape[1:])
 
+    def data(self, y: Tensor) -> Tensor:
+        """`y: (B, T, ...)` as packed data, (sum of lengths, ...)."""
+        if self.B == 1:
+            return y[0]
+        rows = y.reshape(self.B * self.T, *y.shape[2:])
+        plain = op.at_hand(rows) and op.why_in_torch(rows) is None
+        taken: Tensor = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)
+        return taken
+
     def packed(self, y: Tensor) -> PackedSequence:
         """`y: (B, T, ...)`, packed as the sequence was."""
-        if self.B == 1:
-            data = y[0].clone()  # see `op.run`
-        else:
-            rows = y.reshape(self.B * self.T, *y.shape[2:])
-            plain = op.at_hand(rows) and op.why_in_torch(rows) is None
-            data = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)
-        like = self._packed
+        like, data = self._packed, self.data(y)
+        data = data.clone() if self.B == 1 else data  # see `op.run`
         return PackedSequence(data, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
 
 

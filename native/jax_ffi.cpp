@@ -2,6 +2,9 @@
 #include "jax_ffi.h"
 
 #include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
 
 #include "directions.h"
 #include "pages.h"
@@ -49,8 +52,12 @@ template <class Work> ffi::Error guarded(Work work) {
     try {
         work();
         return ffi::Error::Success();
+    } catch (const std::bad_alloc&) {
+        return {ffi::ErrorCode::kResourceExhausted, "glasscell: out of memory"};
+    } catch (const std::invalid_argument& error) {
+        return ffi::Error::InvalidArgument(std::string("glasscell: ") + error.what());
     } catch (const std::exception& error) {
-        return ffi::Error::Internal(error.what());
+        return ffi::Error::Internal(std::string("glasscell: ") + error.what());
     }
 }
 

@@ -1,5 +1,6 @@
 // Directions over the same input, as the operators of frameworks give them: flat lists of arrays, what is absent as one of
-// shape (0). src/glasscell/directions.py names the arrays of a direction and their order.
+// shape (0). src/glasscell/directions.py names the arrays of a direction and their order. All may have more axes in front:
+// then it is a call for each place of these; an array has size 1 there where it is the same for all, outputs never.
 #pragma once
 
 #include <cstddef>

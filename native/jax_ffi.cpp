@@ -3,6 +3,8 @@
 
 #include <exception>
 #include <new>
+#include <stdexcept>
+#include <string>
 
 #include "directions.h"
 #include "pages.h"
@@ -52,8 +54,10 @@ template <class Work> ffi::Error guarded(Work work) {
         return ffi::Error::Success();
     } catch (const std::bad_alloc&) {
         return ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory");  // so short that it needs none
+    } catch (const std::invalid_argument& error) {
+        return ffi::Error::InvalidArgument(std::string("glasscell: ") + error.what());
     } catch (const std::exception& error) {
-        return ffi::Error::Internal(error.what());
+        return ffi::Error::Internal(std::string("glasscell: ") + error.what());
     }
 }
 

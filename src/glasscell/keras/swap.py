@@ -91,5 +91,6 @@ def _forget_compiled(model: Any) -> None:
     for part in _parts(model):
         if isinstance(part, keras.Model):
             part.train_function = part.test_function = part.predict_function = None
-            if part.compiled:
-                part.jit_compile = part.jit_compile  # asks the layers once more whether they can
+            if part.compiled and (asked := (part.get_compile_config() or {}).get("jit_compile")):
+                part.jit_compile = False  # TensorFlow's layers take no notice of what they have already
+                part.jit_compile = asked  # asks the layers once more whether they can; if not, Keras says so

@@ -48,14 +48,20 @@ def why_not_native(layer: Any, sequences: Tensor, mask: Any, asked: bool = False
     """
     if (missing := _why_not_here(sequences, asked)) is not None:
         return missing
-    if len(sequences.shape) != 3 or (mask is not None and len(mask.shape) != 2):
-        shapes = [tuple(t.shape) for t in (sequences, mask) if t is not None]
-        return f"it takes x: (B, T, I) and mask: (B, T), and got {' and '.join(map(str, shapes))}"
+    if len(sequences.shape) != 3:
+        return f"x: expected shape (B, T, I), got {tuple(sequences.shape)}"
+    if mask is not None and not _fits(mask.shape, sequences.shape[:2]):
+        return f"mask: expected shape (B, T) = {tuple(sequences.shape[:2])}, got {tuple(mask.shape)}"
     if any(is_hooked(cell) for cell in [layer.cell, *cells_of(layer.cell)]):
         return "a hook of PyTorch's is to be called at each step of the cell"
     if layer.unroll and layer.go_backwards and mask is not None:
         return "unroll with a mask, backwards, has outputs of its own in Keras"
     return why_never_native(layer)
+
+
+def _fits(shape: Any, expected: Any) -> bool:
+    """Whether it is this shape, as far as the numbers are known."""
+    return len(shape) == len(expected) and all(a in (b, None) or b is None for a, b in zip(shape, expected, strict=True))
 
 
 def why_never_native(layer: Any) -> str | None:

@@ -27,6 +27,8 @@ def why_not_available(x: Tensor) -> str | None:
     """The reason why the operation cannot serve this input; None if it can."""
     if tf.config.list_logical_devices("GPU"):
         return "TensorFlow sees a GPU, and the native engine is for CPUs"
+    if isinstance(x, (tf.RaggedTensor, tf.SparseTensor)):
+        return f"x is a {type(x).__name__}, and the native engine takes dense tensors"
     if not tf.executing_eagerly() and _compiles(tf.compat.v1.get_default_graph()):
         return "the function is compiled by XLA (jit_compile=True), which takes no call into this process"
     return None
@@ -60,7 +62,7 @@ def run(
     Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
     without, a gradient runs the pass again.
     """
-    absent = tf.constant([], x.dtype)
+    x, absent = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # it may be a variable
     given, codes = flatten(directions, absent)
     steps = tf.constant([], tf.uint8) if steps is None else steps
     outputs = OUTPUTS if sequences else 2  # of a direction: all, or hT and cT

@@ -190,6 +190,11 @@ def test_predictions_with_dropout_spread():
     assert_close(predictions[1], predictions[0], RELATIVE)
 
 
+def keras_can(unroll, go_backwards):
+    """Whether Keras itself runs such a layer with a mask."""
+    return not (BACKEND == "torch" and unroll and go_backwards)
+
+
 def ones(self, batch_size=None):
     return [ops.ones((batch_size, self.units)) * 0.6, ops.ones((batch_size, self.units))]
 
@@ -207,7 +212,9 @@ def of_a_cells_own(library, wrap, **options):
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("return_sequences", [False, True])
 def test_a_cells_own_initial_state_is_not_zero(wrap, unroll, return_sequences):
-    backwards = [False] if wrap == "Bidirectional" else [False, True]
+    if wrap == "Bidirectional" and not keras_can(unroll, go_backwards=True):
+        pytest.skip("Keras itself cannot")
+    backwards = [False] if wrap == "Bidirectional" or not keras_can(unroll, go_backwards=True) else [False, True]
     zeroed = [False] if wrap == "Bidirectional" else [False, True]
     for go_backwards in backwards:
         for zero in zeroed:
@@ -237,7 +244,7 @@ def test_an_initial_state_set_on_the_cell_or_the_layer_counts():
 
 def test_zero_output_for_mask_unrolled():
     """Keras ignores it there on JAX."""
-    for go_backwards in (False, True):
+    for go_backwards in (False, True) if keras_can(True, go_backwards=True) else (False,):
         check(
             lambda library, back=go_backwards: library.LSTM(
                 H, unroll=True, zero_output_for_mask=True, return_sequences=True, go_backwards=back
@@ -248,7 +255,7 @@ def test_zero_output_for_mask_unrolled():
 
 
 def test_later_cells_of_a_backward_stack_see_the_mask_the_other_way_round():
-    for unroll in (False, True):
+    for unroll in (False, True) if keras_can(True, go_backwards=True) else (False,):
         expected, layer = check(
             lambda library, unroll=unroll: library.RNN(
                 [library.LSTMCell(H), library.LSTMCell(H + 1), library.LSTMCell(2)],

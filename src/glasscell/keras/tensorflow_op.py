@@ -62,6 +62,8 @@ def run(
     Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
     without, a gradient runs the pass again.
     """
+    if not tf.executing_eagerly() and isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
+        tf.compat.v1.get_default_graph().capture(_not_to_be_saved())
     x, absent = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # it may be a variable
     given, codes = flatten(directions, absent)
     steps = tf.constant([], tf.uint8) if steps is None else steps
@@ -131,9 +133,6 @@ def _call(
     """Run `compute` on the tensors as arrays, now or as part of the graph; `shapes`: of its results."""
     if tf.executing_eagerly():
         return [tf.convert_to_tensor(a) for a in compute(numbers, *(np.asarray(memoryview(t)) for t in tensors))]
-    graph = tf.compat.v1.get_default_graph()
-    if isinstance(graph, tf.__internal__.FuncGraph):
-        graph.capture(_not_to_be_saved())
     given = [tf.constant(numbers, tf.int64), *tensors]
     dtypes = [tensors[0].dtype] * len(shapes)
     results: list[Tensor] = tf.raw_ops.PyFuncStateless(input=given, token=_token(compute), Tout=dtypes)

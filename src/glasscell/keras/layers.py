@@ -6,16 +6,17 @@ No mathematics here: either `loop.run_native` runs, or Keras itself.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from glasscell.keras import record
-from glasscell.keras.loop import Loop, Pass, cells_of, run_native, why_not_native
+from glasscell.keras.loop import Loop, Pass, cells_of, each_step, is_hooked, is_keras, run_native, why_not_native
 
 Tensor = Any
 ENGINES = ("auto", "native", "framework")
+BETWEEN = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # a layer's call and its `inner_loop`
 
 _register = keras.saving.register_keras_serializable(package="glasscell")
 
@@ -30,12 +31,30 @@ class StackedRNNCells(keras.layers.StackedRNNCells):  # type: ignore[misc]
     """`keras.layers.StackedRNNCells`, unchanged. Inside `RNN` each cell runs natively over the whole sequence."""
 
 
+class _Call(NamedTuple):
+    """A layer's call on its way to the layer's `inner_loop`, with nobody else's code in between.
+
+    from_zero: it starts from Keras's zeros. ran: what has been run for it ahead, or None.
+    """
+
+    layer: Any
+    from_zero: bool
+    ran: Loop | None
+
+
+class _Ahead(NamedTuple):
+    """What `Bidirectional` ran ahead of a layer's call, and the arguments that it took the call to have."""
+
+    arguments: list[Any]
+    ran: Loop
+
+
 class _Handed(threading.local):
-    """What a layer's call hands down to its `inner_loop`, past Keras's code in between, in the same thread."""
+    """What is handed on past Keras's code in between, in the same thread."""
 
     def __init__(self) -> None:
-        self.from_zero = False  # no initial state was given, and none is kept
-        self.ran: dict[int, Loop] = {}  # by the layer's id: what `Bidirectional` ran ahead
+        self.call: _Call | None = None
+        self.ahead: dict[int, _Ahead] = {}  # by the layer's id
 
 
 _handed = _Handed()
@@ -68,23 +87,36 @@ class NativeLoop:
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """As `keras.layers.RNN.call`."""
-        _handed.from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)  # type: ignore[misc]
+        before, _handed.call = _handed.call, None
+        if _is_plain(self):
+            ahead = _handed.ahead.pop(id(self), None)
+            arrived = ahead is not None and _same(ahead.arguments, _flat(sequences, initial_state, mask, training))
+            from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
+            _handed.call = _Call(self, from_zero, ahead.ran if ahead is not None and arrived else None)
+        try:
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)  # type: ignore[misc]
+        finally:
+            _handed.call = before
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Loop:
         """What `keras.layers.RNN.call` runs over time: (last output, outputs, states)."""
-        mask = keras.tree.flatten(mask)[0] if mask is not None else None
-        record.note(self, sequences, initial_state, mask)
-        if (ran := _handed.ran.get(id(self))) is not None:
-            return ran
-        if not self.goes_native(sequences, mask, initial_state):
+        steps = each_step(self, mask)
+        record.note(self, sequences, initial_state, steps)
+        call = _handed.call if _handed.call is not None and _handed.call.layer is self else None
+        if call is not None and call.ran is not None:
+            return call.ran
+        if not self.goes_native(sequences, steps, initial_state):
             return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
-        return run_native([Pass(self, initial_state, training, _handed.from_zero)], sequences, mask)[0]
+        from_zero = call is not None and call.from_zero
+        return run_native([Pass(self, initial_state, training, from_zero)], sequences, steps)[0]
 
     def goes_native(self, sequences: Tensor, mask: Any, state: Any = None) -> bool:
         """Whether this call runs natively; sets `engine_used`. Raises: ValueError where it must and cannot."""
-        reason = "engine is 'framework'" if self.engine == "framework" else why_not_native(self, sequences, mask, state)
-        if reason is not None and self.engine == "native":
+        asked = self.engine == "native"
+        reason: str | None = "engine is 'framework'"
+        if self.engine != "framework":
+            reason = why_not_native(self, sequences, mask, state, asked)
+        if reason is not None and asked:
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
         used = "native" if reason is None else "framework"
         if self.engine_used != used:  # setting an attribute of a Keras layer takes its time
@@ -131,19 +163,37 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
         """As `keras.layers.Bidirectional.call`."""
         layers = [self.forward_layer, self.backward_layer]
-        kept = keras.tree.flatten(mask)[0] if mask is not None else None
-        if all(_stands_alone(layer) for layer in layers) and all(n.goes_native(sequences, kept, initial_state) for n in layers):
-            half = len(initial_state) // 2 if initial_state is not None else 0
-            states = [initial_state[:half], initial_state[half:]] if half else [None, None]
+        half = 0 if initial_state is None else len(initial_state) // 2
+        states = [None, None] if initial_state is None else [initial_state[:half], initial_state[half:]]
+        both = list(zip(layers, states, strict=True))
+        if not all(self._runs_ahead(layer, sequences, state, each_step(layer, mask)) for layer, state in both):
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        try:
             passes = [
                 Pass(layer, _initial(layer, state, sequences), bool(training), state is None and not layer.stateful)
-                for layer, state in zip(layers, states, strict=True)
+                for layer, state in both
             ]
-            _handed.ran = dict(zip(map(id, layers), run_native(passes, sequences, kept), strict=True))
-        try:
+            results = run_native(passes, sequences, each_step(layers[0], mask))
+            for (layer, state), ran in zip(both, results, strict=True):
+                _handed.ahead[id(layer)] = _Ahead(_flat(sequences, state, mask, training), ran)
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        except BaseException:
+            for layer in layers:  # what was drawn for a call that did not come about
+                layer.cell.reset_dropout_mask()
+                layer.cell.reset_recurrent_dropout_mask()
+            raise
         finally:
-            _handed.ran = {}
+            for layer in layers:
+                _handed.ahead.pop(id(layer), None)
+
+    def _runs_ahead(self, layer: Any, sequences: Tensor, state: Any, mask: Any) -> bool:
+        """Whether the layer's loop may run before the layer is called: over one cell, with nothing in between, in the
+        dtype that this layer computes in, and from a state that fits.
+        """
+        if not _is_plain(layer) or cells_of(layer.cell) != [layer.cell] or not layer.built or is_hooked(layer):
+            return False
+        fits = len(state) == 2 if state is not None else not layer.stateful or _holds(layer, sequences)
+        return fits and layer.compute_dtype == self.compute_dtype and layer.goes_native(sequences, mask, state)
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
         """Every gate and state of both layers, as a pair (forward, backward); see `NativeLoop.trace`."""
@@ -158,9 +208,29 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
         return used.pop() if len(used) == 1 else "framework"
 
 
-def _stands_alone(layer: Any) -> bool:
-    """Whether it is a layer of ours over one cell."""
-    return isinstance(layer, NativeLoop) and len(cells_of(layer.cell)) == 1  # type: ignore[attr-defined]
+def _is_plain(layer: Any) -> bool:
+    """Whether a call of this layer comes to its `inner_loop` with Keras's code alone in between, which makes zeros of
+    no initial state.
+    """
+    if type(layer) not in (LSTM, RNN) or vars(layer).keys() & BETWEEN:
+        return False
+    kinds = (keras.layers.LSTMCell, keras.layers.StackedRNNCells)
+    cells = [layer.cell, *cells_of(layer.cell)]
+    return all(any(is_keras(cell, kind, ("get_initial_state",)) for kind in kinds) for cell in cells)
+
+
+def _flat(sequences: Tensor, initial_state: Any, mask: Any, training: Any) -> list[Any]:
+    """The arguments of a layer's call, to be compared by identity."""
+    return keras.tree.flatten((sequences, initial_state, mask, bool(training)))  # type: ignore[no-any-return]
+
+
+def _same(some: list[Any], others: list[Any]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
+
+
+def _holds(layer: Any, sequences: Tensor) -> bool:
+    """Whether the state that a stateful layer keeps is of this batch size."""
+    return bool(layer.states[0].shape[0] == sequences.shape[0])
 
 
 def _initial(layer: Any, state: Any, sequences: Tensor) -> list[Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -21,6 +22,7 @@ from glasscell.sequence import KEEP
 Tensor = Any
 Loop = tuple[Tensor, Tensor, list[Any]]  # last output, outputs, states: what `keras.layers.RNN.inner_loop` returns
 
+CALLED = ("__call__", "forward", "call")  # what runs, one after another, when a cell is called
 OPERATIONS = {  # of each backend: `why_not_available` and `run`
     "jax": "glasscell.keras.jax_op",
     "tensorflow": "glasscell.keras.tensorflow_op",
@@ -28,18 +30,43 @@ OPERATIONS = {  # of each backend: `why_not_available` and `run`
 }
 
 
-def why_not_native(layer: Any, sequences: Tensor, mask: Any, state: Any = None) -> str | None:
+def each_step(layer: Any, mask: Any) -> Any:
+    """A call's mask as (B, T), if it is one or Keras's loop would read it as one on this backend; else as it is."""
+    mask = keras.tree.flatten(mask)[0] if mask is not None else None
+    if mask is None or len(mask.shape) != 3:
+        return mask
+    if mask.shape[2] == 1:
+        return mask[:, :, 0]
+    scan = keras.backend.backend() == "jax" and not layer.unroll
+    return ops.any(ops.cast(mask, "bool"), -1) if scan else mask
+
+
+def why_not_native(layer: Any, sequences: Tensor, mask: Any, state: Any = None, asked: bool = False) -> str | None:
     """The reason why the native engine cannot run this layer's loop over these sequences; None if it can.
 
-    state: the initial state, as far as it is known.
+    mask: what `each_step` gave. state: the initial state, as far as it is known. asked: the native engine was asked for
+    by name, so it runs where it only should not.
     """
-    if (missing := _why_not_here(sequences)) is not None:
+    if (missing := _why_not_here(sequences, asked)) is not None:
         return missing
+    if len(sequences.shape) != 3:
+        return f"x: expected shape (B, T, I), got {tuple(sequences.shape)}"
+    if mask is not None and not _fits(mask.shape, sequences.shape[:2]):
+        return f"mask: expected shape (B, T) = {tuple(sequences.shape[:2])}, got {tuple(mask.shape)}"
+    if any(is_hooked(cell) for cell in [layer.cell, *cells_of(layer.cell)]):
+        return "a hook of PyTorch's is to be called at each step of the cell"
     if layer.unroll and layer.go_backwards and mask is not None:
         return "unroll with a mask, backwards, has outputs of its own in Keras"
     if (never := why_never_native(layer)) is not None or keras.backend.backend() != "torch":
         return never
     return _why_not_these(layer, sequences, state)
+
+
+def _fits(shape: Any, expected: Any) -> bool:
+    """Whether it is this shape, as far as the numbers are known."""
+    return len(shape) == len(expected) and all(
+        a in (b, None) or b is None for a, b in zip(shape, expected, strict=True)
+    )
 
 
 def why_never_native(layer: Any) -> str | None:
@@ -59,12 +86,31 @@ def why_never_native(layer: Any) -> str | None:
 
 def is_stack(cell: Any) -> bool:
     """Whether it runs its `cells` one after another, and nothing else."""
-    return getattr(type(cell), "call", None) is keras.layers.StackedRNNCells.call
+    return is_keras(cell, keras.layers.StackedRNNCells, CALLED)
 
 
 def is_lstm(cell: Any) -> bool:
     """Whether it has the equations of `LSTMCell`."""
-    return getattr(type(cell), "call", None) is keras.layers.LSTMCell.call
+    return is_keras(cell, keras.layers.LSTMCell, CALLED)
+
+
+def is_keras(part: Any, kind: type, methods: Iterable[str]) -> bool:
+    """Whether it is of this kind of Keras's, with these methods as they are there."""
+    return (
+        isinstance(part, kind)
+        and all(getattr(type(part), name, None) is getattr(kind, name, None) for name in methods)
+        and not vars(part).keys() & set(methods)
+    )
+
+
+def is_hooked(layer: Any) -> bool:
+    """Whether PyTorch calls somebody's function before or after this layer."""
+    if keras.backend.backend() != "torch":
+        return False
+    from torch.nn.modules import module  # there is no public way to ask
+
+    own = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    return any(own) or bool(module._has_any_global_hook())
 
 
 def cells_of(cell: Any) -> list[Any]:
@@ -81,7 +127,7 @@ def built_in(function: Any) -> activations.Activation | None:
 
 
 class Pass(NamedTuple):
-    """One layer's loop: what Keras calls its `inner_loop` with. `from_zero`: the initial state is zero."""
+    """One layer's loop: what Keras calls its `inner_loop` with. `from_zero`: it is known that the state is zero."""
 
     layer: Any
     initial_state: Any
@@ -98,7 +144,7 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[Loop]:
     first = passes[0].layer
     stacked = is_stack(first.cell)
     cells = [cells_of(p.layer.cell) for p in passes]
-    kept = None if mask is None else ops.cast(mask, "bool")
+    kept = None if mask is None else ops.cast(ops.convert_to_tensor(mask), "bool")
     x, steps = ops.convert_to_tensor(sequences, cells[0][0].compute_dtype), _steps(kept)
     new_states: list[Any] = []
     for level in range(len(cells[0])):
@@ -108,7 +154,7 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[Loop]:
             for n, p in enumerate(passes)
         ]
         every = not last or any(p.layer.return_sequences for p in passes)
-        results = operation.run(x, steps, directions, every, passes[0].training)
+        results = operation.run(x, steps, directions, every, bool(passes[0].training))
         new_states.append([results[0][1], results[0][2]])
         if not last:
             x = results[0][0]
@@ -188,13 +234,16 @@ def _where(steps: Tensor, outputs: Tensor, sequences: bool) -> Tensor:
     return ops.where((steps if sequences else steps[:, -1:])[:, :, None], outputs, 0.0)
 
 
-def _why_not_here(x: Tensor) -> str | None:
+def _why_not_here(x: Tensor, asked: bool) -> str | None:
     backend = keras.backend.backend()
     if backend not in OPERATIONS:
         return f"the backend is {backend}; the native engine runs on {', '.join(OPERATIONS)}"
-    if backend != "torch" and _in_export():
+    if backend == "jax" and _in_export():
         return "the model is being exported, and what is exported must run without glasscell"
-    reason: str | None = importlib.import_module(OPERATIONS[backend]).why_not_available(x)
+    operation = importlib.import_module(OPERATIONS[backend])
+    if backend == "tensorflow" and not asked and operation.may_be_saved():
+        return "the graph that is being made may be saved, and what is saved must run without glasscell"
+    reason: str | None = operation.why_not_available(x)
     return reason
 
 

@@ -7,6 +7,7 @@ object: its weights, name, place in the model, trainability and what an optimize
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any
 
 import keras
@@ -19,6 +20,8 @@ OURS = {
     for name in ("LSTM", "RNN", "LSTMCell", "StackedRNNCells", "Bidirectional")
 }
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
+
+_switched_off: weakref.WeakSet[Any] = weakref.WeakSet()  # models that were to be compiled by XLA, and no longer are
 
 
 def accelerate(model: Any) -> Any:
@@ -91,5 +94,7 @@ def _forget_compiled(model: Any) -> None:
     for part in _parts(model):
         if isinstance(part, keras.Model):
             part.train_function = part.test_function = part.predict_function = None
-            if part.compiled:
-                part.jit_compile = part.jit_compile  # asks the layers once more whether they can
+            if part.compiled and (part.jit_compile or part in _switched_off):
+                part.jit_compile = False  # on TensorFlow, Keras's models take no notice of a value they have already
+                part.jit_compile = True  # asks the layers once more whether they can; if not, Keras warns
+                (_switched_off.discard if part.jit_compile else _switched_off.add)(part)

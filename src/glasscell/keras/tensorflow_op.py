@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,15 +16,41 @@ from glasscell.directions import KEPT, OUTPUTS, Direction, flatten, gradient_sha
 
 Tensor = Any
 Pass = tuple[Tensor | None, Tensor, Tensor]
+ADVICE = "to save this graph, trace it with engine='framework' or 'auto'"
+NEVER_SAVED = {
+    ("keras.src.backend.tensorflow.trainer", "one_step_on_data"),
+    ("keras.src.backend.tensorflow.core", "compute_output_spec"),
+}
 
 
 def why_not_available(x: Tensor) -> str | None:
     """The reason why the operation cannot serve this input; None if it can."""
     if tf.config.list_logical_devices("GPU"):
         return "TensorFlow sees a GPU, and the native engine is for CPUs"
+    if isinstance(x, (tf.RaggedTensor, tf.SparseTensor)):
+        return f"x is a {type(x).__name__}, and the native engine takes dense tensors"
     if not tf.executing_eagerly() and _compiles(tf.compat.v1.get_default_graph()):
         return "the function is compiled by XLA (jit_compile=True), which takes no call into this process"
     return None
+
+
+def may_be_saved() -> bool:
+    """Whether a graph is being made that somebody may save.
+
+    None is made in eager mode. Keras saves neither the step functions of its trainer nor what it infers shapes in,
+    and tells nobody that it makes them; so only the callers do, up to the next `tf.function`. In doubt it may be saved.
+    """
+    if tf.executing_eagerly():
+        return False
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        module = frame.f_globals.get("__name__", "")
+        if (module, frame.f_code.co_name) in NEVER_SAVED:
+            return False
+        if module.startswith("tensorflow.python.eager.polymorphic_function."):
+            return True
+    return True
 
 
 def run(
@@ -33,7 +62,9 @@ def run(
     Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
     without, a gradient runs the pass again.
     """
-    absent = tf.constant([], x.dtype)
+    if not tf.executing_eagerly() and isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
+        tf.compat.v1.get_default_graph().capture(_not_to_be_saved())
+    x, absent = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # it may be a variable
     given, codes = flatten(directions, absent)
     steps = tf.constant([], tf.uint8) if steps is None else steps
     outputs = OUTPUTS if sequences else 2  # of a direction: all, or hT and cT
@@ -60,11 +91,7 @@ def _forward(
     x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], sequences: bool, tape: bool
 ) -> list[Tensor]:
     """`glasscell.directions.forward` on tensors."""
-
-    def compute(x: Any, steps: Any, *own: Any) -> list[Any]:
-        return engine.forward(x, steps, own, codes, sequences, tape)
-
-    return _call(compute, [x, steps, *own], kept_shapes(x, own, codes, sequences, tape))
+    return _call(forward, [sequences, tape, *codes], [x, steps, *own], kept_shapes(x, own, codes, sequences, tape))
 
 
 def _backward(
@@ -72,30 +99,66 @@ def _backward(
 ) -> list[Tensor]:
     """`glasscell.directions.backward` on tensors; refuses to be differentiated."""
 
-    def compute(x: Any, steps: Any, *rest: Any) -> list[Any]:
-        kept_at, last = len(own), len(own) + len(kept)
-        return engine.backward(x, steps, rest[:kept_at], codes, rest[kept_at:last], rest[last:])
-
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def once(*tensors: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
-        return _call(compute, tensors, gradient_shapes(x, own, dx=True)), _refuse
+        numbers = [len(own), len(kept), *codes]
+        return _call(backward, numbers, tensors, gradient_shapes(x, own, dx=True)), _refuse
 
     results: list[Tensor] = once(x, steps, *own, *kept, *cotangents)
     return results
 
 
 def _refuse(*_: Tensor) -> Any:
-    raise NotImplementedError("the native engine has first derivatives only; second ones need engine='framework'")
+    raise NotImplementedError(
+        "the native engine has first derivatives only, by tapes; second ones and forward mode need engine='framework'"
+    )
 
 
-def _call(compute: Callable[..., list[Any]], tensors: Sequence[Tensor], shapes: Sequence[Any]) -> list[Tensor]:
+def forward(numbers: Any, x: Any, steps: Any, *own: Any) -> list[Any]:
+    """The forward pass on arrays. numbers: `sequences`, `tape` and the codes."""
+    sequences, tape, *codes = map(int, numbers)
+    return engine.forward(x, steps, own, codes, bool(sequences), bool(tape))
+
+
+def backward(numbers: Any, x: Any, steps: Any, *rest: Any) -> list[Any]:
+    """The backward pass on arrays. numbers: of the tensors of `OWN`, of what was kept, and the codes."""
+    own, kept, *codes = map(int, numbers)
+    last = own + kept
+    return engine.backward(x, steps, rest[:own], codes, rest[own:last], rest[last:])
+
+
+def _call(
+    compute: Callable[..., list[Any]], numbers: Sequence[int], tensors: Sequence[Tensor], shapes: Sequence[Any]
+) -> list[Tensor]:
     """Run `compute` on the tensors as arrays, now or as part of the graph; `shapes`: of its results."""
     if tf.executing_eagerly():
-        return [tf.convert_to_tensor(a) for a in compute(*(np.asarray(memoryview(t)) for t in tensors))]
-    results: list[Tensor] = tf.numpy_function(compute, tensors, [tensors[0].dtype] * len(shapes), stateful=False)
+        return [tf.convert_to_tensor(a) for a in compute(numbers, *(np.asarray(memoryview(t)) for t in tensors))]
+    given = [tf.constant(numbers, tf.int64), *tensors]
+    dtypes = [tensors[0].dtype] * len(shapes)
+    results: list[Tensor] = tf.raw_ops.PyFuncStateless(input=given, token=_token(compute), Tout=dtypes)
     for result, shape in zip(results, shapes, strict=True):
         result.set_shape(shape)
     return results
+
+
+@functools.cache
+def _token(compute: Callable[..., list[Any]]) -> str:
+    """The name by which a graph calls back into this process, where no other process can have given it.
+
+    TensorFlow's own names are numbers: a graph that was saved would call whatever has that number where it is loaded.
+    """
+    from tensorflow.python.ops import script_ops  # tf.numpy_function takes no name
+
+    token = f"{compute.__name__} of glasscell.keras in the process that traced this graph ({uuid.uuid4()}); {ADVICE}"
+    script_ops._py_funcs._funcs[token] = compute
+    return token
+
+
+@functools.cache
+def _not_to_be_saved() -> Tensor:
+    """A resource that graphs capture, so that TensorFlow refuses to save them: no object that is saved tracks it."""
+    with tf.init_scope():
+        return tf.raw_ops.VarHandleOp(dtype=tf.int32, shape=[], shared_name=f"glasscell.keras: {ADVICE}")
 
 
 def _compiles(graph: Any) -> bool:

@@ -83,10 +83,9 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
         if not right or tuple(value.shape) != expected:
             got = f"{tuple(value.shape)} {value.dtype} on {value.device}" if isinstance(value, Tensor) else _kind(value)
             raise ValueError(f"{name}: expected a bool tensor of shape {expected} on {x.device}, got {got}")
-        value = value[None] if squeeze else value if batch_first else value.t()
-        flags.append(None if value.is_meta else value.numpy())  # there only shapes are asked
+        flags.append((value[None] if squeeze else value if batch_first else value.t()).numpy())
     planned = plan_steps(B, T, flags[0], None if lengths is None else _integers(lengths), flags[1])
-    return None if planned is None else torch.from_numpy(planned).to(x.device)
+    return None if planned is None else torch.from_numpy(planned)
 
 
 def _integers(lengths: Any) -> Any:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 class Packing:
     """Where the steps of a packed sequence stand in a batch (B, T), rows in the order before they were sorted.
 
-    lengths: (B,), of each row. On the meta device, where only shapes are asked, the order of rows is unknown.
+    lengths: (B,), of each row.
     """
 
     def __init__(self, packed: PackedSequence) -> None:
@@ -21,9 +21,9 @@ class Packing:
         inside = torch.arange(self.B) < sizes[:, None]
         step, row = inside.nonzero(as_tuple=True)  # in the order of the packed data
         self.lengths = inside.sum(0)
-        if packed.sorted_indices is not None and not packed.data.is_meta:
+        if packed.sorted_indices is not None:
             row, self.lengths = packed.sorted_indices[row], self.lengths[packed.unsorted_indices]
-        self._place = (row * self.T + step).to(packed.data.device)
+        self._place = row * self.T + step
 
     def padded(self, data: Tensor) -> Tensor:
         """Packed data as (B, T, ...). What stands beyond a row's length is undefined."""

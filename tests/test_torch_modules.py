@@ -20,6 +20,7 @@ with warnings.catch_warnings():
 OURS = {"nn.LSTM": LSTM, "nn.LSTMCell": LSTMCell}
 INFO = {info.name: info for info in module_db if info.name in OURS}
 RELATIVE = {torch.float32: 4e-6, torch.float64: 1e-12}  # of the scale: the roundings of both
+GROWN = 20  # times as much between derivatives of derivatives, which are sums of sums
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 
 
@@ -88,10 +89,10 @@ def gradients(module, arguments, **more):
     return torch.autograd.grad(loss(module(*arguments)), sources, **more)
 
 
-def agree(got, expected):
+def agree(got, expected, times=1):
     for k, (g, e) in enumerate(zip(flat(got), flat(expected), strict=True)):
         assert (g.dtype, g.shape) == (e.dtype, e.shape)
-        assert_close(g.detach().double(), e.detach().double(), RELATIVE.get(e.dtype, 0), k)
+        assert_close(g.detach().double(), e.detach().double(), times * RELATIVE.get(e.dtype, 0), k)
 
 
 def test_the_list_is_whole():
@@ -169,3 +170,55 @@ def test_errors_are_torchs(name):
             with pytest.raises(entry.error_type, match=entry.error_regex):
                 module(*called.args, **called.kwargs)
     assert len(listed) == {"nn.LSTM": 14, "nn.LSTMCell": 4}[name]
+
+
+def second(module, arguments):
+    """Of a gradient penalty: the derivatives of what the first ones add up to."""
+    sources = [*flat(arguments), *module.parameters()]
+    first = torch.autograd.grad(loss(module(*arguments)), sources, create_graph=True)
+    return torch.autograd.grad(sum(g.sin().sum() for g in first), sources)
+
+
+@every_entry
+def test_second_derivatives(name, k, layout):
+    """In float64: oneDNN's float32 pass has none."""
+    theirs, mine, arguments = case(name, k, layout, torch.float64)
+    agree(second(mine, arguments), second(theirs, arguments), GROWN)
+
+
+@every_entry
+def test_batched_gradients(name, k, layout):
+    """Beside torch's, one by one: the sum over each output, and over parts of them."""
+    theirs, mine, arguments = case(name, k, layout, torch.float64)
+    outputs = [flat(module(*arguments)) for module in (mine, theirs)]
+    batches = [torch.randn(3, *t.shape, dtype=t.dtype) for t in outputs[0]]
+    for some in (slice(None), *(slice(n, n + 1) for n in range(len(batches)))):
+        sources = [[*flat(arguments), *module.parameters()] for module in (mine, theirs)]
+        cotangents = batches[some]
+        more = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        got = torch.autograd.grad(outputs[0][some], sources[0], cotangents, is_grads_batched=True, **more)
+        single = [
+            torch.autograd.grad(outputs[1][some], sources[1], [c[n] for c in cotangents], **more) for n in range(3)
+        ]
+        agree(got, [torch.stack(g) for g in zip(*single, strict=True)])
+
+
+@every_entry
+def test_shapes_on_the_meta_device(name, k, layout):
+    theirs, mine, arguments = case(name, k, layout)
+    to = [t.detach().to("meta") for t in flat(arguments)]
+    given = [arguments[0]._replace(data=to[0]) if layout == "packed" else to[0], *([tuple(to[1:])] if to[1:] else [])]
+    expected = flat(theirs.to("meta")(*given))
+    got = flat(mine.to("meta")(*given))
+    assert [(t.shape, t.dtype, t.device) for t in got] == [(t.shape, t.dtype, t.device) for t in expected]
+    check_engine(mine)
+
+
+def test_shapes_with_lengths_and_flags_on_the_meta_device():
+    module, x = LSTM(3, 4, device="meta"), torch.empty(5, 2, 3, device="meta")
+    flags = torch.ones(5, 2, dtype=torch.bool, device="meta")
+    for extras in ({"lengths": [3, 5]}, {"mask": flags}, {"reset": flags}, {"mask": flags, "reset": flags}):
+        y, (h, c) = module(x, **extras)
+        assert (y.shape, h.shape, c.shape) == ((5, 2, 4), (1, 2, 4), (1, 2, 4))
+        assert y.is_meta
+        assert module.engine_used == "native"

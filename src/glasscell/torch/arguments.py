@@ -75,7 +75,7 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
     """`Call.steps`, (B, T) uint8, for `x: (B, T, I)`. mask, reset: in the layout that the input came in."""
     B, T, _ = x.shape
     expected = (T,) if squeeze else (B, T) if batch_first else (T, B)
-    flags: list[Tensor | None] = []
+    flags: list[Any] = []
     for name, value in (("mask", mask), ("reset", reset)):
         if value is None:
             flags.append(None)
@@ -85,20 +85,22 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
             got = f"{tuple(value.shape)} {value.dtype} on {value.device}" if isinstance(value, Tensor) else _kind(value)
             raise ValueError(f"{name}: expected a bool tensor of shape {expected} on {x.device}, got {got}")
         flags.append(value[None] if squeeze else value if batch_first else value.t())
-    ends = None if lengths is None else _tensor(lengths)
+    ends = None if lengths is None else _ends(lengths)
     given = [t for t in (ends, *flags) if t is not None]
     if given and not op.at_hand(x, *given):  # what cannot be read is not checked
         inside = x.new_ones((B, T), dtype=torch.bool)
         if ends is not None:
-            inside = torch.arange(T, device=ends.device) < ends[:, None]
-        bits: Tensor = step_bits(inside, *flags, lambda bit: inside.new_tensor(bit, dtype=torch.uint8))
+            inside = torch.arange(T, device=inside.device) < ends.to(inside.device)[:, None]
+        bits: Tensor = step_bits(
+            inside, flags[0], flags[1], lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device)
+        )
         return bits
     planned = plan_steps(B, T, *(None if t is None else t.numpy(force=True) for t in (flags[0], ends, flags[1])))
     return None if planned is None else torch.from_numpy(planned)
 
 
-def _tensor(lengths: Any) -> Tensor:
-    """The lengths; what they must hold is checked with the steps."""
+def _ends(lengths: Any) -> Tensor:
+    """A tensor of lengths; what it must hold is checked with the steps."""
     try:
         return torch.as_tensor(lengths)
     except (TypeError, ValueError, RuntimeError) as error:

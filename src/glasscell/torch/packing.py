@@ -24,7 +24,8 @@ class Packing:
         step, row = (t.to(device) for t in inside.nonzero(as_tuple=True))  # in the order of the packed data
         self.lengths = inside.sum(0).to(device)
         if packed.sorted_indices is not None:
-            row, self.lengths = packed.sorted_indices[row], self.lengths[packed.unsorted_indices]
+            there, back = packed.sorted_indices.to(device), packed.unsorted_indices.to(device)
+            row, self.lengths = there[row], self.lengths[back]
         self._place = row * self.T + step
 
     def padded(self, data: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ class Packing:
     def data(self, y: Tensor) -> Tensor:
         """`y: (B, T, ...)` as packed data, (sum of lengths, ...)."""
         if self.B == 1:
-            return y[0]
+            return y[0].clone()  # see `op.run`
         rows = y.reshape(self.B * self.T, *y.shape[2:])
         plain = op.at_hand(rows) and op.why_in_torch(rows) is None
         taken: Tensor = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)
@@ -45,9 +46,8 @@ class Packing:
 
     def packed(self, y: Tensor) -> PackedSequence:
         """`y: (B, T, ...)`, packed as the sequence was."""
-        like, data = self._packed, self.data(y)
-        data = data.clone() if self.B == 1 else data  # see `op.run`
-        return PackedSequence(data, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
+        like = self._packed
+        return PackedSequence(self.data(y), like.batch_sizes, like.sorted_indices, like.unsorted_indices)
 
 
 class _Take(torch.autograd.Function):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glasscell import LSTM, RNN, LSTMCell, _native, activations
+from glasscell import LSTM, RNN, LSTMCell, _native, activations, set_num_threads
 from glasscell.weights import LSTMWeights, get_initializer
 
 B, T, I, H = 2, 3, 4, 5
@@ -383,9 +383,12 @@ def gate_axis(name):
     return 0 if name.endswith("mask") else 2
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, "two", None])
+@pytest.mark.parametrize("threads", [0, -1, 4097, 1.5, "two", None])
 def test_set_num_threads(threads):
     before = _native.num_threads()
-    with pytest.raises((ValueError, TypeError)):
-        _native.set_num_threads(threads)
+    if threads != 4097:
+        with pytest.raises((ValueError, TypeError)):
+            _native.set_num_threads(threads)
+    with pytest.raises((ValueError, TypeError), match=rf"^threads: expected (an integer|1 to 4096), got {threads!r}$"):
+        set_num_threads(threads)
     assert _native.num_threads() == before

@@ -160,6 +160,13 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("rate", [0, 1, 1.0, np.float32(0.5)])
+def test_every_rate_that_keras_takes(rate):
+    arguments = {"units": 5, "dropout": rate, "recurrent_dropout": rate}
+    ours, theirs = LSTMCell(**arguments), keras.layers.LSTMCell(**arguments)
+    assert (ours.dropout, ours.recurrent_dropout) == (theirs.dropout, theirs.recurrent_dropout) == (rate, rate)
+
+
 @pytest.mark.parametrize("arguments", [{"units": 5}, ARGUMENTS], ids=["defaults", "all"])
 def test_config_is_that_of_keras(arguments):
     ours, theirs = LSTMCell(**arguments), keras.layers.LSTMCell(**arguments)

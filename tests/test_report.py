@@ -11,10 +11,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from markupsafe import escape
 from matplotlib import image
 
 import glasscell as gc
-from glasscell.report import Example, figures, trace_report, training_report
+from glasscell.report import Example, figures, page, trace_report, training_report
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 ONE_BYTE = 1.001 / 255  # colours are cut to whole bytes
@@ -191,6 +192,25 @@ def test_training_report_says_the_numbers(tmp_path):
     assert "The model says speaker 1 with 90.0%." in html
     assert "From step 3 on the answer stays the same." in html  # 0.2 .. 0.9 in seven steps passes one half at the third
     assert "speaker 1 taken for 2, 1 time." in html
+
+
+def test_training_report_of_a_recording_that_is_named_wrongly(tmp_path):
+    """What the model says is what it says, not what is true; the answer is settled when it changes no more."""
+    beliefs = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7], [0.25, 0.75]])
+    example = Example(make_trace([5]), np.zeros((5, 3), np.float32), beliefs, truth=0, row=2)
+    html = training_report(tmp_path / "page.html", METRICS, example).read_text(encoding="utf-8")
+    assert "5 frames of speaker 1" in html
+    assert "The model says speaker 2 with 75.0%." in html
+    assert "From step 3 on the answer stays the same." in html
+
+
+def test_every_picture_is_explained_once(tmp_path):
+    captions = [str(escape(panel.caption)) for panel in page.PANELS]
+    for html in (
+        trace_report(tmp_path / "trace.html", make_trace([4, 3, 2])).read_text(encoding="utf-8"),
+        write_training_report(tmp_path / "training.html").read_text(encoding="utf-8"),
+    ):
+        assert [html.count(caption) for caption in captions] == [1] * 6
 
 
 def test_training_report_of_a_run_that_diverged(tmp_path, monkeypatch):

@@ -114,6 +114,53 @@ def test_a_watched_recording_changes_the_curves_it_draws_alone(few, plain, tmp_p
     assert ours["val_loss"] != theirs["val_loss"]
 
 
+def test_the_baseline_never_hears_the_padding(few):
+    """Whatever stands behind a recording's last frame, to learn from or held out."""
+    learn, _ = split(few.train, 3, 0)
+    answers = []
+    for noise in (0, 100):
+        parts = []
+        for part in (learn, few.test):
+            padding = np.arange(MAX_FRAMES) >= part.lengths[:, None]
+            x = part.x + noise * padding[..., None] * np.random.default_rng(0).standard_normal(part.x.shape)
+            parts.append(dataclasses.replace(part, x=x.astype(np.float32)))
+        keras.utils.set_random_seed(0)
+        answers.append(linear_baseline(*parts, 9))
+    np.testing.assert_array_equal(*answers)
+
+
+def test_every_setting_reaches_its_place(few, tmp_path, monkeypatch):
+    """None stands for another, and none is left out."""
+    settings = {"units": 5, "epochs": 3, "batch_size": 7, "learning_rate": 0.125, "dropout": 0.25,
+                "recurrent_dropout": 0.5, "seed": 3, "engine": "framework"}  # fmt: skip
+    called = []
+
+    def fit(*arguments, **options):
+        called.append((arguments, options))
+        raise KeyboardInterrupt
+
+    def build(learn, speakers, given):
+        assert (speakers, given) == (9, settings)
+        model = build_model(learn, speakers, given)
+        lstm = model.get_layer("lstm")
+        assert (lstm.cell.units, lstm.cell.dropout, lstm.cell.recurrent_dropout) == (5, 0.25, 0.5)
+        assert lstm.engine == "framework"
+        assert float(model.optimizer._learning_rate.warmup_target) == 0.125
+        object.__setattr__(model, "fit", fit)
+        return model
+
+    monkeypatch.setattr(training, "load_japanese_vowels", lambda: few)
+    monkeypatch.setattr(training, "build_model", build)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, **settings, console=Console(file=io.StringIO()))
+    [((x, labels), options)] = called
+    learn, watch = split(few.train, 3, 3)
+    assert (options["batch_size"], options["epochs"]) == (7, 3)
+    for got, expected in zip((x, labels, *options["validation_data"]), (learn.x, learn.labels, watch.x, watch.labels),
+                             strict=True):  # fmt: skip
+        np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_baseline_learns_from_its_recordings_alone(few, sign):
     """Held out alone or beside others, moved together or not: a recording has one answer."""

@@ -81,7 +81,7 @@ class RNN:
 
         recompute: keep h alone, and compute the gates anew when the gradient needs them: the same bits from about a
         sixth of the memory (4 instead of 24 bytes for each of B T H in float32; 8 from 256 rows on), for a third more
-        work.
+        work. Either way x is kept as a copy.
 
         `pullback(dy, dstate=None)`: `dy` has the output's shape (None for zero), `dstate` is the gradient (dh, dc) of
         the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0, and can be called

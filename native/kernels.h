@@ -6,6 +6,8 @@
 //   dx, dh      for each gate i, f, g, o: units u = 0..H-1 from zero; the four results added in that order
 //   weights     spans of time (span_of) from the last to the first; in each the kept steps, rows b ascending, in each row
 //               s ascending, in chunks of 128 of them: each chunk from zero, the chunks' sums added in that order
+// So all bits are promised, but for those of a NaN: it stands in the same places, and its sign and payload are those of
+// whichever operand the processor takes, which differs between a tile of one row and one of many.
 #pragma once
 
 #include <stddef.h>

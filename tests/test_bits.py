@@ -265,6 +265,20 @@ for dtype in (np.float32, np.float64):
 """
 
 
+def test_how_bits_are_compared():
+    one, other = np.array([0x7FC00123, 0xFFC00456], np.uint32).view(np.float32)
+    assert_same_bits(one, other)
+    number = np.float32(1)
+    for got, expected in (
+        (one, number),
+        (number, one),
+        (np.float32(-0.0), 0 * number),
+        (number, np.nextafter(number, 2 * number)),
+    ):
+        with pytest.raises(AssertionError, match="1 of 1 differ"):
+            assert_same_bits(got, expected)
+
+
 @pytest.mark.parametrize("activation", ["tanh", "silu"])  # silu keeps its raw gates too
 def test_large_tapes(activation):
     """A tape of some megabytes goes past the caches; that of each of its rows does not."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from compare import assert_same_bits
+from fresh import run_python
 from glasscell import LSTM, Stream, directions
 from glasscell.directions import Direction, flatten
 from preload import library
@@ -121,6 +122,31 @@ def test_bits_do_not_follow_the_state_of_the_caller(processor, threads, name, co
         for one, other in zip(got, expected, strict=True):
             if one.dtype == np.float32:
                 assert_same_bits(one, other, f"{name}, rounding {rounding}, flush {flush}")
+
+
+WORKERS = """
+import ctypes, sys
+import numpy as np
+from compare import assert_same_bits
+from glasscell import LSTM, set_num_threads
+from test_float_state import small
+processor = ctypes.CDLL(sys.argv[1])
+rnn = LSTM(64, return_sequences=True, use_bias=False, engine="native").build(24, seed=0)
+x = small(8, 40, 24)
+set_num_threads(1)
+expected = rnn(x)
+assert processor.set_float_state(2, 1) == 0
+set_num_threads(2)
+for _ in range(200):
+    assert_same_bits(rnn(x), expected)
+"""
+
+
+def test_workers_that_begin_in_another_state():
+    """A thread inherits the state of the one that starts it."""
+    _, path = library("float_state.cpp")
+    done = run_python("-c", WORKERS, path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_torch_flushes_its_own_subnormal_numbers_alone():

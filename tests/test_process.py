@@ -1,5 +1,6 @@
 """The engine as a guest in its process: threads, their number, affinity, fork, other libraries' threads."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -44,6 +45,29 @@ def test_any_number_of_threads_gives_the_same_bits(threads, seed, dtype):
         results.append(run(case, "native", dtype))
     for other in results[1:]:
         assert_same_results(other, results[0], case)
+
+
+ODD = np.array([0x7FC00123, 0xFFC00456, 0x7F800000, 0xFF800000, 0x7F7FFFFF], np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("where", ["x", "dy", "kernel", "recurrent_kernel"])
+@pytest.mark.parametrize("seed", LARGE[1:4:2])
+def test_nan_is_nan_with_any_number_of_threads(threads, seed, where):
+    """NaN of both signs, and made of infinities: in the same places, and the same bits elsewhere."""
+    case, rng = make_case(seed), np.random.default_rng(seed)
+    array = (getattr(case.weights, where) if where.endswith("kernel") else getattr(case, where)).copy()
+    array.flat[rng.integers(0, array.size, 5)] = ODD
+    if where.endswith("kernel"):
+        case = dataclasses.replace(case, weights=case.weights._replace(**{where: array}))
+    else:
+        case = dataclasses.replace(case, **{where: array})
+    results = []
+    for n in (1, 2, 3):
+        threads(n)
+        results.append(run(case, "native", np.float32))
+    for other in results[1:]:
+        assert_same_results(other, results[0], case)
+    assert np.isnan(results[0]["d_kernel"]).any()
 
 
 def test_calls_from_many_python_threads(threads):

@@ -132,7 +132,9 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
         """As `keras.layers.Bidirectional.call`."""
         layers = [self.forward_layer, self.backward_layer]
         kept = keras.tree.flatten(mask)[0] if mask is not None else None
-        if all(_stands_alone(layer) for layer in layers) and all(n.goes_native(sequences, kept, initial_state) for n in layers):
+        if all(_stands_alone(layer) for layer in layers) and all(
+            n.goes_native(sequences, kept, initial_state) for n in layers
+        ):
             half = len(initial_state) // 2 if initial_state is not None else 0
             states = [initial_state[:half], initial_state[half:]] if half else [None, None]
             passes = [

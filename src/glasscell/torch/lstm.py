@@ -195,13 +195,16 @@ class LSTM(torch.nn.RNNBase):  # type: ignore[misc]  # not of torch.nn.LSTM: tor
             None if value is None else self._flags(name, value, B, T, squeeze)
             for name, value in (("mask", mask), ("reset", reset))
         ]
-        lengths = None if lengths is None else torch.as_tensor(lengths)
+        if lengths is not None and not isinstance(lengths, Tensor):
+            lengths = torch.as_tensor(lengths, device=x.device)
         given = [t for t in (lengths, *flags) if t is not None]
         if given and not op.at_hand(x, *given):  # what cannot be read is not checked
             inside = x.new_ones((B, T), dtype=torch.bool)
             if lengths is not None:
                 inside = torch.arange(T, device=lengths.device) < lengths[:, None]
-            return step_bits(inside, *flags, lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device))
+            return step_bits(
+                inside, flags[0], flags[1], lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device)
+            )
         steps = plan_steps(B, T, *(None if t is None else t.numpy() for t in (flags[0], lengths, flags[1])))
         return None if steps is None else torch.from_numpy(steps)
 

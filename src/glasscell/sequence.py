@@ -122,7 +122,8 @@ def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, res
         None if value is None else _bools(name, value, batch, time)
         for name, value in (("mask", mask), ("reset", reset))
     )
-    return step_bits(inside, mask, reset, np.uint8)
+    steps: Array = step_bits(inside, mask, reset, np.uint8)
+    return steps
 
 
 def step_bits(inside: Any, mask: Any, reset: Any, uint8: Any) -> Any:

@@ -224,7 +224,7 @@ def _shared(p: Pass, masked: bool, outputs: Tensor) -> bool:
     """Whether what is handed out on PyTorch, to be written into, would be what the gradient keeps (see `op.run`), or
     the final h, where it is not that in Keras."""
     if p.layer.return_sequences:
-        return outputs.requires_grad
+        return bool(outputs.requires_grad)
     fused = getattr(p.layer, "use_cudnn", False) and not p.layer.cell.recurrent_dropout and not masked
     return not fused
 

@@ -85,7 +85,7 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
             got = f"{tuple(value.shape)} {value.dtype} on {value.device}" if isinstance(value, Tensor) else _kind(value)
             raise ValueError(f"{name}: expected a bool tensor of shape {expected} on {x.device}, got {got}")
         flags.append(value[None] if squeeze else value if batch_first else value.t())
-    ends = None if lengths is None else _ends(lengths)
+    ends = None if lengths is None else _ends(lengths, x)
     given = [t for t in (ends, *flags) if t is not None]
     if given and not op.at_hand(x, *given):  # what cannot be read is not checked
         inside = x.new_ones((B, T), dtype=torch.bool)
@@ -99,10 +99,10 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
     return None if planned is None else torch.from_numpy(planned)
 
 
-def _ends(lengths: Any) -> Tensor:
-    """A tensor of lengths; what it must hold is checked with the steps."""
+def _ends(lengths: Any, x: Tensor) -> Tensor:
+    """A tensor of lengths, beside x unless it is one; what it must hold is checked with the steps."""
     try:
-        return torch.as_tensor(lengths)
+        return lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device=x.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"lengths: expected (B,) integers, got {_kind(lengths)}: {error}") from None
 

@@ -87,7 +87,10 @@ def _pull(
     One source may have been computed from another: each counts as a variable of its own.
     """
     seeds = [None if t is None else given(t) for t in cotangents]
-    again, wanted = torch.is_grad_enabled(), [bool(w) and given(t) is not None for w, t in zip(wanted, sources, strict=True)]
+    again, wanted = (
+        torch.is_grad_enabled(),
+        [bool(w) and given(t) is not None for w, t in zip(wanted, sources, strict=True)],
+    )
     if not any(wanted) or all(seed is None for seed in seeds):
         return [None] * len(sources)
 
@@ -96,7 +99,10 @@ def _pull(
         results = function([next(rest) if w else t for w, t in zip(wanted, sources, strict=True)])
         return tuple(y for y, seed in zip(results, seeds, strict=True) if y is not None and seed is not None)
 
-    chosen, given_seeds = [t for t, w in zip(sources, wanted, strict=True) if w], tuple(t for t in seeds if t is not None)
+    chosen, given_seeds = (
+        [t for t, w in zip(sources, wanted, strict=True) if w],
+        tuple(t for t in seeds if t is not None),
+    )
     if torch._C._are_functorch_transforms_active():  # there a tensor of an outer level cannot say what it requires
         found = iter(torch.func.vjp(run, *chosen)[1](given_seeds))
     else:  # `vjp` takes no hooks on saved tensors

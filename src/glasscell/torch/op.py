@@ -30,14 +30,15 @@ def why_not_available(x: Tensor) -> str | None:
     return None
 
 
-def why_in_torch(*tensors: Tensor | None) -> str | None:
+def why_in_torch(x: Tensor, *tensors: Tensor | None) -> str | None:
     """The reason why `run` takes torch's own operations for such tensors; None if it takes the operators."""
-    if torch.compiler.is_compiling():
-        return "a transform of torch.func is being compiled" if _transformed() else None
-    probe = ABSENT[torch.float32]
-    if forward_ad.unpack_dual(probe).primal is probe:
+    compiling, transformed = torch.compiler.is_compiling(), _transformed()
+    if compiling and transformed:
+        return "a transform of torch.func is being compiled"
+    if forward_ad.unpack_dual(x).primal is x:
         return None  # no level of forward mode is open
-    if _transformed() or any(forward_ad.unpack_dual(t).tangent is not None for t in tensors if t is not None):
+    tangents = (forward_ad.unpack_dual(t).tangent is not None for t in (x, *tensors) if t is not None)
+    if compiling or transformed or any(tangents):  # the first two hide them
         return "derivatives are taken in forward mode, and the native engine has gradients alone"
     return None
 
@@ -57,7 +58,8 @@ def run(
     results: Sequence[Tensor]
     each = len(KEPT)
     if why_in_torch(x, *own) is not None:
-        results, each = equations.forward(x, steps, own, codes), OUTPUTS
+        in_torch = equations.forward if _transformed() else _not_compiled
+        results, each = in_torch(x, steps, own, codes), OUTPUTS
     elif torch.compiler.is_compiling():
         results = forward(x, steps, own, codes, sequences, tape)
     elif not at_hand(x, *own):
@@ -68,6 +70,9 @@ def run(
         results = _forward(x, steps, own, codes, sequences, tape)
     passes = (results[k : k + OUTPUTS] for k in range(0, len(results), each))
     return [(h if sequences else None, hT, cT) for hT, cT, h in passes]
+
+
+_not_compiled = torch.compiler.disable(equations.forward)  # what is compiled has no derivatives in forward mode
 
 
 def _transformed() -> bool:
@@ -162,8 +167,9 @@ def _gradients(
     wanted = [absent if t is None else t for t in outputs]
     if why_in_torch(*wanted) is not None or any(map(torch._C._functorch.is_legacy_batchedtensor, wanted)):
         return list(equations.gradients(x, steps, own, ctx.codes, wanted, needed))
-    if backward is _backward and (torch.is_grad_enabled() or not at_hand(x, *own, *wanted)):
-        backward = _Backward.run  # someone may differentiate once more
+    again = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # someone may differentiate once more
+    if again or (backward is _backward and not at_hand(x, *own, *wanted)):
+        backward = _Backward.run
     dx, *found = backward(x, steps, own, ctx.codes, kept, wanted, needed[0])
     return [given(dx), *own_gradients([given(t) for t in found])]
 

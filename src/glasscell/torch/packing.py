@@ -62,4 +62,7 @@ class _Take(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
-        return gradient.new_zeros(ctx.rows, *gradient.shape[1:]).index_copy_(0, places, gradient), None
+        rows = gradient.new_zeros(ctx.rows, *gradient.shape[1:])
+        if op.at_hand(gradient):
+            return rows.index_copy_(0, places, gradient), None
+        return rows.index_put_((places,), gradient), None  # the same, for `vmap`, which does not know the other

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from glasscell.keras import record
-from glasscell.keras.loop import Loop, Pass, cells_of, run_native, why_not_native
+from glasscell.keras.loop import Loop, Pass, cells_of, run_native, why_not_native, why_slower
 
 Tensor = Any
 ENGINES = ("auto", "native", "framework")
@@ -44,8 +44,9 @@ _handed = _Handed()
 class NativeLoop:
     """The part that `RNN` and `LSTM` share: where Keras would loop over time, call the native engine once.
 
-    `engine`: "auto" runs natively wherever it can; "native" raises a ValueError that names the reason where it
-    cannot; "framework" always runs Keras's own loop. `engine_used` tells what the last call (or trace) took.
+    `engine`: "auto" runs natively wherever it can and the framework is not faster; "native" raises a ValueError that
+    names the reason where it cannot; "framework" always runs Keras's own loop. `engine_used` tells what the last call
+    (or trace) took.
     """
 
     engine: str = "auto"
@@ -84,6 +85,8 @@ class NativeLoop:
     def goes_native(self, sequences: Tensor, mask: Any) -> bool:
         """Whether this call runs natively; sets `engine_used`. Raises: ValueError where it must and cannot."""
         reason = "engine is 'framework'" if self.engine == "framework" else why_not_native(self, sequences, mask)
+        if reason is None and self.engine == "auto":
+            reason = why_slower(sequences)
         if reason is not None and self.engine == "native":
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
         used = "native" if reason is None else "framework"

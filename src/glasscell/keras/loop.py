@@ -37,6 +37,14 @@ def why_not_native(layer: Any, sequences: Tensor, mask: Any) -> str | None:
     return why_never_native(layer)
 
 
+def why_slower(sequences: Tensor) -> str | None:
+    """The reason why the framework is faster than the native engine at these sequences; None where it is not."""
+    if keras.backend.backend() != "jax":
+        return None
+    reason: str | None = importlib.import_module(OPERATIONS["jax"]).why_slower(sequences)
+    return reason
+
+
 def why_never_native(layer: Any) -> str | None:
     """The reason why the native engine cannot run this layer's loop over any sequences; None if it can."""
     cells = cells_of(layer.cell)

@@ -132,6 +132,7 @@ void collect(const Directions<T>& directions, const Views<const T>& kept, const 
 
 template <class T> void run_forward(const Directions<T>& directions, const Views<T>& kept) {
     std::vector<ForwardCall<T>> calls;
+    calls.reserve(directions.codes.size() / kCodes);
     collect(directions, kept, calls);
     if (!calls.empty()) run_forward(calls);
 }

@@ -10,9 +10,10 @@
 namespace glasscell {
 namespace {
 
-// Of one step of all rows, for so many inputs.
+// Of one step of all rows, for so many inputs. A block of few units takes as long as a full one.
 template <class T> double multiply_adds(const Call<T>& call, int64_t inputs) {
-    return 4.0 * double(call.B) * double(call.H) * double(inputs + call.H);
+    const int64_t lanes = current_kernels<T>().lanes, units = (call.H + lanes - 1) / lanes * lanes;
+    return 4.0 * double(call.B) * double(units) * double(inputs + call.H);
 }
 
 // work(begin, end) over rows of so many numbers, to pack or turn them. A number takes as long as some 16 multiply-adds.

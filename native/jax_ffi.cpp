@@ -4,7 +4,6 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
-#include <string>
 
 #include "directions.h"
 #include "pages.h"
@@ -32,6 +31,7 @@ template <class T, ffi::DataType D> struct Arguments {
     }
     Views<const T> next(size_t count) {
         Views<const T> views;
+        views.reserve(count);
         while (views.size() < count) views.push_back(next());
         return views;
     }
@@ -39,6 +39,7 @@ template <class T, ffi::DataType D> struct Arguments {
 
 template <ffi::DataType D, class T> Views<T> results(ffi::RemainingRets list) {
     Views<T> views;
+    views.reserve(list.size());
     for (size_t k = 0; k < list.size(); ++k) {
         auto buffer = list.template get<ffi::Buffer<D>>(k);
         if (!buffer) throw std::invalid_argument(buffer.error().message());
@@ -55,9 +56,9 @@ template <class Work> ffi::Error guarded(Work work) {
     } catch (const std::bad_alloc&) {
         return ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory");  // so short that it needs none
     } catch (const std::invalid_argument& error) {
-        return ffi::Error::InvalidArgument(std::string("glasscell: ") + error.what());
+        return ffi::Error::InvalidArgument(error.what());
     } catch (const std::exception& error) {
-        return ffi::Error::Internal(std::string("glasscell: ") + error.what());
+        return ffi::Error::Internal(error.what());
     }
 }
 

@@ -63,8 +63,9 @@ _handed = _Handed()
 class NativeLoop:
     """The part that `RNN` and `LSTM` share: where Keras would loop over time, call the native engine once.
 
-    `engine`: "auto" runs natively wherever it can; "native" raises a ValueError that names the reason where it
-    cannot; "framework" always runs Keras's own loop. `engine_used` tells what the last call (or trace) took.
+    `engine`: "auto" runs natively wherever it can and the framework is not faster; "native" raises a ValueError that
+    names the reason where it cannot; "framework" always runs Keras's own loop. `engine_used` tells what the last call
+    (or trace) took.
     """
 
     engine: str = "auto"

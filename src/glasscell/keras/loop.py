@@ -244,7 +244,7 @@ def _why_not_here(x: Tensor, asked: bool) -> str | None:
     if backend == "tensorflow" and not asked and operation.may_be_saved():
         return "the graph that is being made may be saved, and what is saved must run without glasscell"
     reason: str | None = operation.why_not_available(x)
-    return reason
+    return operation.why_slower(x) if reason is None and backend == "jax" and not asked else reason
 
 
 def _why_not_these(layer: Any, x: Tensor, state: Any) -> str | None:

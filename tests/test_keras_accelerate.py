@@ -1,5 +1,7 @@
 """`accelerate` and `restore`: the same model, other layers. Runs on the backend of this process."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -137,3 +139,41 @@ def test_layers_alone_can_be_accelerated():
     assert type(accelerate(layer)) is ours.Bidirectional
     layer(data(2)[0])
     assert layer.engine_used == "native"
+
+
+def test_step_functions_are_made_anew_both_ways():
+    """What a model has compiled was traced with other layers, and would go on with them."""
+    x, y = data(8)
+    model = keras.Sequential([keras.Input((5, 4)), layers.LSTM(3), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    names = ("train_function", "test_function", "predict_function")
+    for change in (lambda model: model, accelerate, restore, accelerate):
+        model.train_on_batch(x, y), model.test_on_batch(x, y), model.predict(x, verbose=0)
+        functions = {name: getattr(model, name) for name in names}
+        change(model)
+        for name in names:
+            assert (getattr(model, name) is functions[name]) == (change not in (accelerate, restore)), name
+        expected = numbers(model(x))
+        np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=0, atol=1e-5)
+        if change is accelerate:
+            assert model.layers[0].engine_used == "native"
+
+
+def test_jit_is_asked_again():
+    """On TensorFlow XLA takes no native call: accelerate switches it off and says so, restore switches it on again."""
+    x, y = data(8)
+    model = keras.Sequential([keras.Input((5, 4)), layers.LSTM(3, use_cudnn=False), layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=keras.backend.backend() != "torch")
+    asked, before = model.jit_compile, model.predict(x, verbose=0)
+    stays = asked and keras.backend.backend() != "tensorflow"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        accelerate(model)
+    texts = [str(w.message) for w in caught if "jit_compile" in str(w.message)]
+    assert len(texts) == (asked and not stays)
+    assert model.jit_compile == stays
+    np.testing.assert_allclose(model.predict(x, verbose=0), before, rtol=0, atol=1e-5)
+    assert model.layers[0].engine_used == "native"
+    restore(model)
+    assert model.jit_compile == asked
+    assert np.isfinite(model.train_on_batch(x, y))

@@ -187,3 +187,70 @@ def test_outputs_states_draws_and_gradients(seed):
     for what, parts, right in zip(("output", "moved", "gradient"), got, expected, strict=True):
         for k, (g, e) in enumerate(zip(parts, right, strict=True)):
             assert_close(g, e, RELATIVE, f"{what} {k} of {mine.get_config()} {list(call)}")
+
+
+def recurrent_layers(library, kind, rates):
+    """The layers of a model for sequences of four features."""
+    cell = {"dropout": rates[0], "recurrent_dropout": rates[1]}  # without a seed: PyTorch's own generator draws
+    if kind == "LSTM":
+        return [library.LSTM(3, **cell)]
+    if kind == "backwards":
+        return [library.LSTM(3, go_backwards=True, **cell)]
+    if kind == "RNN":
+        return [library.RNN(library.LSTMCell(3, **cell))]
+    if kind == "stack":
+        return [library.RNN([library.LSTMCell(3, **cell), library.LSTMCell(2, **cell)])]
+    if kind == "Bidirectional":
+        return [library.Bidirectional(library.LSTM(3, **cell))]
+    if kind == "Bidirectional RNN":
+        return [library.Bidirectional(library.RNN(library.LSTMCell(3, **cell)), merge_mode="sum")]
+    if kind == "Bidirectional stack":
+        return [library.Bidirectional(library.RNN([library.LSTMCell(3, **cell), library.LSTMCell(2)]))]
+    first = library.Bidirectional(library.LSTM(3, return_sequences=True, **cell))
+    return [first, library.LSTM(3, return_sequences=True, **cell), library.LSTM(2, **cell)]
+
+
+KINDS = [
+    "LSTM", "backwards", "RNN", "stack", "Bidirectional", "Bidirectional RNN", "Bidirectional stack", "one on another",
+]  # fmt: skip
+
+
+RATES = {"dropout": (0.4, 0), "recurrent": (0, 0.4), "both": (0.3, 0.3)}
+
+
+def loss_of_batches(library, kind, rates, functional, masked):
+    """The losses of six batches that `fit` trains on, in a model that has not been built before."""
+    keras.utils.set_random_seed(5)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((24, 5, 4)).astype("float32"), rng.standard_normal((24, 1)).astype("float32")
+    x[rng.random((24, 5)) < 0.3] = 0
+    parts = [
+        *([keras.layers.Masking()] if masked else []),
+        *recurrent_layers(library, kind, rates),
+        keras.layers.Dense(1),
+    ]
+    if functional:
+        inputs = outputs = keras.Input((5, 4))
+        for part in parts:
+            outputs = part(outputs)
+        model = keras.Model(inputs, outputs)
+    else:
+        model = keras.Sequential(parts)  # without an Input: built by the first batch
+    losses = []
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(float(logs["loss"])))
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[note])
+    return losses
+
+
+# PyTorch draws outside of any graph, where one draw more or less is easily made; the others compile, for seconds.
+WAYS = [(kind, rates, functional) for kind in KINDS for rates in RATES for functional in (False, True)]
+WAYS = WAYS if BACKEND == "torch" else WAYS[:: len(RATES)]
+
+
+@pytest.mark.parametrize(("kind", "rates", "functional"), WAYS)
+def test_training_draws_as_keras_does(kind, rates, functional):
+    masked = kind in ("RNN", "stack", "one on another")
+    found = [loss_of_batches(library, kind, RATES[rates], functional, masked) for library in (keras.layers, ours)]
+    assert len(found[0]) == 6
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)

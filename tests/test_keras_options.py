@@ -57,15 +57,38 @@ def test_what_runs_in_the_framework_has_its_numbers(reason, options):
 
 
 def test_directions_side_by_side_have_the_bits_of_each_alone():
+    """Alone they are called outside of the Bidirectional layer, which remembers nothing of its own call."""
     for B, T, H in ((1, 40, 64), (4, 7, 5), (32, 20, 48)):
         both = ours.Bidirectional(ours.LSTM(H, return_sequences=True), merge_mode=None)
         x, mask = draw(B, T, 9), np.random.default_rng(1).random((B, T)) < 0.8
+        both.build(x.shape)
+        alone = []
+        for layer in (both.forward_layer, both.backward_layer):
+            options = {**layer.get_config(), "name": None}
+            alone.append(ours.LSTM.from_config(options))
+            alone[-1].build(x.shape)
+            alone[-1].set_weights(layer.get_weights())
         for options in ({}, {"mask": ops.convert_to_tensor(mask)}):
-            forward, backward = both(x, **options)
-            alone = [layer(x, **options) for layer in (both.forward_layer, both.backward_layer)]
-            assert_same_bits(numbers(forward), numbers(alone[0]))
-            assert_same_bits(numbers(backward), numbers(alone[1])[:, ::-1])
+            for k, (part, layer) in enumerate(zip(both(x, **options), alone, strict=True)):
+                expected = numbers(layer(x, **options))
+                assert_same_bits(numbers(part), expected[:, ::-1] if k else expected)
     assert both.engine_used == "native"
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_directions_run_in_one_call(masked, monkeypatch):
+    both, x = ours.Bidirectional(ours.LSTM(4, return_sequences=True, dropout=0.2)), draw(3, 5, 2)
+    both.build(x.shape)
+    calls = []
+    run = ours.layers.run_native
+    monkeypatch.setattr(
+        ours.layers, "run_native", lambda passes, *rest: calls.append(len(passes)) or run(passes, *rest)
+    )
+    mask = {"mask": ops.convert_to_tensor(np.arange(5) < [[5], [2], [3]])} if masked else {}
+    state = [ops.convert_to_tensor(draw(3, 4))] * 4
+    for options in ({}, {"training": True}, {"initial_state": state}):
+        both(ops.convert_to_tensor(x), **options, **mask)
+    assert calls == [2] * 3  # nothing is run ahead in vain, and nothing twice
 
 
 def test_threads_do_not_mix_up_their_calls():

@@ -26,6 +26,35 @@ def test_compiles_without_a_break():
         assert_close(g, e, 4e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.*deprecated:DeprecationWarning")  # PyTorch's own, of its forward mode
+def test_derivatives_of_what_is_compiled_are_torchs():
+    """Transforms of functions and forward mode; a second derivative of compiled code PyTorch refuses by itself."""
+    theirs, mine, x, _ = pair(11, num_layers=1, bidirectional=False, batch_first=False, dtype=torch.float64)
+    mine.engine, x = "auto", x[:2]
+    run, dual = torch.compile(mine, backend="aot_eager"), torch.autograd.forward_ad
+
+    def loss(x, module):
+        return module(x)[0].square().sum()
+
+    gradient, expected = torch.func.grad(loss), torch.func.grad(loss)(x, theirs)
+    assert_close(torch.compile(gradient, backend="aot_eager")(x, mine).detach(), expected.detach(), 1e-11)
+    run(x)
+    assert mine.engine_used == "native"
+    found = []
+    for module in (run, theirs):
+        with dual.dual_level(), torch.no_grad():
+            found.append(dual.unpack_dual(module(dual.make_dual(x, x.cos()))[0]).tangent)
+    assert_close(*found, 1e-11)
+    assert mine.engine_used == "framework"
+    x = x.detach().requires_grad_()
+    (first,) = torch.autograd.grad(loss(x, run), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        first.sum().backward()
+    eager = torch.compile(mine, backend="eager")
+    second = [torch.autograd.functional.hvp(lambda x, m=module: loss(x, m), x, x)[1] for module in (eager, theirs)]
+    assert_close(*second, 1e-11)
+
+
 @pytest.mark.parametrize("what", ["lengths", "mask", "reset"])
 def test_compiles_with_steps_left_out(what):
     _, mine, x, _ = pair(11, num_layers=2, bidirectional=False, batch_first=True, dtype=torch.float32)

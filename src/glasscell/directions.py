@@ -60,7 +60,7 @@ def unflatten(own: Sequence[Any], codes: Sequence[int]) -> list[Direction]:
         a, s, backwards, outputs_first = codes[CODES * k :][:CODES]
         tensors = [given(t) for t in own[k * len(OWN) :][: len(OWN)]]
         options = Options(activation[a], activation[s], bool(backwards))
-        directions.append(Direction._make([options, *tensors, bool(outputs_first)]))
+        directions.append(Direction(options, *tensors)._replace(outputs_first=bool(outputs_first)))
     return directions
 
 

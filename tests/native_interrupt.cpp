@@ -46,10 +46,11 @@ struct Problem {
         run_forward(call);
     }
 
-    void backward(Interrupt* interrupt) {
+    void backward(Interrupt* interrupt, bool inputs) {
         Backward<float> pass{};
         fill(pass.call, interrupt);
-        pass.call.h = h.data(), pass.call.c = c.data(), pass.call.gates = gates.data(), pass.call.dx = dx.data();
+        pass.call.h = h.data(), pass.call.c = c.data(), pass.call.gates = gates.data();
+        pass.call.dx = inputs ? dx.data() : nullptr;
         pass.call.d_kernel = d_kernel.data(), pass.call.d_recurrent = d_recurrent.data();
         pass.call.dh = dh.data(), pass.call.dc = dc.data();
         run_backward(pass);
@@ -70,7 +71,8 @@ int main(int, char** arguments) {
     Problem problem(sizes[0], sizes[1], sizes[2], sizes[3], std::atoi(arguments[7]) != 0);
     const auto run = [&](Interrupt* interrupt) {
         if (!std::strcmp(name, "forward")) problem.forward(interrupt);
-        if (!std::strcmp(name, "backward")) problem.backward(interrupt);
+        if (!std::strcmp(name, "backward")) problem.backward(interrupt, true);
+        if (!std::strcmp(name, "weights")) problem.backward(interrupt, false);
         if (!std::strcmp(name, "pack")) problem.pack(interrupt);
     };
     Counter all(0), few(5);

@@ -152,19 +152,22 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
     assert child.returncode == -signal.SIGINT
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("outputs_first", [0, 1])
 @pytest.mark.parametrize(
-    ("which", "sizes"),
+    ("which", "sizes", "threads"),
     [
-        ("forward", (300, 1, 8, 256)),
-        ("forward", (2, 40, 4096, 64)),  # the inputs of some steps together
-        ("backward", (300, 1, 8, 256)),
-        ("backward", (300, 1, 2048, 32)),  # most of it products for x and the kernel
-        ("pack", (1, 1, 4096, 1024)),
+        ("forward", (300, 1, 8, 256), 1),
+        ("forward", (300, 1, 8, 256), 2),
+        ("forward", (2, 40, 4096, 64), 1),  # the inputs of some steps together
+        ("backward", (300, 1, 8, 256), 1),
+        ("backward", (300, 1, 8, 256), 2),
+        ("backward", (300, 1, 2048, 32), 1),  # most of it products for x and the kernel
+        ("weights", (20_000, 1, 256, 4), 1),  # one panel of many steps
+        ("pack", (1, 1, 4096, 1024), 1),
+        ("pack", (1, 1, 4096, 1024), 2),
     ],
 )
-def test_a_call_asks_within_a_step(which, sizes, outputs_first, threads):
+def test_a_call_asks_within_a_step(which, sizes, threads, outputs_first):
     """Whether it is to end: every four million multiply-adds of the thread that made it, a millisecond or so, and every
     four million numbers that are packed. Told to stop, it does nothing more."""
     files = ("engine.cpp", "pool.cpp", "schedule.cpp", "targets.cpp", "kernel.cpp")
@@ -173,7 +176,7 @@ def test_a_call_asks_within_a_step(which, sizes, outputs_first, threads):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     asked, asked_until_stopped = map(int, done.stdout.split())
     B, T, I, H = sizes
-    work = 4 * H * (I + H) * {"forward": B * T, "backward": 2 * B * T, "pack": 1}[which]
+    work = 4 * H * (I + H) * {"forward": B * T, "backward": 2 * B * T, "weights": B * T, "pack": 1}[which]
     assert asked >= work / 2**22 / threads / 2
     assert asked > 4 // threads
     assert asked_until_stopped <= 12

@@ -183,7 +183,8 @@ def run(layer, x, call):
 def test_outputs_states_draws_and_gradients(seed):
     theirs, mine, x, call = random_layers(seed)
     expected, got = run(theirs, x, call), run(mine, x, call)
-    assert mine.engine_used == "native"
+    few = BACKEND == "jax" and x.shape[1] == 1 and x.shape[0] < 8  # a single step of few rows is faster in Keras
+    assert mine.engine_used == ("framework" if few else "native")
     for what, parts, right in zip(("output", "moved", "gradient"), got, expected, strict=True):
         for k, (g, e) in enumerate(zip(parts, right, strict=True)):
             assert_close(g, e, RELATIVE, f"{what} {k} of {mine.get_config()} {list(call)}")

@@ -291,6 +291,37 @@ def test_float64_forward_mode_is_the_transpose_of_reverse():
         assert float((along * ct).sum()) == pytest.approx(total, rel=1e-12)
 
 
+SHARDED = """
+import sys, jax, keras, numpy as np, glasscell.keras as ours
+from jax.sharding import AxisType, PartitionSpec as P
+mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Auto,))
+x = np.random.default_rng(0).standard_normal((4, 6, 5)).astype("float32")
+mine, theirs = ours.LSTM(4, engine="native"), keras.layers.LSTM(4)
+mine.build(x.shape), theirs.build(x.shape)
+theirs.set_weights(mine.get_weights())
+weights, others = ([v.value for v in vs] for vs in (mine.trainable_variables, mine.non_trainable_variables))
+def gradients(layer, **options):
+    f = lambda w, x: layer.stateless_call(w, others, x)[0]
+    f = jax.shard_map(f, mesh=mesh, in_specs=(P(), P("rows")), out_specs=P("rows"), **options)
+    return jax.jit(jax.grad(lambda w: (f(w, x) ** 2).sum()))(weights)
+for a, b in zip(gradients(mine, check_vma=False), gradients(theirs, check_vma=False), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+for layer, error in ((mine, NotImplementedError), (theirs, TypeError)):
+    try:
+        gradients(layer)
+    except error as e:
+        assert layer is theirs or "check_vma=False" in str(e), e
+    else:
+        raise AssertionError(error)
+"""
+
+
+def test_shard_map():
+    """Gradients of weights are sums over the mesh; with `check_vma` ours refuse, and Keras's fail."""
+    done = run_python("-c", SHARDED, KERAS_BACKEND="jax", XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_errors_of_the_call_name_the_argument():
     options = Options(BUILT_IN["tanh"], BUILT_IN["sigmoid"])
     W, R, b, s = jnp.ones((I, 12)), jnp.ones((3, 12)), jnp.ones(11), jnp.ones((B, 3))

@@ -63,6 +63,15 @@ def _cores(operands: Sequence[Any], batch: int) -> list[Any]:
     return [jax.ShapeDtypeStruct(t.shape[batch:], t.dtype) for t in operands]
 
 
+def _abstract(shapes: Callable[..., list[Any]], *operands: Any, **parameters: Any) -> list[Any]:
+    if any(t.mat.varying for t in operands):  # there is no public way to give results theirs, or to ask
+        raise NotImplementedError(
+            "jax.shard_map: the native engine does not say over which axes of the mesh its results vary, and gradients "
+            "would be wrong: pass check_vma=False"
+        )
+    return _results(shapes, *operands, **parameters)
+
+
 def _results(shapes: Callable[..., list[Any]], *operands: Any, batch: int, **parameters: Any) -> list[Any]:
     lead = jnp.broadcast_shapes(*(t.shape[:batch] for t in operands))
     found = shapes(*operands, batch=batch, **parameters)
@@ -82,7 +91,7 @@ def _native(name: str, shapes: Callable[..., list[Any]], *operands: Array, codes
 def _define(primitive: Primitive, shapes: Callable[..., list[Any]], equation: Callable[..., Any], native: bool) -> None:
     primitive.multiple_results = True
     primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
-    primitive.def_abstract_eval(functools.partial(_results, shapes))
+    primitive.def_abstract_eval(functools.partial(_abstract, shapes))
     by_equations = mlir.lower_fun(equation)
     mlir.register_lowering(primitive, by_equations)
     if native:

@@ -64,9 +64,7 @@ def why_not_native(layer: Any, sequences: Tensor, mask: Any, state: Any = None, 
 
 def _fits(shape: Any, expected: Any) -> bool:
     """Whether it is this shape, as far as the numbers are known."""
-    return len(shape) == len(expected) and all(
-        a in (b, None) or b is None for a, b in zip(shape, expected, strict=True)
-    )
+    return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
 
 
 def why_never_native(layer: Any) -> str | None:

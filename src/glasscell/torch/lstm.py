@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.nn.utils.rnn import PackedSequence
-from torch.overrides import has_torch_function
 
 from glasscell import activations, engine
 from glasscell.cell import Options
@@ -191,7 +190,7 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         dtypes = {x.dtype, *(w.dtype for w in weights)}
         if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
             return f"the dtypes are {' and '.join(sorted(map(str, dtypes)))}, not torch.float32 or torch.float64 alone"
-        if not torch.compiler.is_compiling() and has_torch_function(weights):
+        if not torch.compiler.is_compiling() and any(map(_operates, weights)):
             return f"the weights are of {', '.join(sorted({type(w).__name__ for w in weights}))}, with own operations"
         if x.layout is not torch.strided:
             return f"the input's layout is {x.layout}"
@@ -254,6 +253,12 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         if not self.recurrent_dropout or not self.training:
             return None
         return draw_masks(x, self.hidden_size, self.recurrent_dropout)
+
+
+def _operates(tensor: Tensor) -> bool:
+    """Whether it is of a class with operations of its own. (`has_torch_function` says so of all in some modes, too.)"""
+    own = getattr(type(tensor).__torch_function__, "__func__", None)
+    return own not in (None, Tensor.__torch_function__.__func__)
 
 
 def draw_masks(x: Tensor, units: int, rate: float) -> Tensor:

@@ -7,11 +7,12 @@ import pytest
 
 from fresh import run_python
 from test_keras_agrees import CONFIGURATIONS
+from test_keras_situations import SITUATIONS
 
 HERE = Path(__file__).parent
 FILES = {  # in two processes, and how many tests pass at least
     ("agrees", "options", "own", "accelerate", "watched", "export"): CONFIGURATIONS + 85,
-    ("between", "cells", "graphs", "inputs", "situations"): 147,
+    ("between", "cells", "graphs", "inputs", "situations"): SITUATIONS + 87,
 }
 
 

@@ -7,6 +7,7 @@ Where torch raises, ours raises an error of that class.
 import copy
 import functools
 import io
+import os
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from compare import error, scale
 from test_torch import normal
 
 # Of the scale, between torch's results and ours: the roundings of both, grown over layers, steps and derivatives.
+SITUATIONS = int(os.environ.get("SITUATIONS", "100"))  # `.ci/run` takes more
 RELATIVE = {torch.float32: 2e-5, torch.float64: 1e-11}
 
 
@@ -315,7 +317,7 @@ def outcome(make, library, x, hx, use):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, of its forward mode
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(SITUATIONS))
 def test_does_what_torchs_does(seed):
     make, x, hx, use, words = situation(seed)
     with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):  # which knows no forward mode

@@ -51,7 +51,7 @@ for _ in range(count):
 @pytest.mark.parametrize("which", ["forward", "backward", "pack", "stream", "peak"])
 def test_daemon_threads_inside_a_call_while_python_exits(which, threads):
     """The exit is that of the script: 0, or what it says."""
-    for attempt in range(15):
+    for attempt in range(8):
         done = run_python("-c", f"{LEFT}sys.exit({attempt})", which, 1 + attempt % 3, threads)
         assert done.returncode == attempt, done.stderr
         assert done.stderr == ""

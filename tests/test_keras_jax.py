@@ -103,7 +103,7 @@ def test_derivatives_and_batches(name):
     for a, b in zip(weights, same, strict=True):
         assert_same_bits(a, b)
     some = ["grad", "jvp", "hessian", "penalty", "vmap of grad", "grad of vmap of weights", "checkpoint"]
-    for what in TRANSFORMS if name in ("layer", "bidirectional") else some:
+    for what in TRANSFORMS if name == "layer" else some:
         found, expected = (jax.jit(lambda w, f=f: TRANSFORMS[what](f, w))(weights) for f in (mine, theirs))  # noqa: B023
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             assert_close(a, b, RELATIVE, what)

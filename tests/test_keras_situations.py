@@ -19,7 +19,7 @@ from compare import assert_close
 
 BACKEND = keras.backend.backend()
 # JAX and TensorFlow take their time over single operations. `.ci/run` takes 150 on each backend.
-SITUATIONS = int(os.environ.get("SITUATIONS", "48" if BACKEND == "torch" else "16"))
+SITUATIONS = int(os.environ.get("SITUATIONS", {"torch": "48", "tensorflow": "16"}.get(BACKEND, "8")))
 RELATIVE = 1e-5  # as in test_keras_agrees.py
 
 SHAPES = [(2, 3, 3, 3), (3, 4, 2, 5), (1, 2, 4, 1)]  # B, T, F, H: few, for some backends compile for each

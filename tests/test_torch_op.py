@@ -47,9 +47,9 @@ def test_derivatives_of_what_is_compiled_are_torchs():
     assert_close(*found, 1e-11)
     assert mine.engine_used == "framework"
     x = x.detach().requires_grad_()
-    (first,) = torch.autograd.grad(loss(x, run), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not currently support double backward"):
-        first.sum().backward()
+    # PyTorch says so in one place or another, by whether it has given memory of the first derivative away.
+    with pytest.raises(RuntimeError, match=r"does not currently support double backward|requires create_graph=False"):
+        torch.autograd.grad(loss(x, run), x, create_graph=True)[0].sum().backward()
     eager = torch.compile(mine, backend="eager")
     second = [torch.autograd.functional.hvp(lambda x, m=module: loss(x, m), x, x)[1] for module in (eager, theirs)]
     assert_close(*second, 1e-11)

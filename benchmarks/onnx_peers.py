@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.bench.problem import Array, Problem, Work
+from benchmarks.problem import Array, Problem, Work
+from glasscell.weights import to_onnx
 
 
 def onnx_model(problem: Problem) -> Any:
@@ -20,13 +21,6 @@ def onnx_model(problem: Problem) -> Any:
     from onnx import TensorProto, checker, helper, numpy_helper
 
     B, T, inputs, H = problem.shape
-    kernel, recurrent_kernel, bias = problem.weights
-    assert bias is not None
-    constants = {
-        "W": _gates(kernel.T),
-        "R": _gates(recurrent_kernel.T),
-        "B": np.concatenate([_gates(bias), np.zeros((1, 4 * H), np.float32)], axis=1),
-    }
     step, lengths = problem.mode == "step", problem.lengths is not None
     state, y = (1, B, H), ("" if step else "Y")
     names = ["X", "W", "R", "B", "N" if lengths else "", *(["h", "c"] if step else [])]
@@ -41,17 +35,11 @@ def onnx_model(problem: Problem) -> Any:
     if step:
         given += [value("h", state), value("c", state)]
     results = [value("hT", state), value("cT", state)] if step else [value("Y", (T, 1, B, H))]
-    initial = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    initial = [numpy_helper.from_array(array, name) for name, array in to_onnx(problem.weights).items()]
     graph = helper.make_graph([node], "lstm", given, results, initial)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
     checker.check_model(model)
     return model.SerializeToString()
-
-
-def _gates(array: Array) -> Array:
-    """(4H, ...) with gates i, f, g, o, to (1, 4H, ...) with ONNX's i, o, f, g."""
-    i, f, g, o = np.split(array, 4)
-    return np.ascontiguousarray(np.concatenate([i, o, f, g])[None])
 
 
 def _inputs(problem: Problem) -> dict[str, Array]:

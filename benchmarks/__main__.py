@@ -1,0 +1,107 @@
+"""`python -m benchmarks`: run a plan, or read what earlier runs wrote; print the tables, write the files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import glasscell as gc
+from benchmarks.run import run
+from benchmarks.shapes import GRIDS, MODES, plan
+from benchmarks.tables import frame, replaced, show
+
+README = Path(__file__).parents[1] / "README.md"
+PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "keras", "tensorflow", "tensorflow-cpu", "jax", "jaxlib")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit codes: 1 a wrong result or a file that cannot be written, 2 bad arguments, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time glasscell beside the peers that are installed, in turn, with equal threads, each result "
+        "checked first. Close everything else.",
+    )
+    parser.add_argument("--grid", choices=GRIDS, default="quick", help="which shapes (default: quick)")
+    parser.add_argument("--mode", choices=MODES, action="append", help="only this one; can be given several times")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured, anew with each row")
+    parser.add_argument(
+        "--from", type=Path, metavar="FILE", nargs="+", dest="files", help="of earlier runs: time nothing"
+    )
+    parser.add_argument(
+        "--plot", type=_picture, metavar="FILE", help="also draw inference and training (.svg, .png, .pdf)"
+    )
+    parser.add_argument("--readme", action="store_true", help="also put the tables into README.md")
+    given = parser.parse_args(arguments)
+    try:
+        if given.files:
+            records = [r for file in given.files for r in json.loads(file.read_text(encoding="utf-8"))["records"]]
+        else:
+            records = measure(plan(given.grid, given.mode or ()), given.json, given.plot)
+        report(records, given.plot, given.readme)
+    except (RuntimeError, OSError) as error:
+        parser.exit(1, f"{parser.prog}: {' '.join(str(error).split())}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: interrupted\n")
+
+
+def _picture(name: str) -> Path:
+    if Path(name).suffix not in (".svg", ".png", ".pdf"):
+        raise argparse.ArgumentTypeError(f"expected a name in .svg, .png or .pdf, got {name}")
+    return Path(name)
+
+
+def measure(
+    rows: Sequence[tuple[str, str]], json_file: Path | None = None, plot_file: Path | None = None
+) -> list[dict[str, Any]]:
+    """The records of a plan. Each row is a line; on a terminal a last line tells what is going on.
+
+    The JSON file is written anew with each row: what is there outlives a run that is cut off.
+    """
+    for file in filter(None, (json_file, plot_file)):
+        file.open("a").close()  # what cannot be written shows before the work
+    records: list[dict[str, Any]] = []
+    known = {"machine": gc.show_config(), "versions": dict(filter(None, map(_version, PACKAGES)))}
+    say = _say if sys.stdout.isatty() else lambda text: None
+    for done, row in enumerate(run(rows, say), 1):
+        records += row
+        if json_file is not None:
+            whole = json_file.with_name(json_file.name + ".part")
+            whole.write_text(json.dumps({**known, "records": records}, indent=1) + "\n", encoding="utf-8")
+            os.replace(whole, json_file)
+        say("")
+        print(f"{done} of {len(rows)}: {row[0]['shape']}, {row[0]['mode']}", flush=True)
+    return records
+
+
+def _version(package: str) -> tuple[str, str] | None:
+    try:
+        return package, metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _say(text: str) -> None:
+    """In place of what was said before."""
+    print(f"\r\x1b[K{text}", end="", flush=True)
+
+
+def report(records: list[dict[str, Any]], plot_file: Path | None = None, readme: bool = False) -> None:
+    table = frame(records)
+    print(*show(table, shutil.get_terminal_size().columns), sep="\n")
+    if readme:
+        README.write_text(replaced(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+    if plot_file is not None:
+        from benchmarks.plot import plot
+
+        plot(table, plot_file)
+
+
+if __name__ == "__main__":
+    main()

@@ -51,6 +51,8 @@ def times(records: pd.DataFrame, ours: str = OURS) -> pd.DataFrame:
 
 def lines(records: pd.DataFrame) -> pd.DataFrame:
     """A line of text for each shape and mode, the worst last: FACTS, then the times of the others."""
+    if records.empty:
+        return pd.DataFrame(columns=[*KEYS, "B,T,I,H", *FACTS, *NAMES])
     ratios, rows = times(records), records.drop_duplicates(KEYS).set_index(KEYS)
     ours = records[records["contestant"] == OURS].set_index(KEYS)["seconds"].reindex(rows.index)
     peers = ratios[[name for name in NAMES if not name.startswith(OURS)]]
@@ -62,7 +64,7 @@ def lines(records: pd.DataFrame) -> pd.DataFrame:
         "best peer": best.where(ratios["best"].notna(), ""),
     }
     sizes = pd.Series(map(_sizes, rows.index.get_level_values("shape")), rows.index)
-    others = {name: texts(ratios[name]) for name in NAMES if name != OURS}
+    others = {name: texts(ratios[name]) for name in NAMES if name not in (OURS, BASE.name)}
     return pd.DataFrame({"B,T,I,H": sizes, **facts, **others}).iloc[(-ratios["best"]).argsort()].reset_index()
 
 
@@ -113,7 +115,8 @@ def summary(records: pd.DataFrame) -> list[str]:
     for mode, chosen in records.groupby("mode", sort=False):
         for ours in (OURS, LENGTHS):
             ratios = times(chosen, ours)
-            peers = [n for n in ("best", *NAMES) if not n.startswith(OURS) and ratios[n].notna().any()]
+            peers = [n for n in NAMES if not n.startswith(OURS) and ratios[n].notna().any()]
+            peers = ["best", *peers] if len(peers) > 1 else peers
             means = [f"{n} {np.exp(np.log(ratios[n]).mean()):.2f} ({ratios[n].min():.2f})" for n in peers]
             said += [f"{mode}{ours.removeprefix(OURS)}: {', '.join(means)}"] if means else []
     best = times(records)["best"].dropna()

@@ -277,8 +277,8 @@ def main(shapes: Sequence[str] = SHAPES, modes: Sequence[str] = ("infer", "train
             times, share = seconds / best["glasscell"], problem.shape.flops(problem.train) / seconds / peak
             cells = f"{mode:5}  {name:20}  {seconds * 1e3:8.4g}  {times:6.2f}  {share:7.0%}"
             print(f"{shape:{width}}  {cells}", flush=True)
-    print("times: of glasscell's, so above 1 glasscell is faster; the least of several rounds, all in turn")
-    print(f"{threads} threads, {_native.target()}, {peak / 1e9:.0f} GFLOP/s measured: the peak of the last column")
+    print("times: as long as glasscell takes; the least of several rounds, all in turn")
+    print(f"{threads} threads, {_native.target()}; of peak: of {peak / 1e9:.0f} GFLOP/s, as measured meanwhile")
     if "keras.layers.LSTM" in best:
         backend = sys.modules["keras"].backend.backend()
         print(f"Keras {metadata.version('keras')} on {backend}: predict_on_batch and train_on_batch of a model")

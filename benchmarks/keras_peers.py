@@ -54,19 +54,15 @@ def _layer(problem: Problem, ours: bool) -> Any:
     """With the problem's weights. Alone, ours is an error where it is not native."""
     import keras
 
-    layers = keras.layers
-    arguments: dict[str, Any] = {"return_sequences": True, "seed": SEED}
-    if "recurrent-dropout" in problem.mode:
-        arguments["recurrent_dropout"] = DROPPED
-    if ours:
-        import glasscell.keras as layers
+    import glasscell.keras
 
-        arguments["engine"] = "auto" if problem.mode.startswith("keras ") else "native"
-    layer = layers.LSTM(problem.shape.H, **arguments)
-    if "bidirectional" in problem.mode:
-        layer = layers.Bidirectional(layer)
+    layers, both = glasscell.keras if ours else keras.layers, "bidirectional" in problem.mode
+    engine = {"engine": "auto" if problem.mode.startswith("keras ") else "native"} if ours else {}
+    rate = DROPPED if "recurrent-dropout" in problem.mode else 0.0
+    layer = layers.LSTM(problem.shape.H, return_sequences=True, recurrent_dropout=rate, seed=SEED, **engine)
+    layer = layers.Bidirectional(layer) if both else layer
     layer.build(problem.x.shape)
-    weights = list(problem.weights) * (2 if "bidirectional" in problem.mode else 1)
+    weights = list(problem.weights) * (1 + both)
     layer.set_weights([*weights, *layer.get_weights()[len(weights) :]])  # then the state of the draws
     return layer
 
@@ -116,22 +112,20 @@ def _jax(layer: Any, problem: Problem) -> Work:
 
     variables = [v.value for v in layer.trainable_variables]
     frozen, options = [v.value for v in layer.non_trainable_variables], _options(problem)
-
-    def call(variables: Any, x: Any) -> Any:
-        return layer.stateless_call(variables, frozen, x, **options)[0]
-
-    def loss(variables: Any, x: Any, dy: Any) -> Any:
-        y = call(variables, x)
-        return (y * dy).sum(), y
-
-    infer, gradient = jax.jit(call), jax.jit(jax.grad(loss, has_aux=True))
     x, dy = jax.numpy.asarray(problem.x), jax.numpy.asarray(problem.dy)
 
-    def train() -> tuple[Array, ...]:
-        gradients, y = gradient(variables, x, dy)
-        return np.asarray(y), np.asarray(gradients[0]), np.asarray(gradients[1])
+    def loss(variables: Any, x: Any, dy: Any) -> Any:
+        y = layer.stateless_call(variables, frozen, x, **options)[0]
+        return (y * dy).sum(), y
 
-    return train if problem.train else lambda: (np.asarray(infer(variables, x)),)
+    @jax.jit  # type: ignore[untyped-decorator]
+    def run(variables: Any, x: Any, dy: Any) -> Any:
+        if not problem.train:
+            return loss(variables, x, dy)[1:]
+        gradients, y = jax.grad(loss, has_aux=True)(variables, x, dy)
+        return y, *gradients
+
+    return lambda: tuple(map(np.asarray, run(variables, x, dy)[:3]))
 
 
 def _tensorflow(layer: Any, problem: Problem) -> Work:
@@ -141,19 +135,15 @@ def _tensorflow(layer: Any, problem: Problem) -> Work:
     variables = [v.value for v in layer.trainable_variables][:2]
 
     @tf.function  # type: ignore[untyped-decorator]
-    def infer(x: Any) -> Any:
-        return layer(x, **options)
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def gradient(x: Any, dy: Any) -> Any:
+    def run(x: Any, dy: Any) -> Any:
+        if not problem.train:
+            return (layer(x, **options),)
         with tf.GradientTape() as tape:
             y = layer(x, **options)
             loss = tf.reduce_sum(y * dy)
-        return (y, *tape.gradient(loss, variables))
+        return y, *tape.gradient(loss, variables)
 
-    if problem.train:
-        return lambda: tuple(tensor.numpy() for tensor in gradient(x, dy))
-    return lambda: (infer(x).numpy(),)
+    return lambda: tuple(tensor.numpy() for tensor in run(x, dy))
 
 
 def _torch(layer: Any, problem: Problem) -> Work:
@@ -162,13 +152,10 @@ def _torch(layer: Any, problem: Problem) -> Work:
     x, dy, options = torch.from_numpy(problem.x), torch.from_numpy(problem.dy), _options(problem)
     variables = [v.value for v in layer.trainable_variables][:2]
 
-    def infer() -> tuple[Array, ...]:
-        with torch.no_grad():
-            return (layer(x, **options).numpy(),)
+    def work() -> tuple[Array, ...]:
+        with torch.set_grad_enabled(problem.train):
+            y = layer(x, **options)
+        gradients = torch.autograd.grad(y, variables, dy) if problem.train else ()
+        return tuple(tensor.detach().numpy() for tensor in (y, *gradients))
 
-    def train() -> tuple[Array, ...]:
-        y = layer(x, **options)
-        gradients = torch.autograd.grad(y, variables, dy)
-        return y.detach().numpy(), gradients[0].numpy(), gradients[1].numpy()
-
-    return train if problem.train else infer
+    return work

@@ -6,6 +6,7 @@ they are not, and who needs it packs and unpacks.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -39,32 +40,17 @@ def _work(problem: Problem, module: Any, forward: Forward, warm_up: int = 0, gra
     x.requires_grad_(problem.train and of_module)
     wanted = (*([x] if of_module else []), *module.parameters())
 
-    def infer() -> tuple[Any, ...]:
-        with torch.inference_mode(not grad_mode):
-            return (forward(x).detach().numpy(),)
-
-    def train() -> tuple[Any, ...]:
-        y = forward(x)
+    def work() -> tuple[Any, ...]:
+        with contextlib.nullcontext() if problem.train or grad_mode else torch.inference_mode():
+            y = forward(x)
+        if not problem.train:
+            return (y.detach().numpy(),)
         *dx, kernel, recurrent_kernel, b_ih, b_hh = (g.numpy() for g in torch.autograd.grad(y, wanted, dy))
         return y.detach().numpy(), *dx, kernel.T, recurrent_kernel.T, *((b_ih, b_hh) if of_module else ())
 
-    work = train if problem.train else infer
     for _ in range(warm_up):
         work()
     torch.manual_seed(SEED)
-    return work
-
-
-def _steps(problem: Problem, step: Callable[[Any, Any], tuple[Any, Any]]) -> Work:
-    """step: x and the state to h and the next state."""
-    x, state = torch.from_numpy(problem.x), None
-
-    def work() -> tuple[Any, ...]:
-        nonlocal state
-        with torch.inference_mode():
-            h, state = step(x, state)
-        return (h.numpy(),)
-
     return work
 
 
@@ -88,13 +74,6 @@ def ours_with_lengths(problem: Problem) -> Work:
 def lstm(problem: Problem, grad_mode: bool = False) -> Work:
     """`torch.nn.LSTM`, over packed sequences where there are lengths."""
     layer = _module(problem, torch.nn.LSTM, batch_first=True)
-    if problem.mode == "step":
-
-        def step(x: Any, state: Any) -> tuple[Any, Any]:
-            y, state = layer(x[:, None], state)
-            return y[:, 0], state
-
-        return _steps(problem, step)
     forward = _over_packed(layer, problem) or (lambda x: layer(x)[0])
     return _work(problem, layer, forward, grad_mode=grad_mode)
 
@@ -120,23 +99,34 @@ def _over_packed(layer: Any, problem: Problem) -> Forward | None:
     return forward
 
 
+def lstm_step(problem: Problem) -> Work:
+    layer = _module(problem, torch.nn.LSTM, batch_first=True)
+    return _steps(problem.x[:, None], layer, lambda y, state: (y[:, 0], state))
+
+
+def cell_step(problem: Problem) -> Work:
+    return _steps(problem.x, _module(problem, torch.nn.LSTMCell), lambda *state: (state[0], state))
+
+
+def _steps(x: Any, module: Any, parts: Callable[..., tuple[Any, Any]]) -> Work:
+    """parts: of what the module gives, h and the next state."""
+    x, state = torch.from_numpy(x), None
+
+    def work() -> tuple[Any, ...]:
+        nonlocal state
+        with torch.inference_mode():
+            h, state = parts(*module(x, state))
+        return (h.numpy(),)
+
+    return work
+
+
 def compiled_lstm(problem: Problem) -> Work:
     """Raises: torch's error where it would not compile the module but run it as it is."""
     torch.compiler.reset()
     layer = _module(problem, torch.nn.LSTM, batch_first=True)
     compiled = torch.compile(layer, fullgraph=True, dynamic=False)
     return _work(problem, layer, lambda x: compiled(x)[0], warm_up=1)
-
-
-def cell_step(problem: Problem) -> Work:
-    """`torch.nn.LSTMCell`."""
-    module = _module(problem, torch.nn.LSTMCell)
-
-    def step(x: Any, state: Any) -> tuple[Any, Any]:
-        state = module(x, state)
-        return state[0], state
-
-    return _steps(problem, step)
 
 
 def cell_loop(problem: Problem) -> Work:

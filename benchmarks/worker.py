@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
-from glasscell.bench import reason
+from glasscell.bench import keras_environment, reason
 
 
 class PeerError(RuntimeError):
@@ -28,15 +26,7 @@ class Worker:
     """A process of one backend. One that ended is started anew by the next call."""
 
     def __init__(self, backend: str, threads: int) -> None:
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC", "GLASSCELL_NUM_THREADS")
-        self.environment = {
-            **dict.fromkeys(names, str(threads)),
-            "TF_NUM_INTEROP_THREADS": "1",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "JAX_PLATFORMS": "cpu",
-            "CUDA_VISIBLE_DEVICES": "",
-            "KERAS_BACKEND": backend,
-        }
+        self.environment = {**keras_environment(threads), "KERAS_BACKEND": backend}
         self.reason = ""  # why it cannot work at all
         self.errors = tempfile.NamedTemporaryFile()  # noqa: SIM115  # until close()
         self.start()
@@ -66,7 +56,6 @@ class Worker:
 
 def _start(environment: dict[str, str], errors: str) -> None:
     os.environ.update(environment)  # before a framework is imported
-    sys.stdout.flush()
     for stream in (1, 2):
         os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), stream)
 
@@ -79,21 +68,17 @@ def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
         raise PeerError(reason(error)) from None
 
 
-def import_keras() -> None:
-    importlib.import_module("keras")
-
-
 @contextlib.contextmanager
 def started(backends: Iterable[str], threads: int) -> Iterator[dict[str, Worker]]:
     """A worker of each backend, all past their imports: nothing is timed beside them."""
-    with contextlib.ExitStack() as stack:
-        workers: dict[str, Worker] = {}
-        for backend in backends:
-            workers[backend] = Worker(backend, threads)
-            stack.callback(workers[backend].close)
+    workers = {backend: Worker(backend, threads) for backend in backends}
+    try:
         for worker in workers.values():
             try:
-                worker.ask(import_keras)
+                worker.ask(exec, "import keras")
             except PeerError as error:
                 worker.reason = str(error)
         yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()

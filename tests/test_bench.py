@@ -1,5 +1,6 @@
 """`glasscell bench` times nothing that is wrong, drops nobody silently, and reads well wherever it is printed."""
 
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from glasscell import bench, cli
+from glasscell import _native, bench, cli
 from glasscell.bench import CONTESTANTS, Shape, check, draw_problem, main, missing, numpy_lstm, timed, turn
 
 SHAPE = Shape(3, 8, 5, 6)
@@ -39,7 +40,9 @@ def test_every_contestant_is_right_and_has_a_line(mode, capsys):
     assert [row[16:36].strip() for row in rows] == [n for n in present if (n, mode) != ("ONNX Runtime", "train")]
     assert rows[0].split()[-2] == "1.00"
     assert "Keras" in said.out
-    assert "threads" in said.out
+    assert re.search(
+        rf"^threads \d+, {_native.target()}; glasscell at \d+% of the measured \d+ GFLOP/s$", said.out, re.M
+    )
     assert max(map(len, said.out.splitlines())) <= 80
     assert said.out.isascii()
     assert "\x1b" not in said.out + said.err

@@ -28,6 +28,7 @@ Work = Callable[[], tuple[Array, ...]]  # does the work once and gives its resul
 Turn = Callable[[float], float]  # works for some seconds and gives the seconds of a call
 
 SHAPES = ("1,100,64,64", "32,100,128,128")
+ONNX_OUTPUTS = ("Y", "hT", "cT")
 WRONG = 1e-3  # of the largest value: far above float32's rounding here, far below any wrong term
 ROUNDS, ROUND_SECONDS = 25, 0.03
 DISTANT = 2.0  # times the fastest peer: whoever is slower is not in the running, and the fewest rounds will do
@@ -103,7 +104,8 @@ def torch_lstm(problem: Problem, ours: bool) -> Work:
     import glasscell.torch
 
     torch.set_num_threads(gc.num_threads())
-    module = (glasscell.torch if ours else torch.nn).LSTM(*problem.shape[2:], batch_first=True)
+    kind = functools.partial(glasscell.torch.LSTM, engine="native") if ours else torch.nn.LSTM
+    module = kind(*problem.shape[2:], batch_first=True)
     module.load_state_dict({f"{name}_l0": torch.from_numpy(w) for name, w in to_torch(problem.weights).items()})
     x, dy = torch.from_numpy(problem.x), torch.from_numpy(problem.dy)
 
@@ -120,9 +122,7 @@ def torch_lstm(problem: Problem, ours: bool) -> Work:
 
 def keras_lstm(problem: Problem, ours: bool) -> Work:
     """A model of one layer, a batch at a time, on the backend that this process has."""
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"):
-        os.environ.setdefault(name, str(gc.num_threads()))
-    for name, value in (("JAX_PLATFORMS", "cpu"), ("CUDA_VISIBLE_DEVICES", ""), ("TF_CPP_MIN_LOG_LEVEL", "3")):
+    for name, value in keras_environment(gc.num_threads()).items():
         os.environ.setdefault(name, value)
     if not missing("jax"):
         os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -130,11 +130,19 @@ def keras_lstm(problem: Problem, ours: bool) -> Work:
 
     import glasscell.keras
 
-    layer = (glasscell.keras if ours else keras.layers).LSTM(problem.shape.H, return_sequences=True)
+    kind = functools.partial(glasscell.keras.LSTM, engine="native") if ours else keras.layers.LSTM
+    layer = kind(problem.shape.H, return_sequences=True)
     layer.build(problem.x.shape)
     layer.set_weights(list(problem.weights))
     work = keras_model([layer], problem.x, problem.target, problem.train)
     return (lambda: work()[1:]) if problem.train else work
+
+
+def keras_environment(threads: int) -> dict[str, str]:
+    """What Keras's backends must find when they are imported, to run on so many threads of the CPU, and in silence."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC", "GLASSCELL_NUM_THREADS")
+    silent = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {**dict.fromkeys(names, str(threads)), "TF_NUM_INTEROP_THREADS": "1", "JAX_PLATFORMS": "cpu", **silent}
 
 
 def keras_model(layers: Sequence[Any], x: Array, target: Array, train: bool) -> Work:
@@ -158,24 +166,39 @@ def keras_model(layers: Sequence[Any], x: Array, target: Array, train: bool) -> 
 
 
 def onnx_lstm(problem: Problem) -> Work:
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
+    B, T, _, H = problem.shape
+    x = np.ascontiguousarray(problem.x.swapaxes(0, 1))
+    model = onnx_model(problem.weights, {"X": x, "Y": np.empty((T, 1, B, H), "f4")})
+    session = onnx_session(model.SerializeToString(), gc.num_threads())
+    return lambda: (session.run(None, {"X": x})[0][:, 0].swapaxes(0, 1),)
 
-    B, T, inputs, H = problem.shape
-    x, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
-        for name, size in (("X", (T, B, inputs)), ("Y", (T, 1, B, H)))
-    )
-    constants = [numpy_helper.from_array(array, name) for name, array in to_onnx(problem.weights).items()]
-    node = helper.make_node("LSTM", ["X", "W", "R", "B"], ["Y"], hidden_size=H)
-    graph = helper.make_graph([node], "lstm", [x], [y], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+def onnx_model(weights: LSTMWeights, memory: Mapping[str, Array]) -> Any:
+    """An LSTM node over time-major data. memory: its inputs and outputs, of their shapes and dtypes, by their names:
+    X (T, B, I), the lengths N (B,), the states h, c, hT and cT (1, B, H), Y (T, 1, B, H); not all need be there."""
+    from onnx import helper, numpy_helper
+
+    constants, types = to_onnx(weights), helper.np_dtype_to_tensor_dtype
+    values = {name: helper.make_tensor_value_info(name, types(a.dtype), a.shape) for name, a in memory.items()}
+    names = [
+        [name if name in constants or name in memory else "" for name in order]
+        for order in (("X", "W", "R", "B", "N", "h", "c"), ONNX_OUTPUTS)
+    ]
+    node = helper.make_node("LSTM", *names, hidden_size=weights.recurrent_kernel.shape[0])
+    given, results = ([values[name] for name in order if name in values] for order in names)
+    initial = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph([node], "lstm", given, results, initial)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+def onnx_session(model: bytes, threads: int) -> Any:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = gc.num_threads(), 3
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")  # else it slows the next one
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    given = {"X": np.ascontiguousarray(problem.x.swapaxes(0, 1))}
-    return lambda: (session.run(None, given)[0][:, 0].swapaxes(0, 1),)
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    # As fast as with the default of some 60 ms, in which its waiting threads would double the next contestant's time.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 CONTESTANTS: dict[str, tuple[Callable[[Problem], Work], tuple[str, ...]]] = {  # and the packages that each needs
@@ -263,22 +286,23 @@ def main(shapes: Sequence[str] = SHAPES, modes: Sequence[str] = ("infer", "train
 
     Raises: ValueError naming a wrong shape; RuntimeError where a result is wrong.
     """
-    sizes = {shape: Shape.parse(shape) for shape in shapes}
+    sizes, left_out, shares = {shape: Shape.parse(shape) for shape in shapes}, dict[str, str](), list[float]()
     width, threads, peak = max(map(len, ("B,T,I,H", *sizes))), gc.num_threads(), 0.0
-    left_out: dict[str, str] = {}
     print(f"{'B,T,I,H':{width}}  mode   {'':20}        ms   times  of peak", flush=True)
     for shape, mode in itertools.product(sizes, modes):
         problem = draw_problem(sizes[shape], mode == "train")
         turns = _ready(problem, f"{shape} {mode}", left_out)
-        peak = max(peak, *(_native.peak_flops(threads) for _ in range(5)))
+        peak = max(peak, *(_native.peak_flops(threads) for _ in range(ROUNDS)))
         best = timed(turns, enough=0.5, fewest=3)
         _note("", "")
         for name, seconds in best.items():
             times, share = seconds / best["glasscell"], problem.shape.flops(problem.train) / seconds / peak
+            shares += [share] if name == "glasscell" else []
             cells = f"{mode:5}  {name:20}  {seconds * 1e3:8.4g}  {times:6.2f}  {share:7.0%}"
             print(f"{shape:{width}}  {cells}", flush=True)
     print("times: as long as glasscell takes; the least of several rounds, all in turn")
-    print(f"{threads} threads, {_native.target()}; of peak: of {peak / 1e9:.0f} GFLOP/s, as measured meanwhile")
+    reached = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares))))
+    print(f"threads {threads}, {_native.target()}; glasscell at {reached} of the measured {peak / 1e9:.0f} GFLOP/s")
     if "keras.layers.LSTM" in best:
         backend = sys.modules["keras"].backend.backend()
         print(f"Keras {metadata.version('keras')} on {backend}: predict_on_batch and train_on_batch of a model")

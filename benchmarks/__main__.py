@@ -28,23 +28,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Time glasscell beside the peers that are installed, in turn, with equal threads, each result "
         "checked first. Close everything else.",
     )
-    parser.add_argument("--grid", choices=GRIDS, default="quick", help="which shapes (default: quick)")
-    parser.add_argument("--mode", choices=MODES, action="append", help="only this one; can be given several times")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured, anew with each row")
-    parser.add_argument(
-        "--from", type=Path, metavar="FILE", nargs="+", dest="files", help="of earlier runs: time nothing"
-    )
-    parser.add_argument(
-        "--plot", type=_picture, metavar="FILE", help="also draw inference and training (.svg, .png, .pdf)"
-    )
-    parser.add_argument("--readme", action="store_true", help="also put the tables into README.md")
+    add, file = parser.add_argument, dict[str, Any](type=Path, metavar="FILE")
+    add("--grid", choices=GRIDS, default="quick", help="which shapes (default: quick)")
+    add("--mode", choices=MODES, action="append", help="only this one; can be given several times")
+    add("--json", **file, help="also write what was measured, anew with each row")
+    add("--from", **file, nargs="+", dest="files", help="time nothing: what earlier runs wrote")
+    add("--plot", type=_picture, metavar="FILE", help="also draw inference and training (.svg, .png, .pdf)")
+    add("--readme", action="store_true", help="also put the tables into README.md")
     given = parser.parse_args(arguments)
     try:
         if given.files:
             records = [r for file in given.files for r in json.loads(file.read_text(encoding="utf-8"))["records"]]
         else:
             records = measure(plan(given.grid, given.mode or ()), given.json, given.plot)
-        report(records, given.plot, given.readme)
+        table = frame(records)
+        print(*show(table, shutil.get_terminal_size().columns), sep="\n")
+        if given.readme:
+            README.write_text(replaced(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+        if given.plot is not None:
+            from benchmarks.plot import plot
+
+            plot(table, given.plot)
     except (RuntimeError, OSError) as error:
         parser.exit(1, f"{parser.prog}: {' '.join(str(error).split())}\n")
     except KeyboardInterrupt:
@@ -67,8 +71,13 @@ def measure(
     for file in filter(None, (json_file, plot_file)):
         file.open("a").close()  # what cannot be written shows before the work
     records: list[dict[str, Any]] = []
-    known = {"machine": gc.show_config(), "versions": dict(filter(None, map(_version, PACKAGES)))}
-    say = _say if sys.stdout.isatty() else lambda text: None
+    versions = {d.name: d.version for d in metadata.distributions() if d.name in PACKAGES}
+    known = {"machine": gc.show_config(), "versions": versions}
+
+    def say(text: str) -> None:
+        if sys.stdout.isatty():
+            print(f"\r\x1b[K{text}", end="", flush=True)  # in place of what was said before
+
     for done, row in enumerate(run(rows, say), 1):
         records += row
         if json_file is not None:
@@ -78,29 +87,6 @@ def measure(
         say("")
         print(f"{done} of {len(rows)}: {row[0]['shape']}, {row[0]['mode']}", flush=True)
     return records
-
-
-def _version(package: str) -> tuple[str, str] | None:
-    try:
-        return package, metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _say(text: str) -> None:
-    """In place of what was said before."""
-    print(f"\r\x1b[K{text}", end="", flush=True)
-
-
-def report(records: list[dict[str, Any]], plot_file: Path | None = None, readme: bool = False) -> None:
-    table = frame(records)
-    print(*show(table, shutil.get_terminal_size().columns), sep="\n")
-    if readme:
-        README.write_text(replaced(README.read_text(encoding="utf-8"), table), encoding="utf-8")
-    if plot_file is not None:
-        from benchmarks.plot import plot
-
-        plot(table, plot_file)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,9 @@ MARKS = {  # colour and marker, so that they can be told apart without colour to
     "Keras, torch": ("#6b7280", "X"),
 }
 INK, FAINT, BAND, LOST = "#1f2933", "#9aa5b1", "#f1f4f7", "#ff5c5c"
-COLOURS = ("axes.labelcolor", "text.color", "xtick.color", "ytick.color")
-STYLE = {
-    "font.size": 10,
-    "axes.edgecolor": FAINT,
-    **dict.fromkeys(COLOURS, INK),
-    "svg.fonttype": "none",
-    "svg.hashsalt": "glasscell",  # the same rows give the same bytes
-}
+COLOURS = dict.fromkeys(("axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK)
+STYLE = {"font.size": 10, "axes.edgecolor": FAINT, "svg.fonttype": "none", **COLOURS}
+STYLE["svg.hashsalt"] = "glasscell"  # the same rows give the same bytes
 
 
 def plot(records: pd.DataFrame, path: str | os.PathLike[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 import glasscell as gc
-from benchmarks.shapes import DROPOUT, PACKED, RESET, SHAPES, TORCH, trains
+from benchmarks.shapes import DROPOUT, PACKED, RESET, TORCH, trains
 from glasscell import bench
 from glasscell.bench import Shape, draw_weights
 from glasscell.weights import LSTMWeights
@@ -30,7 +30,7 @@ class Problem(NamedTuple):
     What a work gives: y; in training, also the gradients of kernel and recurrent kernel under dy, or of a PyTorch
     module those of x, kernel, recurrent kernel and both biases; in modes "torch packed" what has steps is packed.
     Mode "step": x is (B, I), every call is one more step with it, from a zero state, and gives h. Mode "trace": the
-    arrays of a Trace. Keras models: y, or in training the loss and the change of each weight.
+    arrays of a Trace. Keras models: y, or in training the loss and the gradient of each weight.
 
     x: (B, T, I), or (B, I) in mode "step". dy: (B, T, H), zero at steps beyond the lengths; what Keras models aim at.
     lengths: (B,) in modes with lengths, packed sequences or a mask; else None.
@@ -72,9 +72,8 @@ class Problem(NamedTuple):
         return 1.0 if self.lengths is None else float(self.lengths.mean()) / self.shape.T
 
 
-def make_problem(shape: Shape | str, mode: str, threads: int) -> Problem:
+def make_problem(shape: Shape, mode: str, threads: int) -> Problem:
     """The same arrays in every process: random weights of Keras's size, input and output gradient."""
-    shape = SHAPES[shape] if isinstance(shape, str) else shape
     B, T, inputs, H = shape
     rng = np.random.default_rng(SEED)
     weights, x, dy = draw_weights(shape, rng), *(rng.standard_normal((B, T, n), "f4") for n in (inputs, H))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import peers, run, tables, worker
+from benchmarks import keras_peers, peers, run, tables, worker
 from benchmarks.peers import BASE, CONTESTANTS, OURS, Contestant
 from benchmarks.problem import check, expected, first_results, make_problem
 from benchmarks.shapes import GRIDS, MODELS, SHAPES, TORCH, VARIANTS, Limits, family, plan, trains
@@ -160,22 +160,35 @@ def test_who_cannot_take_part_is_listed(monkeypatch):
         measure(("here", "infer"))
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_what_no_one_would_wait_for_is_not_even_tried(backend, monkeypatch):
-    monkeypatch.setitem(SHAPES, "basin", Shape(2, 3, 4, 5))
-    monkeypatch.setattr(bench, "ROUNDS", 1)
-    asked = []
+class Process:
+    """In a worker's place: its layers are right, and it ends once they are timed."""
 
-    class Process:
-        def ask(self, function, *arguments):
-            asked.append(arguments)
+    def __init__(self):
+        self.asked = []
+
+    def ask(self, function, *arguments):
+        self.asked.append(function.__name__)
+        if function is keras_peers.turn:
             raise worker.ProcessEnded("it ended")
+        return expected(make_problem(*arguments[:3])), None, ""
 
-    mode = "keras torch plain" if backend == "torch" else "keras JAX plain"
-    (first, second) = run._row("basin", mode, Limits(**LIMITS), {backend: Process()}, print)
-    why = run.HOPELESS["basin", "torch"] if backend == "torch" else "it ended"
-    assert first["left_out"] == second["left_out"] == why
-    assert len(asked) == 2 * (backend == "jax")
+
+@pytest.mark.usefixtures("short")
+def test_who_ends_while_timed_is_listed(monkeypatch):
+    compete(monkeypatch, *(one for one in CONTESTANTS if one.name in (OURS, "Keras, JAX")))
+    row = run._row("here", "infer", Limits(**LIMITS), {"jax": Process()}, print)
+    assert [(r["contestant"], r["left_out"]) for r in row] == [(OURS, None), ("Keras, JAX", "it ended")]
+    assert row[0]["seconds"] > 0
+
+
+def test_what_no_one_would_wait_for_is_not_even_tried(monkeypatch):
+    monkeypatch.setitem(SHAPES, "basin", Shape(2, 3, 4, 5))
+    process = Process()
+    row = run._row("basin", "keras torch plain", Limits(**LIMITS), {"torch": process}, print)
+    assert {r["contestant"]: r["left_out"] for r in row} == dict.fromkeys(
+        (OURS, "Keras"), run.HOPELESS["basin", "torch"]
+    )
+    assert process.asked == []
 
 
 def test_ratios():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -132,7 +133,7 @@ def summary(records: pd.DataFrame) -> list[str]:
 
 
 def show(records: pd.DataFrame, width: int) -> Iterable[str]:
-    """The lines of a report; its tables are at most so wide, if they can be."""
+    """The lines of a report at most so wide, as far as that can be."""
     kind = records["mode"].where(records["mode"].isin([*TORCH, *MODELS]), "").str.partition(" ")[0]
     for family, chosen in records.groupby(kind, sort=False):
         table = lines(chosen).assign(mode=lambda t, f=family: t["mode"].str.removeprefix(f"{f} "))
@@ -144,7 +145,8 @@ def show(records: pd.DataFrame, width: int) -> Iterable[str]:
     for last in records.tail(1).itertuples():
         peak, bandwidth = last.peak_flops / 1e9, last.l2_bandwidth / 1e9
         yield f"{last.threads} threads, {peak:.0f} GFLOP/s, {bandwidth:.0f} GB/s from L2, as measured in between."
-    yield from summary(records)
+    for line in summary(records):
+        yield from textwrap.wrap(line, width, subsequent_indent="  ")
 
 
 def text(table: pd.DataFrame) -> list[str]:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from glasscell import _native, bench, cli
 from glasscell.bench import CONTESTANTS, Shape, check, draw_problem, main, missing, numpy_lstm, timed, turn
+from glasscell.weights import LSTMWeights, to_onnx, to_torch
 
 SHAPE = Shape(3, 8, 5, 6)
 
@@ -47,6 +48,15 @@ def test_every_contestant_is_right_and_has_a_line(mode, capsys):
     assert said.out.isascii()
     assert "\x1b" not in said.out + said.err
     assert said.err == f"glasscell bench: 3,8,5,6 {mode}\n"
+
+
+@pytest.mark.parametrize(("load", "said"), [(0.9, False), (3.25, True)])
+def test_a_busy_machine_is_told(load, said, monkeypatch, capsys):
+    monkeypatch.setattr(bench.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(bench, "CONTESTANTS", {"glasscell": CONTESTANTS["glasscell"]})
+    main(["3,8,5,6"], ["infer"])
+    line = f"others were at work here (load average {load:.1f}): close them, and time again"
+    assert (line in capsys.readouterr().out.splitlines()) == said
 
 
 def test_on_a_terminal_the_notes_make_way(monkeypatch, capsys):
@@ -189,3 +199,11 @@ def test_exit_codes(error, code, message, monkeypatch, capsys):
         cli.main(["bench"])
     assert stop.value.code == code
     assert capsys.readouterr().err == f"glasscell bench: {message}\n"
+
+
+def test_weights_go_to_torch_and_back():
+    weights = draw_problem(SHAPE, train=False).weights
+    for given in (weights, weights._replace(bias=None)):
+        for got, want in zip(LSTMWeights.from_torch(**to_torch(given)), given, strict=True):
+            np.testing.assert_array_equal(got, want)
+    assert list(to_onnx(weights._replace(bias=None))) == ["W", "R"]

@@ -288,12 +288,13 @@ def main(shapes: Sequence[str] = SHAPES, modes: Sequence[str] = ("infer", "train
     """
     sizes, left_out, shares = {shape: Shape.parse(shape) for shape in shapes}, dict[str, str](), list[float]()
     width, threads, peak = max(map(len, ("B,T,I,H", *sizes))), gc.num_threads(), 0.0
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     print(f"{'B,T,I,H':{width}}  mode   {'':20}        ms   times  of peak", flush=True)
     for shape, mode in itertools.product(sizes, modes):
         problem = draw_problem(sizes[shape], mode == "train")
         turns = _ready(problem, f"{shape} {mode}", left_out)
         peak = max(peak, *(_native.peak_flops(threads) for _ in range(ROUNDS)))
-        best = timed(turns, enough=0.5, fewest=3)
+        best = timed(turns, enough=1.0, fewest=3)
         _note("", "")
         for name, seconds in best.items():
             times, share = seconds / best["glasscell"], problem.shape.flops(problem.train) / seconds / peak
@@ -306,6 +307,8 @@ def main(shapes: Sequence[str] = SHAPES, modes: Sequence[str] = ("infer", "train
     if "keras.layers.LSTM" in best:
         backend = sys.modules["keras"].backend.backend()
         print(f"Keras {metadata.version('keras')} on {backend}: predict_on_batch and train_on_batch of a model")
+    if load > 1:
+        print(f"others were at work here (load average {load:.1f}): close them, and time again")
     for name, why in left_out.items():
         print(f"left out: {name}: {why}")
 

@@ -22,9 +22,9 @@ demo: $(VENV)/.train-$(COMPILER)
 test: $(VENV)/.test-$(COMPILER)
 	GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The peers beside glasscell; close everything else first.
+# The peers beside glasscell; close everything else first. BENCH="--mode step --json step.json" and the like picks.
 bench: $(VENV)/.bench-$(COMPILER)
-	$(BIN)/glasscell bench --grid full
+	$(BIN)/python -m benchmarks --grid full $(BENCH)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -58,7 +58,7 @@ def test_public_names_have_docstrings(name):
                 assert inspect.getdoc(member), f"{name}.{member_name} has no docstring"
 
 
-@pytest.mark.parametrize("path", python_files("src"), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", python_files("src", "benchmarks"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_modules_have_docstrings(path):
     assert path.read_text().lstrip().startswith('"""'), "no docstring"
 
@@ -79,15 +79,21 @@ def test_no_long_files():
     assert not {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > 400}
 
 
+# A sum of two products, one of them with c: the forget gate times the state, and what comes in.
+NEW_STATE = r"(?m)^\s*c\w* = [\w.()]+ \* c\w* \+ [\w.()]+ \* [\w.()]+$"
+
+
 def files_with(pattern, *paths):
     return [str(path.relative_to(ROOT)) for path in paths if re.search(pattern, path.read_text())]
 
 
 def test_equations_stand_in_two_places():
-    """Once in Python and once in C++: the logistic function's e^-x, and the new cell state."""
-    python, native = python_files("src"), sorted((ROOT / "native").glob("*.[hc]*"))
+    """Once in Python and once in C++: the logistic function's e^-x, and the new cell state, whatever it is called."""
+    python, native = python_files("src", "benchmarks", "examples", "tools"), sorted((ROOT / "native").glob("*.[hc]*"))
+    assert len(python_files("benchmarks")) > 5
     assert files_with(r"exp\(\s*-", *python) == ["src/glasscell/activations.py"]
-    assert files_with(r"c_next = f \* c \+ i \* g", *python) == ["src/glasscell/cell.py"]
+    assert files_with(NEW_STATE, *python) == ["src/glasscell/cell.py"]
+    assert re.search(NEW_STATE, "c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)")
     assert files_with(r"fma\(gates\.f, c, gates\.i \* gates\.g\)", *native) == ["native/cell.h"]
     assert files_with(r"V<T> sigmoid\(", *native) == ["native/elementwise.h"]
 

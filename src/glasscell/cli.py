@@ -115,41 +115,30 @@ def build_app() -> "Typer":
         except KeyboardInterrupt:
             _stop(f"glasscell train: interrupted; nothing was written, {output} is as it was", 130)
 
-    @app.command("bench", epilog="Example: glasscell bench --mode infer --mode train --plot bench.svg")
+    @app.command("bench", epilog="Example: glasscell bench --shape 1,100,64,64 --shape 64,50,512,512 --infer")
     def bench_command(
-        grid: Annotated[str, typer.Option(help="Which shapes.", metavar="quick|full")] = "quick",
-        mode: Annotated[
+        shape: Annotated[
             list[str] | None,
-            typer.Option(
-                help="Only this mode; can be given several times.",
-                metavar="infer|train|step|lengths|recurrent-dropout|trace|keras|torch",
-            ),
+            typer.Option(help="Rows, steps, features, units; can be given several times.", metavar="B,T,I,H"),
         ] = None,
-        json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
-        plot_file: Annotated[
-            Path | None,
-            typer.Option("--plot", help="Also draw inference and training to this file (.svg, .png, .pdf)."),
-        ] = None,
+        train: Annotated[bool | None, typer.Option("--train/--infer", help="Only one of the two.")] = None,
     ) -> None:
-        """Time glasscell beside the peers that are installed, in turn, with equal threads, each result checked first.
+        """Time the LSTMs that are installed here, in turn, with equal threads, each result checked first.
 
-        Peers: torch, ONNX Runtime, OpenVINO, and Keras on TensorFlow, JAX and torch. Mode keras: train_on_batch and
-        predict_on_batch of Keras models, with Keras's layer and with ours. Mode torch: modules of PyTorch
-        under autograd, padded, packed, padded with lengths, with recurrent dropout, with resets. Close everything else
-        first.
+        glasscell's in NumPy, PyTorch and Keras, torch.nn.LSTM, keras.layers.LSTM, and ONNX Runtime. Close everything
+        else first.
         """
-        from glasscell.bench import main, plan
+        from glasscell import bench
 
-        if plot_file is not None and plot_file.suffix not in (".svg", ".png", ".pdf"):
-            _stop(f"glasscell bench: --plot: expected a name in .svg, .png or .pdf, got {plot_file}", 2)
+        modes = {None: ("infer", "train"), True: ("train",), False: ("infer",)}[train]
         try:
-            rows = plan(grid, mode or ())
+            bench.main(shape or bench.SHAPES, modes)
         except ValueError as error:
-            name, _, reason = str(error).partition(": ")
-            _stop(f"glasscell bench: --{name}: {reason}", 2)
-        try:
-            main(rows, json_file, plot_file)
-        except (RuntimeError, OSError) as error:  # a wrong result; a file that cannot be written
+            name, colon, reason = str(error).partition(": ")
+            if name != "shape" or not colon:
+                raise
+            _stop(f"glasscell bench: --shape: {reason}", 2)
+        except (RuntimeError, MemoryError) as error:  # a wrong result; a shape beyond this machine
             _stop(f"glasscell bench: {error}", 1)
         except KeyboardInterrupt:
             _stop("glasscell bench: interrupted", 130)

@@ -258,3 +258,21 @@ _DRAW: dict[str, Draw] = {
     "Orthogonal": _orthogonal,
     "Identity": _identity,
 }
+
+
+def to_torch(weights: LSTMWeights) -> dict[str, Array]:
+    """What `LSTMWeights.from_torch` takes, by name, with all of the bias in `bias_ih`."""
+    kernel, recurrent_kernel, bias = weights
+    biases = {} if bias is None else {"bias_ih": bias, "bias_hh": np.zeros_like(bias)}
+    return {"weight_ih": kernel.T.copy(), "weight_hh": recurrent_kernel.T.copy(), **biases}
+
+
+def to_onnx(weights: LSTMWeights) -> dict[str, Array]:
+    """Those of an ONNX LSTM node, its gates in the order i, o, f, g: `W: (1, 4H, I)`, `R: (1, 4H, H)`, `B: (1, 8H)`."""
+
+    def reordered(rows: Array) -> Array:
+        i, f, g, o = np.split(rows, 4)
+        return np.concatenate([i, o, f, g])[None]
+
+    W, R, *biases = (reordered(rows) for rows in to_torch(weights).values())
+    return {"W": W, "R": R, **({"B": np.concatenate(biases, 1)} if biases else {})}

@@ -3,47 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+
+from glasscell import _native
+from glasscell.bench import Shape
 
 L1_BYTES = 48 * 1024  # of the first-level data cache: the larger of those in use
-TORCH_TRAINING = tuple(
-    f"torch {mode}" for mode in ("padded-train", "packed-train", "lengths-train", "recurrent-dropout", "reset")
-)
-TORCH_MODES = ("torch padded", "torch packed", "torch lengths", *TORCH_TRAINING)  # of modules of PyTorch
-TRAINING = ("train", "lengths-train", "recurrent-dropout", *TORCH_TRAINING)  # the modes with a backward pass
+SEQUENCES = ("infer", "train", "lengths", "lengths-train")
+LAYERS = (*SEQUENCES, "recurrent-dropout")  # modes in which Keras's layer runs alone
+PADDED, PACKED = ("torch padded", "torch padded-train"), ("torch packed", "torch packed-train")
+LENGTHS, DROPOUT = ("torch lengths", "torch lengths-train"), ("torch recurrent-dropout",)
+RESET = ("torch reset",)
+TORCH = (*PADDED, *PACKED, *LENGTHS, *DROPOUT, *RESET)  # of modules of PyTorch
+BACKENDS = {"TensorFlow": "tensorflow", "JAX": "jax", "torch": "torch"}  # of Keras
+VARIANTS = ("plain", "masked", "recurrent-dropout", "bidirectional")  # of a Keras model
 
 
-class Shape(NamedTuple):
-    """B rows, T steps, I input features, H units."""
+def models_on(backend: str) -> tuple[str, ...]:
+    """The modes of Keras models: train_on_batch and predict_on_batch of each variant."""
+    return tuple(f"keras {backend} {variant}{call}" for variant in VARIANTS for call in ("-train", ""))
 
-    B: int
-    T: int
-    I: int
-    H: int
 
-    def flops(self, train: bool) -> int:
-        """Of the matrix products: 8BTH(I+H) forward, and twice that again backward."""
-        return 8 * self.B * self.T * self.H * (self.I + self.H) * (3 if train else 1)
+MODELS = tuple(mode for backend in BACKENDS for mode in models_on(backend))
 
-    def floor(self, train: bool, kept: float, limits: Limits) -> float:
+
+@dataclass
+class Limits:
+    """What this machine was measured to do with these threads: flop/s, and bytes/s from L2."""
+
+    threads: int
+    peak_flops: float = 0.0
+    l2_bandwidth: float = 0.0
+
+    def measure(self) -> None:
+        """Once more: the best of all times counts, for a busy moment shows less than the machine."""
+        self.peak_flops = max(self.peak_flops, _native.peak_flops(self.threads))
+        self.l2_bandwidth = max(self.l2_bandwidth, _native.l2_bandwidth(self.threads))
+
+    def floor(self, shape: Shape, train: bool, kept: float = 1.0) -> float:
         """Seconds of the roofline: the products at the peak rate, or reading the weights, whichever takes longer.
 
         The recurrent kernel, 16HH bytes, is read anew at each step, forward and backward, and the kernel, 16IH, at
         least once. They come from L2 unless each thread's part of the recurrent kernel fits its L1; then their time
         counts as nothing. kept: the share of the steps that run.
         """
-        weight_bytes = 16 * self.H * (self.T * self.H + self.I) * (2 if train else 1)
-        if 16 * self.H * self.H / limits.threads <= L1_BYTES:
+        weight_bytes = 16 * shape.H * (shape.T * shape.H + shape.I) * (2 if train else 1)
+        if 16 * shape.H * shape.H / self.threads <= L1_BYTES:
             weight_bytes = 0
-        return max(kept * self.flops(train) / limits.peak_flops, weight_bytes / limits.l2_bandwidth)
-
-
-class Limits(NamedTuple):
-    """What this machine was measured to do with these threads: flop/s, and bytes/s from L2."""
-
-    peak_flops: float
-    l2_bandwidth: float
-    threads: int
+        return max(kept * shape.flops(train) / self.peak_flops, weight_bytes / self.l2_bandwidth)
 
 
 SHAPES = {
@@ -73,17 +80,8 @@ _VARIED = ["tiny", "odd63", "classic64", "classic256", "wide-batch", "speech"]
 _NAMED = ["tiny", "long", "single", "forecast", "classic64", "classic256", "wide-batch", "speech", "basin", "policy",
           "text"]  # fmt: skip
 _FEW = ["tiny", "classic64", "wide-batch"]
-VARIANTS = ("plain", "masked", "recurrent-dropout", "bidirectional")  # of a Keras model
 
-
-def family(mode: str) -> str:
-    """What a mode is asked for by: one named *-train runs with the one it extends; Keras models and PyTorch
-    modules all together."""
-    return mode.removesuffix("-train").partition(" ")[0]
-
-
-# The shapes of each mode.
-GRIDS = {
+GRIDS = {  # the shapes of each mode
     "quick": {
         "infer": _QUICK,
         "train": _QUICK,
@@ -92,8 +90,8 @@ GRIDS = {
         "lengths-train": ["classic64"],
         "recurrent-dropout": ["classic64"],
         "trace": ["classic64", "classic256"],
-        **{f"keras {variant}": _FEW for variant in VARIANTS},
-        **dict.fromkeys(TORCH_MODES, _FEW),
+        **dict.fromkeys(MODELS, _FEW),
+        **dict.fromkeys(TORCH, _FEW),
         "torch reset": [*_FEW, "policy"],
     },
     "full": {
@@ -104,11 +102,24 @@ GRIDS = {
         "lengths-train": _VARIED,
         "recurrent-dropout": _VARIED,
         "trace": _VARIED,
-        **{f"keras {variant}": _NAMED for variant in VARIANTS},
-        **dict.fromkeys(TORCH_MODES, _NAMED),
+        **dict.fromkeys(MODELS, _NAMED),
+        **dict.fromkeys(TORCH, _NAMED),
         "torch reset": ["tiny", "classic64", "classic256", "wide-batch", "policy"],
     },
 }
+
+
+def trains(mode: str) -> bool:
+    """Whether a mode has a backward pass."""
+    return mode.endswith("train") or mode in ("recurrent-dropout", *DROPOUT, *RESET)
+
+
+def family(mode: str) -> str:
+    """What a mode is asked for by: one named *-train runs with the one it extends; Keras models and PyTorch
+    modules all together."""
+    return mode.removesuffix("-train").partition(" ")[0]
+
+
 MODES = list(dict.fromkeys(map(family, GRIDS["full"])))
 
 

@@ -3,51 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from glasscell.bench.measure import Row
-from glasscell.bench.shapes import SHAPES
+from benchmarks.shapes import SHAPES
+from benchmarks.tables import times
 
 TITLES = {"infer": "Inference", "train": "Training, forward and backward"}
 MARKS = {  # colour and marker, so that they can be told apart without colour too
     "torch": ("#c8102e", "o"),
     "ONNX Runtime": ("#1768ac", "s"),
     "OpenVINO": ("#6a4c93", "D"),
-    "Keras on TensorFlow": ("#e07a00", "^"),
-    "Keras on JAX": ("#2a7f62", "v"),
-    "Keras on torch": ("#6b7280", "X"),
+    "Keras, TensorFlow": ("#e07a00", "^"),
+    "Keras, JAX": ("#2a7f62", "v"),
+    "Keras, torch": ("#6b7280", "X"),
 }
 INK, FAINT, BAND, LOST = "#1f2933", "#9aa5b1", "#f1f4f7", "#ff5c5c"
-STYLE = {
-    "font.size": 10,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "glasscell",  # the same rows give the same bytes
-}
+COLOURS = dict.fromkeys(("axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK)
+STYLE = {"font.size": 10, "axes.edgecolor": FAINT, "svg.fonttype": "none", **COLOURS}
+STYLE["svg.hashsalt"] = "glasscell"  # the same rows give the same bytes
 
 
-def plot(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
-    """Draw the rows of the modes "infer" and "train", 900 pixels wide, to a file whose suffix is the format.
+def plot(records: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Draw the modes "infer" and "train", 900 pixels wide, to a file whose suffix is the format.
 
     Raises: ValueError for an unknown format; OSError where the file cannot be written.
     """
-    drawn = [row for row in rows if row.mode in TITLES]
-    shapes = [name for name in SHAPES if any(row.shape == name for row in drawn)]
+    ratios = times(records[records["mode"].isin(list(TITLES))])
+    timed = set(ratios.index.get_level_values("shape"))
+    shapes = [name for name in SHAPES if name in timed]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 1.7 + 0.34 * len(shapes)), dpi=100, layout="constrained")
         panels = figure.subplots(1, len(TITLES), sharex=True, sharey=True)
         for axes, (mode, title) in zip(panels, TITLES.items(), strict=True):
-            _panel(axes, title, [row for row in drawn if row.mode == mode], shapes)
+            _panel(axes, title, ratios[ratios.index.get_level_values("mode") == mode], shapes)
         labels = [f"{name}  {'·'.join(map(str, SHAPES[name]))}" for name in shapes]
         panels[0].set_yticks(range(len(shapes)), labels)
         panels[0].set_ylim(max(len(shapes), 1) - 0.5, -0.5)
@@ -62,21 +56,18 @@ def plot(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
         figure.savefig(path, metadata=metadata)
 
 
-def _panel(axes: Any, title: str, rows: list[Row], shapes: list[str]) -> None:
+def _panel(axes: Any, title: str, ratios: pd.DataFrame, shapes: list[str]) -> None:
     """One line a shape: a bar from glasscell to the best peer, and a mark for each peer."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     for y in range(0, len(shapes), 2):
         axes.axhspan(y - 0.5, y + 0.5, color=BAND, linewidth=0, zorder=0)
     axes.axvline(1, color=INK, linewidth=1.2, zorder=1)
-    for row in rows:
-        y, ours = shapes.index(row.shape), row.seconds["glasscell"]
-        if row.ratio is not None:
-            axes.plot([1, row.ratio], [y, y], color=INK if row.ratio >= 1 else LOST, linewidth=3.5, zorder=2,
-                      solid_capstyle="butt")  # fmt: skip
+    for (shape, _), row in ratios.iterrows():
+        y, best = shapes.index(shape), row["best"]
+        axes.plot([1, best], [y, y], color=INK if best >= 1 else LOST, linewidth=3.5, zorder=2, solid_capstyle="butt")
         for name, (colour, marker) in MARKS.items():
-            if name in row.seconds:
-                axes.plot(row.seconds[name] / ours, y, marker, color=colour, markersize=6.5, markeredgecolor="white",
-                          markeredgewidth=0.6, zorder=3)  # fmt: skip
+            axes.plot(row[name], y, marker, color=colour, markersize=6.5, markeredgecolor="white",
+                      markeredgewidth=0.6, zorder=3)  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(10, (1, 3)))
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")

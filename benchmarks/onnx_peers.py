@@ -1,0 +1,83 @@
+"""ONNX Runtime and OpenVINO, which run the same LSTM from one ONNX model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from benchmarks.problem import Array, Problem, Work
+from glasscell import bench
+
+Memory = dict[str, Array]  # the inputs and outputs of a model, by name
+
+
+def _work(problem: Problem, load: Callable[[bytes], Callable[[Memory], Callable[[], object]]]) -> Work:
+    """load: a model to a function that binds memory, once, and gives one that runs the model in it.
+
+    A step has two memories in turn, each with the other's final state as its initial one: no state is ever copied.
+    """
+    (B, T, _, H), step = problem.shape, problem.mode == "step"
+    memory = {"X": np.ascontiguousarray(problem.x[None] if step else problem.x.swapaxes(0, 1))}
+    if problem.lengths is not None:
+        memory["N"] = problem.lengths.astype(np.int32)
+    if step:
+        memory |= {name: np.zeros((1, B, H), np.float32) for name in ("h", "c", "hT", "cT")}
+    else:
+        memory["Y"] = np.zeros((T, 1, B, H), np.float32)
+    model = bench.onnx_model(problem.weights, memory)
+    onnx.checker.check_model(model)
+    bind = load(model.SerializeToString())
+    if not step:
+        run = bind(memory)
+        return lambda: (run(), (memory["Y"][:, 0].swapaxes(0, 1),))[1]  # and so the memory lives as long as the work
+    back = {**memory, "h": memory["hT"], "c": memory["cT"], "hT": memory["h"], "cT": memory["c"]}
+    turns = itertools.cycle([(bind(memory), memory["hT"][0]), (bind(back), back["hT"][0])])
+
+    def work() -> tuple[Array, ...]:
+        run, h = next(turns)
+        run()
+        return (h,)
+
+    return work
+
+
+def onnx_runtime(problem: Problem) -> Work:
+    from onnxruntime import OrtValue
+
+    def load(model: bytes) -> Callable[[Memory], Callable[[], object]]:
+        session = bench.onnx_session(model, problem.threads)
+
+        def bind(memory: Memory) -> Callable[[], object]:
+            bound = session.io_binding()  # takes a third off the price of a small call
+            for name, array in memory.items():
+                attach = bound.bind_ortvalue_output if name in bench.ONNX_OUTPUTS else bound.bind_ortvalue_input
+                attach(name, OrtValue.ortvalue_from_numpy(array))
+            return lambda: session.run_with_iobinding(bound)
+
+        return bind
+
+    return _work(problem, load)
+
+
+def openvino(problem: Problem) -> Work:
+    from openvino import Core, Tensor
+
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+    def load(model: bytes) -> Callable[[Memory], Callable[[], object]]:
+        core = Core()
+        given = {"INFERENCE_NUM_THREADS": problem.threads, **options}
+        compiled = core.compile_model(core.read_model(model), "CPU", given)
+
+        def bind(memory: Memory) -> Callable[[], object]:
+            request = compiled.create_infer_request()
+            for name, array in memory.items():
+                request.set_tensor(name, Tensor(array, shared_memory=True))
+            return lambda: request.infer()
+
+        return bind
+
+    return _work(problem, load)

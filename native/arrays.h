@@ -17,9 +17,9 @@ namespace glasscell {
 
 namespace nb = nanobind;
 
-template <class T> constexpr char kFormat = 'B';
-template <> constexpr char kFormat<float> = 'f';
-template <> constexpr char kFormat<double> = 'd';
+template <class T> inline constexpr char kFormat = 'B';
+template <> inline constexpr char kFormat<float> = 'f';
+template <> inline constexpr char kFormat<double> = 'd';
 
 // A C-contiguous array of T that Python keeps: read only where T is const. Vector loads want elements at multiples of their
 // size: what stands otherwise is copied where it is only read.

@@ -136,7 +136,7 @@ def _aside() -> Iterator[None]:
             return
         import torch
 
-        # Keras makes a torch.nn.LSTM for each call, and that draws first weights from the global generator.
+        # What a layer of the model's draws without a seed of its own, also in inference, comes from there.
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.no_grad(), torch.random.fork_rng(devices):
             yield

@@ -3,16 +3,8 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cstddef>
 
-extern "C" {
-
-void* __libc_malloc(size_t);
-void* __libc_calloc(size_t, size_t);
-void* __libc_realloc(void*, size_t);
-void* __libc_memalign(size_t, size_t);
-void __libc_free(void*);
-}
+#include "libc_allocations.h"
 
 namespace {
 

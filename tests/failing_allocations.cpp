@@ -1,18 +1,10 @@
 // Loaded with LD_PRELOAD, in front of glibc's own: lets one allocation fail, or all from one on, in whichever thread.
 #include <atomic>
 #include <cerrno>
-#include <cstddef>
 #include <cstdint>
 #include <new>
 
-extern "C" {
-
-void* __libc_malloc(size_t);
-void* __libc_calloc(size_t, size_t);
-void* __libc_realloc(void*, size_t);
-void* __libc_memalign(size_t, size_t);
-void __libc_free(void*);
-}
+#include "libc_allocations.h"
 
 namespace {
 

@@ -138,7 +138,7 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[Loop]:
 
     The cells of a stack run one after another, each over the whole sequence; a layer with a stack runs alone.
     """
-    operation = importlib.import_module(OPERATIONS[keras.backend.backend()])
+    operation = _operation()
     first = passes[0].layer
     stacked = is_stack(first.cell)
     cells = [cells_of(p.layer.cell) for p in passes]
@@ -232,13 +232,18 @@ def _where(steps: Tensor, outputs: Tensor, sequences: bool) -> Tensor:
     return ops.where((steps if sequences else steps[:, -1:])[:, :, None], outputs, 0.0)
 
 
+def _operation() -> Any:
+    """The backend's module in `OPERATIONS`."""
+    return importlib.import_module(OPERATIONS[keras.backend.backend()])
+
+
 def _why_not_here(x: Tensor, asked: bool) -> str | None:
     backend = keras.backend.backend()
     if backend not in OPERATIONS:
         return f"the backend is {backend}; the native engine runs on {', '.join(OPERATIONS)}"
     if backend == "jax" and _in_export():
         return "the model is being exported, and what is exported must run without glasscell"
-    operation = importlib.import_module(OPERATIONS[backend])
+    operation = _operation()
     if backend == "tensorflow" and not asked and operation.may_be_saved():
         return "the graph that is being made may be saved, and what is saved must run without glasscell"
     reason: str | None = operation.why_not_available(x)
@@ -247,7 +252,7 @@ def _why_not_here(x: Tensor, asked: bool) -> str | None:
 
 def _why_not_these(layer: Any, x: Tensor, state: Any) -> str | None:
     """The reason in the tensors of a layer on PyTorch, which is a torch.nn.Module and may have changed their dtypes."""
-    operation, cells = importlib.import_module(OPERATIONS["torch"]), cells_of(layer.cell)
+    operation, cells = _operation(), cells_of(layer.cell)
     variables = [w for cell in cells for w in (cell.kernel, cell.recurrent_kernel, cell.bias) if w is not None]
     weights = [ops.convert_to_tensor(w) for w in variables]
     dtypes = {keras.backend.standardize_dtype(w.dtype) for w in weights} - {cells[0].compute_dtype}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.problem import DROPPED, SEED, Array, Problem, Work, first_results, make_problem
-from glasscell import bench
-from glasscell.bench import Shape
+from glasscell._cli import bench
+from glasscell._cli.bench import Shape
 
 _works: dict[str, Work] = {}
 _row: tuple[Any, ...] = ()

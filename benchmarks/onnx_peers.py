@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from benchmarks.problem import Array, Problem, Work
-from glasscell import bench
+from glasscell._cli import bench
 
 Memory = dict[str, Array]  # the inputs and outputs of a model, by name
 

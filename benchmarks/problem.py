@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 import glasscell as gc
 from benchmarks.shapes import DROPOUT, PACKED, RESET, TORCH, trains
-from glasscell import bench
-from glasscell.bench import Shape, draw_weights
-from glasscell.weights import LSTMWeights
+from glasscell._cells.weights import LSTMWeights
+from glasscell._cli import bench
+from glasscell._cli.bench import Shape, draw_weights
 
 Array = npt.NDArray[Any]
 Work = Callable[[], tuple[Array, ...]]  # does the work once and gives the results

@@ -12,8 +12,8 @@ from benchmarks.peers import BASE, CONTESTANTS, Contestant
 from benchmarks.problem import Array, Problem, check, expected, first_results, make_problem
 from benchmarks.shapes import MODELS, SHAPES, TORCH, Limits
 from benchmarks.worker import PeerError, ProcessEnded, Worker, started
-from glasscell import bench
-from glasscell.bench import Turn, missing, reason, timed
+from glasscell._cli import bench
+from glasscell._cli.bench import Turn, missing, reason, timed
 
 Record = dict[str, Any]  # of one contestant in one shape and mode
 

@@ -16,11 +16,11 @@ from torch.nn.utils import rnn
 
 from benchmarks.problem import DROPPED, SEED, Problem, Work
 from benchmarks.shapes import DROPOUT, TORCH
-from glasscell import cell
-from glasscell.activations import Activation
+from glasscell._cells import lstm as cell
+from glasscell._cells.activations import Activation
+from glasscell._cells.weights import to_torch
 from glasscell.torch import LSTM
-from glasscell.torch.lstm import draw_masks
-from glasscell.weights import to_torch
+from glasscell.torch._lstm import draw_masks
 
 Forward = Callable[[Any], Any]
 

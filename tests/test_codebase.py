@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import glasscell
-from glasscell import activations
+from glasscell._cells import activations
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "glasscell"
-PUBLIC = {"LSTM", "LSTMCell", "RNN", "Stream", "Trace", "num_threads", "set_num_threads", "show_config"}
+PUBLIC = {"LSTM", "LSTMCell", "LSTMWeights", "RNN", "Stream", "Trace", "num_threads", "set_num_threads", "show_config"}
 
 
 def python_files(*folders):
@@ -89,28 +89,22 @@ def files_with(pattern, *paths):
 
 def test_equations_stand_in_two_places():
     """Once in Python and once in C++: the logistic function's e^-x, and the new cell state, whatever it is called."""
-    python, native = python_files("src", "benchmarks", "examples", "tools"), sorted((ROOT / "native").glob("*.[hc]*"))
+    python, native = python_files("src", "benchmarks", "examples", "tools"), sorted((ROOT / "native").rglob("*.[hc]*"))
     assert len(python_files("benchmarks")) > 5
-    assert files_with(r"exp\(\s*-", *python) == ["src/glasscell/activations.py"]
-    assert files_with(NEW_STATE, *python) == ["src/glasscell/cell.py"]
+    assert files_with(r"exp\(\s*-", *python) == ["src/glasscell/_cells/activations.py"]
+    assert files_with(NEW_STATE, *python) == ["src/glasscell/_cells/lstm.py"]
     assert re.search(NEW_STATE, "c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)")
-    assert files_with(r"fma\(gates\.f, c, gates\.i \* gates\.g\)", *native) == ["native/cell.h"]
-    assert files_with(r"V<T> sigmoid\(", *native) == ["native/elementwise.h"]
+    assert files_with(r"fma\(gates\.f, c, gates\.i \* gates\.g\)", *native) == ["native/kernel/lstm.h"]
+    assert files_with(r"V<T> sigmoid\(", *native) == ["native/simd/math.h"]
 
 
 def test_native_activations_are_in_the_same_order():
-    for header in ("activations.h", "kernels.h"):
-        text = (ROOT / "native" / header).read_text()
-        enumeration = re.search(r"enum class Activation[^{]*\{([^}]*)\}", text)
-        if enumeration:
-            names = re.findall(r"\w+", enumeration.group(1))
-            assert names == list(activations.BUILT_IN)
-            break
-    else:
-        pytest.fail("no enum class Activation in native/")
-    cases = re.findall(r"case Activation::(\w+)", (ROOT / "native" / "activations.h").read_text())
-    assert cases == [*activations.BUILT_IN] * 2  # the functions, then their derivatives
+    text = (ROOT / "native/interface/kernels.h").read_text()
+    (enumeration,) = re.findall(r"enum class Activation[^{]*\{([^}]*)\}", text)
+    assert re.findall(r"\w+", enumeration) == list(activations.BUILT_IN)
     assert re.search(rf"kActivations = {len(activations.BUILT_IN)};", text)
+    cases = re.findall(r"case Activation::(\w+)", (ROOT / "native/kernel/activations.h").read_text())
+    assert cases == [*activations.BUILT_IN] * 2  # the functions, then their derivatives
 
 
 def tracked_files():

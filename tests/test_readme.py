@@ -24,7 +24,7 @@ def test_the_lines_of_the_keras_section_run(tmp_path, monkeypatch):
     swap, finished, look = blocks("Keras")
     names = {"keras": keras, "glasscell": glasscell}
     exec(swap, names)
-    assert {names[n].__module__ for n in ("LSTM", "LSTMCell", "RNN")} == {"glasscell.keras.layers"}
+    assert {names[n].__module__ for n in ("LSTM", "LSTMCell", "RNN")} == {"glasscell.keras._layers"}
     before = re.search(r"# was: (.*)", swap)[1]
     theirs = {}
     exec(before, theirs)
@@ -42,7 +42,7 @@ def test_the_lines_of_the_keras_section_run(tmp_path, monkeypatch):
     np.testing.assert_allclose(*predictions, rtol=0, atol=1e-6)
     exec(finished, names)
     model = names["model"]
-    assert [layer.__class__.__module__ for layer in model.layers[:2]] == ["glasscell.keras.layers"] * 2
+    assert [layer.__class__.__module__ for layer in model.layers[:2]] == ["glasscell.keras._layers"] * 2
     np.testing.assert_allclose(model.predict(x, verbose=0), predictions[0], rtol=0, atol=1e-6)
     model.compile("adam", "mse")
     names |= {"x": x, "y": y}
@@ -58,7 +58,7 @@ def test_the_lines_of_the_pytorch_section_run():
     names = {}
     for block in blocks("PyTorch"):
         exec(block, names)
-    assert names["LSTM"].__module__ == "glasscell.torch.lstm"
+    assert names["LSTM"].__module__ == "glasscell.torch._lstm"
     assert names["forget"].shape == (8, 50, 128)
     assert names["lstm"].engine_used == "native"
 

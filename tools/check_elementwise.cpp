@@ -1,4 +1,4 @@
-// Compares sigmoid, tanh and exp of native/elementwise.h with the C library's double functions, for every float: the
+// Compares sigmoid, tanh and exp of native/simd/math.h with the C library's double functions, for every float: the
 // largest errors, in spacings of float at the true value, are what that header states. Ends, zeros and NaN are checked
 // too, and doubles by samples. The digests are the same for every target and compiler. Two minutes on two threads:
 //
@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "elementwise.h"
+#include "simd/math.h"
 
 namespace native = glasscell::GLASSCELL_TARGET;
 

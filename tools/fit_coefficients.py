@@ -1,6 +1,6 @@
-"""Fits the polynomials of native/elementwise.h and prints native/coefficients.h. Needs mpmath.
+"""Fits the polynomials of native/simd/math.h and prints native/simd/math_coefficients.h. Needs mpmath.
 
-    python tools/fit_coefficients.py > native/coefficients.h
+    python tools/fit_coefficients.py > native/simd/math_coefficients.h
 
 In 60 digits: e^r has the least possible error relative to e^r (Remez exchange); the others interpolate at Chebyshev
 nodes, which is within a few per cent of that.

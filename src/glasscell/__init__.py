@@ -1,10 +1,13 @@
 """glasscell: the LSTM cell as Keras defines it, open, fast and the same everywhere."""
 
-from glasscell.engine import show_config
-from glasscell.lstm_cell import LSTMCell
-from glasscell.rnn import LSTM, RNN
-from glasscell.stream import Stream
+from glasscell._cells.weights import LSTMWeights
+from glasscell._layers.lstm_cell import LSTMCell
+from glasscell._layers.rnn import LSTM, RNN
+from glasscell._layers.stream import Stream
+from glasscell._ops.numpy import show_config
+from glasscell._trace import Trace
 from glasscell.threads import num_threads, set_num_threads
-from glasscell.trace import Trace
 
-__all__ = ["LSTM", "RNN", "LSTMCell", "Stream", "Trace", "num_threads", "set_num_threads", "show_config"]
+__all__ = [
+    "LSTM", "RNN", "LSTMCell", "LSTMWeights", "Stream", "Trace", "num_threads", "set_num_threads", "show_config",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The C++ module: native/bindings.cpp. Arrays are C-contiguous, all of one dtype, float32 or float64."""
+"""The C++ module: native/bindings/module.cpp. Arrays are C-contiguous, all of one dtype, float32 or float64."""
 
 from typing import Any
 

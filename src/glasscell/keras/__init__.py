@@ -6,8 +6,8 @@ weights, same numbers, same files. Import this module before loading a `.keras` 
 watches the gates while a model trains.
 """
 
-from glasscell.keras.layers import LSTM, RNN, Bidirectional, LSTMCell, StackedRNNCells
-from glasscell.keras.monitor import GateMonitor
-from glasscell.keras.swap import accelerate, restore
+from glasscell.keras._accelerate import accelerate, restore
+from glasscell.keras._layers import LSTM, RNN, Bidirectional, LSTMCell, StackedRNNCells
+from glasscell.keras._monitor import GateMonitor
 
 __all__ = ["LSTM", "RNN", "Bidirectional", "GateMonitor", "LSTMCell", "StackedRNNCells", "accelerate", "restore"]

@@ -7,10 +7,7 @@ checkpoints; and recurrent dropout, lengths, masks, resets and traces.
 
 from torch.nn import LSTMCell
 
-from glasscell.torch.lstm import LSTM
-from glasscell.torch.swap import accelerate, restore
-from glasscell.torch.threads import borrow
+from glasscell.torch._accelerate import accelerate, restore
+from glasscell.torch._lstm import LSTM
 
 __all__ = ["LSTM", "LSTMCell", "accelerate", "restore"]
-
-borrow()

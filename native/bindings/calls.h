@@ -1,0 +1,80 @@
+// A call made of arrays, checked. An array is any type with ndim(), shape(axis) and data(). All checks that keep memory
+// safe are made here, whoever calls. They throw std::invalid_argument.
+#pragma once
+
+#include <initializer_list>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "interface/kernels.h"
+
+namespace glasscell {
+
+template <class Array> auto checked(const char* name, const Array& array, std::initializer_list<int64_t> shape) {
+    bool fits = array.ndim() == shape.size();
+    size_t axis = 0;
+    for (int64_t n : shape) fits = fits && int64_t(array.shape(axis++)) == n;
+    if (fits) return array.data();
+    std::string text = std::string(name) + ": expected shape (";
+    for (int64_t n : shape) text += std::to_string(n) + ",";
+    text += "), got (";
+    for (size_t k = 0; k < array.ndim(); ++k) text += std::to_string(array.shape(k)) + ",";
+    throw std::invalid_argument(text + ")");
+}
+
+template <class Array>
+auto checked(const char* name, const std::optional<Array>& array, std::initializer_list<int64_t> shape)
+    -> decltype(array->data()) {
+    return array ? checked(name, *array, shape) : nullptr;
+}
+
+inline Activation activation(const char* name, int64_t code) {
+    if (code < 0 || code >= kActivations)
+        throw std::invalid_argument(std::string(name) + ": expected 0.." + std::to_string(kActivations - 1) + ", got " +
+                                    std::to_string(code));
+    return Activation(code);
+}
+
+// A kernel of `inputs` rows, or its gradient, as the call's layout has it.
+template <class T, class Array> auto checked_kernel(const char* name, const Array& array, const Call<T>& call, int64_t inputs) {
+    return call.outputs_first ? checked(name, array, {4 * call.H, inputs}) : checked(name, array, {inputs, 4 * call.H});
+}
+
+// Sets I, H and the weights, which stand as call.outputs_first says.
+template <class T, class Array>
+void set_weights(Call<T>& call, const Array& kernel, const Array& recurrent_kernel, const std::optional<Array>& bias) {
+    if (kernel.ndim() != 2) throw std::invalid_argument("kernel: expected shape (I, 4H), got another rank");
+    if (recurrent_kernel.ndim() != 2) throw std::invalid_argument("recurrent_kernel: expected shape (H, 4H)");
+    const size_t inputs = call.outputs_first ? 1 : 0;
+    call.I = int64_t(kernel.shape(inputs)), call.H = int64_t(recurrent_kernel.shape(inputs));
+    call.kernel = checked_kernel("kernel", kernel, call, call.I);
+    call.recurrent_kernel = checked_kernel("recurrent_kernel", recurrent_kernel, call, call.H);
+    call.bias = checked("bias", bias, {4 * call.H});
+}
+
+template <class T, class Array, class Steps>
+Call<T> make_call(const Array& x, const Array& kernel, const Array& recurrent_kernel, const std::optional<Array>& bias,
+                  const Array& h0, const Array& c0, const std::optional<Steps>& steps,
+                  const std::optional<Array>& input_mask, const std::optional<Array>& recurrent_mask, int64_t a,
+                  int64_t s, int64_t go_backwards, bool outputs_first = false) {
+    if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (B, T, I), got another rank");
+    Call<T> call{};
+    call.outputs_first = outputs_first;
+    set_weights(call, kernel, recurrent_kernel, bias);
+    call.B = int64_t(x.shape(0)), call.time = int64_t(x.shape(1));
+    call.options = {activation("activation", a), activation("recurrent_activation", s), go_backwards != 0};
+    call.x = checked("x", x, {call.B, call.time, call.I});
+    call.h0 = checked("h0", h0, {call.B, call.H});
+    call.c0 = checked("c0", c0, {call.B, call.H});
+    call.steps = checked("steps", steps, {call.B, call.time});
+    const auto gates = [](const std::optional<Array>& mask) {
+        return !mask ? 0 : mask->ndim() && mask->shape(0) == 4 ? 4 : 1;
+    };
+    call.input_gates = gates(input_mask), call.recurrent_gates = gates(recurrent_mask);
+    call.input_mask = checked("input_mask", input_mask, {call.input_gates, call.B, call.I});
+    call.recurrent_mask = checked("recurrent_mask", recurrent_mask, {call.recurrent_gates, call.B, call.H});
+    return call;
+}
+
+}  // namespace glasscell

@@ -1,0 +1,57 @@
+// Ctrl-C during a long call.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include <chrono>
+
+#include "bindings/gil.h"
+#include "interface/cancellation.h"
+
+namespace glasscell {
+
+namespace nb = nanobind;
+
+// Ends a call when a Python signal handler raises, as the one of Ctrl-C does. Handlers run in the main thread only, so a
+// call from any other never asks for the GIL.
+struct Signals : Interrupt {
+    std::chrono::steady_clock::time_point next{};  // when to look again; not set: not yet asked
+
+    Signals() : Interrupt{&Signals::ask, pthread_self(), false} {}
+
+    static void ask(Interrupt* self) {
+        Signals& signals = *static_cast<Signals*>(self);
+        const auto now = std::chrono::steady_clock::now();
+        const bool first = signals.next == decltype(now)();
+        if (!first && now < signals.next) return;
+        signals.next = now + std::chrono::milliseconds(100);
+        if (first || !in_main_thread()) return;
+        const WithGil gil;
+        if (PyErr_CheckSignals() != 0) stop(self);  // the exception stays set for `run`
+    }
+
+    static bool in_main_thread() {
+#if defined(__linux__)
+        return getpid() == pid_t(syscall(SYS_gettid));
+#else
+        return pthread_main_np() != 0;
+#endif
+    }
+};
+
+// Runs `pass` without the GIL. `interrupt` is the member of its call that ends it. Throws where a signal handler raised.
+template <class Pass> void until_signal(Interrupt*& interrupt, Pass pass) {
+    Signals signals;
+    interrupt = &signals;
+    {
+        const WithoutGil released;
+        pass();
+    }
+    if (signals.stopped) nb::raise_python_error();
+}
+
+}  // namespace glasscell

@@ -1,0 +1,307 @@
+#include "engine/thread_pool.h"
+
+#include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "engine/float_state.h"
+#include "interface/cpu_pause.h"
+
+namespace glasscell {
+namespace {
+
+int processors() {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    const unsigned n = std::thread::hardware_concurrency();
+    return n ? int(n) : 1;
+}
+
+constexpr int kMostThreads = 4096;
+
+// As many as a container grants time for, rounded up, by its control group of version 2 or 1: it stops all threads of one
+// that uses more until the next period. The most where nothing is said, and everywhere but on Linux.
+int granted() {
+    const auto share = [](std::istream& quota, std::istream& period) {
+        double time = 0, of = 0;
+        const bool limited = quota >> time && period >> of && time > 0 && of > 0;
+        return limited ? int(std::min<double>(std::ceil(time / of), kMostThreads)) : kMostThreads;
+    };
+    std::ifstream both("/sys/fs/cgroup/cpu.max");
+    std::ifstream quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    return std::min(share(both, both), share(quota, period));
+}
+
+int default_threads() {
+    const char* const text = std::getenv("GLASSCELL_NUM_THREADS");
+    if (!text || !*text) return std::min(processors(), granted());
+    char* end = nullptr;
+    const long n = std::strtol(text, &end, 10);
+    if (*end || n < 1 || n > kMostThreads)
+        throw std::invalid_argument(std::string("GLASSCELL_NUM_THREADS: expected a positive integer, got '") + text +
+                                    "'");
+    return int(n);
+}
+
+std::atomic<int> threads_wanted{0};  // 0: not yet asked
+
+using Task = void (*)(void* context, int index);
+
+// Tasks as threads of any kind may run them: in the known floating-point state, the first error kept for the caller.
+struct Guarded {
+    Task task;
+    void* context;
+    std::atomic<bool> failed{false};
+    std::exception_ptr error{};
+
+    static void run(void* self, int index) noexcept {
+        Guarded& tasks = *static_cast<Guarded*>(self);
+        try {
+            const KnownFloats known;
+            tasks.task(tasks.context, index);
+        } catch (...) {
+            if (!tasks.failed.exchange(true)) tasks.error = std::current_exception();
+        }
+    }
+
+    void rethrow() const {
+        if (error) std::rethrow_exception(error);
+    }
+};
+
+using std::chrono::microseconds;
+
+// Waking a sleeper costs some 10 us, and milliseconds where its processor is a virtual one that others are given meanwhile.
+// So both sides first look for what they wait for: in a tight loop, then, for longer, letting any other thread go first
+// each time. A processor that only spins is missing to the other threads of the process (those of an OpenMP runtime slow
+// down a thousandfold). The caller looks for longer, for a call is going on; a worker may have had its last task.
+constexpr microseconds kSpin(30), kForTask(1000), kForEnd(10000);
+
+template <class Ready> bool wait_awake(microseconds most, Ready ready) {
+    const auto start = std::chrono::steady_clock::now();
+    for (auto waited = start - start; waited < most; waited = std::chrono::steady_clock::now() - start) {
+        if (waited > kSpin) std::this_thread::yield();
+        for (int n = 0; n < 16; ++n, relax())
+            if (ready()) return true;
+    }
+    return false;
+}
+
+// One call at a time. The caller runs task 0; the others are counted down by whoever claims them, the caller included.
+class Pool {
+  public:
+    // False, and nothing has run, if another call is inside or fewer than `needed` workers can be had.
+    bool run(int count, Task task, void* context, Interrupt* interrupt, int needed) {
+        if (busy_.exchange(true, std::memory_order_acquire)) return false;
+        const Lender* const lender = lender_.load(std::memory_order_acquire);
+        const bool borrow = lender && lender->most_threads() >= count;
+        const bool enough = borrow ? run_borrowed(*lender, count, task, context, interrupt, needed)
+                                   : start_workers(count - 1) >= needed;
+        if (enough && !borrow) {
+            post(count, task, context);
+            wake_workers(count - 1);
+            run_caller(interrupt);
+        }
+        busy_.store(false, std::memory_order_release);
+        return enough;
+    }
+
+    void borrow(const Lender* lender) { lender_.store(lender, std::memory_order_release); }
+    bool borrows() const { return lender_.load(std::memory_order_acquire); }
+
+  private:
+    void post(int count, Task task, void* context) {
+        task_ = task, context_ = context;
+        unfinished_.store(count - 1);
+        unclaimed_.store(count - 1);
+    }
+
+    void run_caller(Interrupt* interrupt) {
+        task_(context_, 0);
+        while (run_one()) {}
+        await_end(interrupt);
+    }
+
+    // On an OpenMP runtime's threads. False, and nothing has run, where fewer come than it promised.
+    bool run_borrowed(const Lender& lender, int count, Task task, void* context, Interrupt* interrupt, int needed) {
+        bool enough = false;
+        std::atomic<bool> posted{false};
+        const pthread_t caller = pthread_self();
+        const auto body = [&] {
+            if (lender.team_size() - 1 < needed) return;  // all of them see the same
+            if (pthread_equal(caller, pthread_self())) {
+                enough = true;
+                post(count, task, context);
+                posted.store(true);
+                run_caller(interrupt);
+            } else {
+                while (!posted.load()) relax();
+                while (run_one()) {}
+            }
+        };
+        using Body = decltype(body);
+        lender.parallel([](void* argument) { (*static_cast<const Body*>(argument))(); },
+                        const_cast<void*>(static_cast<const void*>(&body)), 0, 0);  // 0: as many as usual
+        return enough;
+    }
+
+    // At least `count` workers, or as many as the system grants.
+    int start_workers(int count) {
+        try {
+            for (; workers_ < count; ++workers_) std::thread([this] { work(); }).detach();
+        } catch (const std::exception&) {  // no more threads, or no memory for one
+        }
+        return workers_;
+    }
+
+    // A worker says that it sleeps before it looks at the tasks for the last time, and the caller sets the tasks before
+    // it looks for sleepers: one of the two sees the other. So too, the other way round, in await_end.
+    void wake_workers(int count) {
+        const int sleeping = sleeping_.load(), missing = count - (workers_ - sleeping);
+        if (missing <= 0) return;
+        { std::lock_guard<std::mutex> lock(state_); }  // whoever said that it sleeps does
+        if (missing >= sleeping) return wake_.notify_all();
+        for (int n = 0; n < missing; ++n) wake_.notify_one();
+    }
+
+    bool run_one() {
+        int index = unclaimed_.load();
+        while (index > 0 && !unclaimed_.compare_exchange_weak(index, index - 1)) {}
+        if (index <= 0) return false;
+        task_(context_, index);
+        if (unfinished_.fetch_sub(1) == 1 && waiting_.load()) {
+            { std::lock_guard<std::mutex> lock(state_); }
+            done_.notify_one();
+        }
+        return true;
+    }
+
+    void await_end(Interrupt* interrupt) {
+        const auto ended = [this] { return unfinished_.load() == 0; };
+        if (wait_awake(kForEnd, ended)) return;
+        std::unique_lock<std::mutex> lock(state_);
+        waiting_.store(true);
+        while (!done_.wait_for(lock, std::chrono::milliseconds(50), ended)) {
+            if (!interrupt) continue;
+            lock.unlock();
+            interrupt->ask(interrupt);
+            lock.lock();
+        }
+        waiting_.store(false);
+    }
+
+    void work() {
+#if defined(__linux__)
+        pthread_setname_np(pthread_self(), "glasscell");
+#endif
+        const auto called = [this] { return unclaimed_.load() > 0; };
+        for (;;) {
+            while (run_one()) {}
+            if (wait_awake(kForTask, called)) continue;
+            std::unique_lock<std::mutex> lock(state_);
+            ++sleeping_;
+            wake_.wait(lock, called);
+            --sleeping_;
+        }
+    }
+
+    // The two counts that are spun on keep to their own cache lines.
+    alignas(64) std::atomic<int> unclaimed_{0};
+    alignas(64) std::atomic<int> unfinished_{0};
+    alignas(64) Task task_ = nullptr;
+    void* context_ = nullptr;
+    int workers_ = 0;
+    std::atomic<const Lender*> lender_{nullptr};
+    std::atomic<bool> busy_{false}, waiting_{false};
+    std::atomic<int> sleeping_{0};
+    std::mutex state_;
+    std::condition_variable wake_, done_;
+};
+
+// Never destroyed: workers sleep in it until the process ends, and a forked child, which has none of them, starts anew. Null
+// in a child that has no memory for one: it computes on one thread.
+std::atomic<Pool*> pool{new Pool};
+const int fork_handler = pthread_atfork(nullptr, nullptr, [] { pool.store(new (std::nothrow) Pool); });
+
+// As Pool::run.
+bool run_in_pool(int count, Guarded& tasks, Interrupt* interrupt, int needed) {
+    Pool* const here = pool.load();
+    return here && here->run(count, Guarded::run, &tasks, interrupt, needed);
+}
+
+}  // namespace
+
+int num_threads() {
+    int n = threads_wanted.load();
+    if (n == 0) threads_wanted.store(n = default_threads());
+    return n;
+}
+
+void set_num_threads(int threads) {
+    if (threads < 1 || threads > kMostThreads)
+        throw std::invalid_argument("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " +
+                                    std::to_string(threads));
+    threads_wanted.store(threads);
+}
+
+void borrow_threads(Lender lender) {
+    const Lender* const kept = lender.parallel ? new Lender(lender) : nullptr;  // never freed: a call may be looking at it
+    if (Pool* const here = pool.load()) here->borrow(kept);
+}
+
+bool borrows_threads() {
+    const Pool* const here = pool.load();
+    return here && here->borrows();
+}
+
+void run_tasks(int count, void (*task)(void*, int), void* context, Interrupt* interrupt) {
+    Guarded tasks{task, context};
+    if (count <= 1 || !run_in_pool(count, tasks, interrupt, 0))
+        for (int index = 0; index < count && !tasks.failed; ++index) Guarded::run(&tasks, index);
+    tasks.rethrow();
+}
+
+bool run_together(int count, int together, void (*task)(void*, int), void* context, Interrupt* interrupt) {
+    if (together <= 1) {
+        run_tasks(count, task, context, interrupt);
+        return true;
+    }
+    Guarded tasks{task, context};
+    if (together > processors() || !run_in_pool(count, tasks, interrupt, together - 1)) return false;
+    tasks.rethrow();
+    return true;
+}
+
+}  // namespace glasscell
+
+int glasscell_get_num_threads() {
+    try {
+        return glasscell::num_threads();
+    } catch (const std::invalid_argument&) {
+        return 1;
+    }
+}
+
+void glasscell_set_num_threads(int threads) {
+    try {
+        glasscell::set_num_threads(threads);
+    } catch (const std::invalid_argument&) {  // as other libraries do with such a number
+    }
+}

@@ -1,0 +1,73 @@
+// Where the threads of a team meet. Written with builtins: code of one instruction set must not be merged with another's.
+#pragma once
+
+#if defined(__linux__)
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#endif
+#include <sched.h>
+
+#include "interface/kernels.h"
+#include "interface/cpu_pause.h"
+#include "simd/vector.h"
+
+namespace glasscell {
+namespace GLASSCELL_TARGET {
+
+// Sleeps while *count is `seen`, some milliseconds at most; the one who changes it wakes those who say that they sleep.
+GLASSCELL_INLINE void sleep_while(Arrivals* of, unsigned seen) {
+#if defined(__linux__)
+    const struct timespec most = {0, 10 * 1000 * 1000};
+    __atomic_add_fetch(&of->sleepers, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &of->count, FUTEX_WAIT_PRIVATE, seen, &most, nullptr, 0);
+    __atomic_sub_fetch(&of->sleepers, 1, __ATOMIC_SEQ_CST);
+#else
+    (void)of, (void)seen;
+    sched_yield();
+#endif
+}
+
+GLASSCELL_INLINE void wake(Arrivals* of) {
+#if defined(__linux__)
+    if (__atomic_load_n(&of->sleepers, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &of->count, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+#else
+    (void)of;
+#endif
+}
+
+// Returns when all of the part's team have come; what they wrote before is then visible to each. No team: at once.
+// Each member writes one cache line and reads the others': one way between the cores, where a shared counter needs two.
+// Whoever waits longer lets other threads go first, and then sleeps: on a busy machine the other may need this processor.
+// A call that is stopped does not wait: some of its members may have left.
+GLASSCELL_INLINE void meet(const Part& part, const Interrupt* interrupt) {
+    if (!part.team) return;
+    constexpr int kSpins = 1000, kLooks = 3000;  // some 50 microseconds, some milliseconds
+    Arrivals* const members = part.team->members;
+    const unsigned mine = members[part.member].count + 1;
+    __atomic_store_n(&members[part.member].count, mine, __ATOMIC_SEQ_CST);
+    wake(&members[part.member]);
+    for (int n = 0; n < part.team->size; ++n) {
+        unsigned seen;
+        for (int spins = 0; int((seen = __atomic_load_n(&members[n].count, __ATOMIC_ACQUIRE)) - mine) < 0; ++spins) {
+            if (stopped(interrupt)) return;
+            if (spins < kSpins)
+                relax();
+            else if (spins < kSpins + kLooks)
+                sched_yield();
+            else
+                sleep_while(&members[n], seen);
+        }
+    }
+}
+
+// Asks for memory that will be written, or read, in a moment: what another core has takes long to come.
+template <class T, bool Write> void fetch(const T* from, int64_t count) {
+    for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
+}
+
+}  // namespace GLASSCELL_TARGET
+}  // namespace glasscell

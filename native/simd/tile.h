@@ -1,0 +1,73 @@
+// The register tile: R rows times N vectors of columns, accumulated over k by fused multiply-adds, in the order of k.
+#pragma once
+
+#include "simd/math.h"
+
+namespace glasscell {
+namespace GLASSCELL_TARGET {
+
+constexpr int kTileVectors = 4;
+
+// Row counts a target's tile never has share the instantiation of its largest one.
+constexpr int at_most_tile(int rows) { return rows < kTileRows ? rows : kTileRows; }
+
+// A count that the compiler knows.
+template <int N> struct Known {
+    static constexpr int value = N;
+};
+
+// work(Known<R>), for the 1..kTileRows rows of a tile.
+template <class Work> GLASSCELL_INLINE void with_rows(int64_t rows, Work work) {
+    static_assert(kTileRows <= 6, "one case for each row count");
+    switch (rows) {
+        case 1: return work(Known<1>());
+        case 2: return work(Known<at_most_tile(2)>());
+        case 3: return work(Known<at_most_tile(3)>());
+        case 4: return work(Known<at_most_tile(4)>());
+        case 5: return work(Known<at_most_tile(5)>());
+        default: return work(Known<at_most_tile(6)>());
+    }
+}
+
+// work(Known<N>), for the 1..kTileVectors vectors of a tile.
+template <class Work> GLASSCELL_INLINE void with_vectors(int64_t vectors, Work work) {
+    static_assert(kTileVectors == 4, "one case for each number of vectors");
+    switch (vectors) {
+        case 1: return work(Known<1>());
+        case 2: return work(Known<2>());
+        case 3: return work(Known<3>());
+        default: return work(Known<4>());
+    }
+}
+
+// sum[r][n] += a[r][k] * b[k][n] for k = 0..count-1.  a: R rows; b: (count, N, lanes), for each of Blocks blocks, which
+// are `block` elements apart and fill sum[r][0..N-1], sum[r][N..2N-1], ...
+// `next`: (count, lanes) that will be read soon and may be far away; with one block, a line of it is fetched with each k.
+template <class T, int R, int N, int Blocks = 1>
+GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][Blocks * N], const T* const* a, const T* b, int64_t count,
+                                 const T* next, int64_t block = 0) {
+    const T* row[R];
+    GLASSCELL_UNROLL
+    for (int r = 0; r < R; ++r) row[r] = a[r];
+    for (int64_t k = 0; k < count; ++k, b += N * kLanes<T>) {
+        if (Blocks == 1) __builtin_prefetch(next + k * kLanes<T>, 0, 2);
+        V<T> column[Blocks * N];
+        GLASSCELL_UNROLL
+        for (int n = 0; n < Blocks * N; ++n) column[n] = load<T>(b + n / N * block + n % N * kLanes<T>);
+        GLASSCELL_UNROLL
+        for (int r = 0; r < R; ++r) {
+            const V<T> value = broadcast<T>(row[r][k]);
+            GLASSCELL_UNROLL
+            for (int n = 0; n < Blocks * N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
+        }
+    }
+}
+
+// Splits `rows` into as few tiles of at most kTileRows rows as there can be, as even as they can be.
+GLASSCELL_INLINE int64_t tile_count(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+GLASSCELL_INLINE int64_t tile_start(int64_t rows, int64_t tiles, int64_t tile) { return rows * tile / tiles; }
+
+GLASSCELL_INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+
+}  // namespace GLASSCELL_TARGET
+}  // namespace glasscell

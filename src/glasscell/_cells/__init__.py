@@ -1,0 +1,1 @@
+"""The LSTM cell: its equations, activations and weights. Knows no other room."""

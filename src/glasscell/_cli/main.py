@@ -1,0 +1,161 @@
+"""The command line: arguments in, one call out.
+
+Exit codes: 0 done; 1 the work failed; 2 bad arguments or a missing package; 130 interrupted.
+"""
+
+# No `from __future__ import annotations` here: typer reads the annotations of functions that are made inside another.
+
+import inspect
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import glasscell
+from glasscell._training.train import ENGINES, train
+
+if TYPE_CHECKING:
+    from typer import Typer
+
+DEFAULT = SimpleNamespace(**{name: p.default for name, p in inspect.signature(train).parameters.items()})
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script: run one command and exit. arguments: default, those of the process."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        import typer
+
+        # Click's UsageError has no public name in typer; it is the parent of one that has.
+        usage_error: Any = typer.BadParameter.__base__
+        try:
+            code = build_app()(args=given or ["--help"], prog_name="glasscell", standalone_mode=False)
+        except usage_error as error:
+            command = error.ctx.command_path if error.ctx else "glasscell"
+            _stop(f"{command}: {error.format_message()}", 2)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "glasscell":
+            raise
+        _stop(f'glasscell: the command line needs more packages: pip install "glasscell[train]" ({error})', 2)
+    sys.exit(code)
+
+
+def build_app() -> "Typer":
+    """The typer application. Raises: ModuleNotFoundError where typer is missing."""
+    import typer
+
+    def option(text: str, panel: str, **details: Any) -> Any:
+        return typer.Option(help=text, rich_help_panel=panel, **details)
+
+    app = typer.Typer(
+        help="The LSTM cell as Keras defines it: open, fast and the same everywhere.",
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    def print_version(wanted: bool) -> None:
+        if wanted:
+            print(f"glasscell {metadata.version('glasscell')}")
+            raise typer.Exit
+
+    @app.callback()
+    def common(
+        version: Annotated[
+            bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+        ] = False,
+    ) -> None: ...
+
+    @app.command("train", epilog="Example: glasscell train --units 64 --epochs 40 --output runs/small")
+    def train_command(
+        output: Annotated[
+            Path, option("Folder for model.keras, metrics.json and report.html; other files in it stay.", "Result")
+        ] = DEFAULT.output,
+        units: Annotated[int, option("Width of the LSTM.", "Model")] = DEFAULT.units,
+        dropout: Annotated[float, option("Share of the inputs dropped, from 0 to below 1.", "Model")] = DEFAULT.dropout,
+        recurrent_dropout: Annotated[
+            float, option("Share of the hidden state dropped on its way back into the cell.", "Model")
+        ] = DEFAULT.recurrent_dropout,
+        epochs: Annotated[int, option("Passes over the recordings.", "Training")] = DEFAULT.epochs,
+        batch_size: Annotated[int, option("Recordings a step.", "Training")] = DEFAULT.batch_size,
+        learning_rate: Annotated[
+            float, option("Peak of Adam's learning rate: warm-up, then a cosine towards zero.", "Training")
+        ] = DEFAULT.learning_rate,
+        seed: Annotated[int, option("The same seed gives the same model.", "Training")] = DEFAULT.seed,
+        engine: Annotated[str, option("Who runs the LSTM.", "Training", metavar="|".join(ENGINES))] = DEFAULT.engine,
+    ) -> None:
+        """Train an LSTM to tell nine speakers apart, on the recordings that ship with glasscell.
+
+        Shows the accuracy on recordings it never heard beside two simple baselines, and writes the model, the
+        numbers and a page that shows what every gate did.
+        """
+        arguments = dict(
+            output=output,
+            units=units,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            engine=engine,
+        )
+        try:
+            train(**arguments)  # type: ignore[arg-type]
+        except ValueError as error:
+            name, colon, reason = str(error).partition(": ")
+            if name not in arguments or not colon:
+                raise
+            _stop(f"glasscell train: --{name.replace('_', '-')}: {reason}", 2)
+        except OSError as error:
+            _stop(f"glasscell train: {error}", 1)
+        except KeyboardInterrupt:
+            _stop(f"glasscell train: interrupted; nothing was written, {output} is as it was", 130)
+
+    @app.command("bench", epilog="Example: glasscell bench --shape 1,100,64,64 --shape 64,50,512,512 --infer")
+    def bench_command(
+        shape: Annotated[
+            list[str] | None,
+            typer.Option(help="Rows, steps, features, units; can be given several times.", metavar="B,T,I,H"),
+        ] = None,
+        train: Annotated[bool | None, typer.Option("--train/--infer", help="Only one of the two.")] = None,
+    ) -> None:
+        """Time the LSTMs that are installed here, in turn, with equal threads, each result checked first.
+
+        glasscell's in NumPy, PyTorch and Keras, torch.nn.LSTM, keras.layers.LSTM, and ONNX Runtime. Close everything
+        else first.
+        """
+        from glasscell._cli import bench
+
+        modes = {None: ("infer", "train"), True: ("train",), False: ("infer",)}[train]
+        try:
+            bench.main(shape or bench.SHAPES, modes)
+        except ValueError as error:
+            name, colon, reason = str(error).partition(": ")
+            if name != "shape" or not colon:
+                raise
+            _stop(f"glasscell bench: --shape: {reason}", 2)
+        except (RuntimeError, MemoryError) as error:  # a wrong result; a shape beyond this machine
+            _stop(f"glasscell bench: {error}", 1)
+        except KeyboardInterrupt:
+            _stop("glasscell bench: interrupted", 130)
+
+    @app.command()
+    def info() -> None:
+        """Print what this installation is and can do: versions, instruction sets, threads, frameworks."""
+        config = glasscell.show_config()
+        width = max(map(len, config))
+        for name, value in config.items():
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            print(f"{name:<{width}}  {'not found' if text is None else text}")
+
+    return app
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """End with one line on standard error."""
+    print(" ".join(message.split()), file=sys.stderr)
+    raise SystemExit(code)

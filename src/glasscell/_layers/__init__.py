@@ -1,0 +1,1 @@
+"""The NumPy layers: `LSTMCell`, `RNN`, `LSTM` and `Stream`."""

@@ -1,0 +1,154 @@
+"""The framework's side of `jax_rules`: the equations of `_cells/lstm.py` in a scan, as the native calls compute them.
+
+What the native engine does not have runs these: forward mode, derivatives of derivatives, and what is exported. Each
+function takes the operands and parameters of the primitive of its name. Operands have `batch` leading axes, each of
+size 1 in an operand that is the same for all; those of the results are of full size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from glasscell._cells import activations
+from glasscell._cells.lstm import Options, raw_gates, step
+from glasscell._ops.call import KEEP, RESET
+from glasscell._ops.operands import CODES, KEPT, OUTPUTS, OWN, WEIGHTS, given, kept_shapes
+
+Array = Any
+Codes = tuple[int, ...]
+
+
+def forward(*operands: Array, codes: Codes, sequences: bool, tape: bool, batch: int) -> list[Array]:
+    """What `glasscell._ops.operands.forward` gives. operands: x, steps, own."""
+
+    def one(x: Array, steps: Array, *own: Array) -> list[Array]:
+        kept = [t for d in _directions(codes, own) for t in _loop(x, steps, *d)]
+        shapes = kept_shapes(x, own, codes, sequences, tape)
+        return [t if shape == t.shape else jnp.zeros(shape, x.dtype) for t, shape in zip(kept, shapes, strict=True)]
+
+    return _over(batch, one)(*operands)
+
+
+def tangent(*operands: Array, codes: Codes, sequences: bool, wanted: tuple[bool, ...], batch: int) -> list[Array]:
+    """The tangents of `forward`'s `OUTPUTS`, h absent unless `sequences`.
+
+    operands: x, steps, own, kept; then the tangents of x and of each direction's `WEIGHTS`, those that are `wanted`.
+    The others are zero.
+    """
+
+    def one(*operands: Array) -> list[Array]:
+        rest = len(operands) - sum(wanted)
+        outputs, moving = _outputs(codes, sequences, operands)
+        tangents = iter(operands[rest:])
+        along = [next(tangents) if moves else None for moves in wanted]
+        found: list[Array] = derivative(outputs, moving, along)
+        return found
+
+    return _over(batch, one)(*operands)
+
+
+def backward(*operands: Array, codes: Codes, dx: bool, batch: int) -> list[Array]:
+    """What `glasscell._ops.operands.backward` gives. operands: x, steps, own, kept, cotangents."""
+
+    def one(*operands: Array) -> list[Array]:
+        outputs, moving = _outputs(codes, True, operands)
+        found, pull = jax.vjp(outputs, *moving)
+        cotangents = operands[len(operands) - len(found) :]
+        zeros = [jnp.zeros_like(t) if given(ct) is None else ct for ct, t in zip(cotangents, found, strict=True)]
+        d_x, *rest = pull(zeros)
+        return [d_x if dx else jnp.zeros(0, d_x.dtype), *rest]
+
+    return _over(batch, one)(*operands)
+
+
+def derivative(function: Callable[..., Any], primals: Sequence[Array], tangents: Sequence[Array | None]) -> Any:
+    """The derivative of the function along the tangents; None: zero, and nothing is computed for it."""
+    at = [k for k, t in enumerate(tangents) if t is not None]
+
+    def moved(*values: Array) -> Any:
+        operands = list(primals)
+        for k, value in zip(at, values, strict=True):
+            operands[k] = value
+        return function(*operands)
+
+    return jax.jvp(moved, [primals[k] for k in at], [tangents[k] for k in at])[1]
+
+
+def _outputs(
+    codes: Codes, sequences: bool, operands: Sequence[Array]
+) -> tuple[Callable[..., list[Array]], list[Array]]:
+    """`forward`'s `OUTPUTS` as a function of what has gradients: of x and of each direction's `WEIGHTS`; and those."""
+    x, steps, *rest = operands
+    directions = len(codes) // CODES
+    own = [rest[k * len(OWN) :][: len(OWN)] for k in range(directions)]
+    masks = [t[len(WEIGHTS) :] for t in own]
+
+    def outputs(x: Array, *weights: Array) -> list[Array]:
+        each = zip((weights[k * len(WEIGHTS) :][: len(WEIGHTS)] for k in range(directions)), masks, strict=True)
+        kept = forward(
+            x, steps, *(t for parts in each for part in parts for t in part),
+            codes=codes, sequences=sequences, tape=False, batch=0,
+        )  # fmt: skip
+        return [t for k in range(0, len(kept), len(KEPT)) for t in kept[k:][:OUTPUTS]]
+
+    return outputs, [x, *(t for w in own for t in w[: len(WEIGHTS)])]
+
+
+def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., list[Array]]:
+    """The function over `batch` leading axes."""
+
+    def over(*operands: Array) -> list[Array]:
+        lead = jnp.broadcast_shapes(*(t.shape[:batch] for t in operands))
+        mapped = function
+        for _ in range(batch):
+            mapped = jax.vmap(mapped)
+        return mapped(*(jnp.broadcast_to(t, lead + t.shape[batch:]) for t in operands))
+
+    return over if batch else function
+
+
+def _directions(codes: Codes, own: Sequence[Array]) -> list[tuple[Any, ...]]:
+    """The options of each direction, with the framework's own activations, and its tensors."""
+    names = list(activations.BUILT_IN)
+    found: list[tuple[Any, ...]] = []
+    for k in range(len(codes) // CODES):
+        a, s, go_backwards, _ = codes[k * CODES :][:CODES]
+        # Keras's functions: their derivatives of every order are the framework's, at kinks too.
+        a_function, s_function = (activations.get(keras.activations.get(names[code])) for code in (a, s))
+        options = Options(a_function, s_function, bool(go_backwards))
+        found.append((options, *map(given, own[k * len(OWN) :][: len(OWN)])))
+    return found
+
+
+def _loop(
+    x: Array, steps: Array, options: Options, kernel: Array, recurrent_kernel: Array, bias: Array | None,
+    h0: Array, c0: Array, input_mask: Array | None, recurrent_mask: Array | None,
+) -> list[Array]:  # fmt: skip
+    """One direction over time: what `KEPT` names."""
+    bias = jnp.zeros(kernel.shape[1], x.dtype) if bias is None else bias
+    bits = jnp.full(x.shape[:2], KEEP, np.uint8) if given(steps) is None else steps
+
+    def one(state: tuple[Array, Array], now: tuple[Array, Array]) -> Any:
+        x_t, bits_t = now
+        used, reset = (bits_t & KEEP != 0)[:, None], (bits_t & RESET != 0)[:, None]
+        h, c = (jnp.where(reset, 0, t) for t in state)
+        seen = _masked(jnp.where(used, x_t, 0), input_mask)  # what stands at an unused step is never looked at
+        z = raw_gates(seen, _masked(h, recurrent_mask), kernel, recurrent_kernel, bias, jnp)
+        gates, h_next, c_next = step(z, c, options, jnp)
+        h, c = jnp.where(used, h_next, h), jnp.where(used, c_next, c)
+        return (h, c), (h, c, jnp.stack(gates, 1), jnp.stack(z, 1))
+
+    over_time = [jnp.swapaxes(t[:, ::-1] if options.go_backwards else t, 0, 1) for t in (x, bits)]
+    final, kept = jax.lax.scan(one, (h0, c0), tuple(over_time))
+    return [*final, *(jnp.swapaxes(t, 0, 1) for t in kept)]
+
+
+def _masked(value: Array, mask: Array | None) -> list[Array]:
+    """One array for each gate: the value times the gate's dropout mask."""
+    return [value] * 4 if mask is None else [value * m for m in jnp.broadcast_to(mask, (4, *mask.shape[1:]))]

@@ -1,0 +1,90 @@
+"""The time loop over `cell.py` in NumPy, forward and backward, in any float dtype: the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glasscell._cells.lstm import Gates, raw_gates, raw_gates_gradient, step, step_gradient
+from glasscell._cells.weights import State
+from glasscell._ops.call import KEEP, RESET, Call, Forward, Gradients, Keep, Tape
+
+Array = npt.NDArray[Any]
+
+
+def forward(call: Call, keep: Keep = "sequence") -> Forward:
+    """Run the cell over time. See `Call` for what goes in and `Forward` for what comes out."""
+    B, T, _, H = call.sizes
+    dtype = call.x.dtype
+    h, c = (s.copy() for s in call.initial)  # without steps these are what is returned
+    hs, cs = np.empty((B, T, H), dtype), np.empty((B, T, H), dtype)
+    zs, gates = np.empty((B, T, 4, H), dtype), np.empty((B, T, 4, H), dtype)
+    with np.errstate(all="ignore"):  # NaN and infinity pass as IEEE says, without a word
+        for s, (_, x_t, used, reset) in enumerate(_steps(call)):
+            h, c = np.where(reset, 0, h), np.where(reset, 0, c)
+            z = raw_gates(_masked(x_t, call.input_mask), _masked(h, call.recurrent_mask), *_weights(call), np)
+            activated, h_next, c_next = step(z, c, call.options, np)
+            h, c = np.where(used, h_next, h), np.where(used, c_next, c)
+            hs[:, s], cs[:, s] = h, c
+            zs[:, s], gates[:, s] = np.stack(z, 1), np.stack(activated, 1)
+    tape = Tape(call, hs, cs, gates, zs) if keep in ("checkpoints", "tape", "trace") else None
+    return Forward(None if keep == "state" else hs, State(h, c), tape)
+
+
+def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array) -> Gradients:
+    """The gradients of a pass, from those of its outputs.
+
+    dh_all: (B, T, H) of the h of every step, in processing order, or None; dh, dc: (B, H) of the final state.
+    """
+    call = tape.call
+    assert tape.c is not None  # `forward` above keeps all of them
+    assert tape.gates is not None
+    assert tape.z is not None
+    kernel, recurrent_kernel, bias = _weights(call)
+    dh, dc = dh.copy(), dc.copy()  # without steps these are what is returned
+    dx = np.zeros_like(call.x)
+    d_kernel, d_recurrent, d_bias = np.zeros_like(kernel), np.zeros_like(recurrent_kernel), np.zeros_like(bias)
+    with np.errstate(all="ignore"):
+        for s, (t, x_t, used, reset) in reversed(list(enumerate(_steps(call)))):
+            if dh_all is not None:
+                dh = dh + dh_all[:, s]
+            h_prev, c_prev = (tape.h[:, s - 1], tape.c[:, s - 1]) if s else call.initial
+            h_prev, c_prev = np.where(reset, 0, h_prev), np.where(reset, 0, c_prev)
+            z, gates = Gates(*np.moveaxis(tape.z[:, s], 1, 0)), Gates(*np.moveaxis(tape.gates[:, s], 1, 0))
+            dz, dc_prev = step_gradient(z, gates, c_prev, tape.c[:, s], dh, dc, call.options, np)
+            dz = Gates(*(np.where(used, d, 0) for d in dz))
+            x_in, h_in = _masked(x_t, call.input_mask), _masked(np.where(used, h_prev, 0), call.recurrent_mask)
+            dx_in, dh_in, dk, dr, db = raw_gates_gradient(dz, x_in, h_in, kernel, recurrent_kernel, np)
+            d_kernel, d_recurrent, d_bias = d_kernel + dk, d_recurrent + dr, d_bias + db
+            dx[:, t] = np.where(used, sum(_masked(dx_in, call.input_mask)), 0)
+            dh_prev = sum(_masked(dh_in, call.recurrent_mask))
+            dh, dc = np.where(used, dh_prev, dh), np.where(used, dc_prev, dc)
+            dh, dc = np.where(reset, 0, dh), np.where(reset, 0, dc)
+    return Gradients(dx, d_kernel, d_recurrent, None if call.weights.bias is None else d_bias, dh, dc)
+
+
+def _steps(call: Call) -> list[tuple[int, Array, Array, Array]]:
+    """For each step in processing order: its index in x, its input, and (B, 1) columns: is it used, is it a reset.
+
+    The input of an unused step is replaced by zeros: what stands there, NaN even, is never looked at.
+    """
+    B, T, _, _ = call.sizes
+    steps = np.full((B, T), KEEP, np.uint8) if call.steps is None else call.steps
+    used, reset = (steps & KEEP) != 0, (steps & RESET) != 0
+    order = range(T - 1, -1, -1) if call.options.go_backwards else range(T)
+    return [(t, np.where(used[:, t, None], call.x[:, t], 0), used[:, t, None], reset[:, t, None]) for t in order]
+
+
+def _masked(value: Any, mask: Array | None) -> list[Array]:
+    """One array for each gate: `value` (one array, or one for each gate) times the gates' dropout masks."""
+    values = value if isinstance(value, list) else [value] * 4
+    if mask is None:
+        return values
+    return [v * m for v, m in zip(values, np.broadcast_to(mask, (4, *mask.shape[1:])), strict=True)]
+
+
+def _weights(call: Call) -> tuple[Array, Array, Array]:
+    kernel, recurrent_kernel, bias = call.weights
+    return kernel, recurrent_kernel, np.zeros(kernel.shape[1], kernel.dtype) if bias is None else bias

@@ -1,0 +1,168 @@
+"""The native engine as a TensorFlow operation with gradients: one call into this process forward, one backward."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from glasscell._ops import operands as engine
+from glasscell._ops.operands import KEPT, OUTPUTS, Direction, flatten, gradient_shapes, kept_shapes, own_gradients
+
+Tensor = Any
+Pass = tuple[Tensor | None, Tensor, Tensor]
+ADVICE = "to save this graph, trace it with engine='framework' or 'auto'"
+NEVER_SAVED = {
+    ("keras.src.backend.tensorflow.trainer", "one_step_on_data"),
+    ("keras.src.backend.tensorflow.core", "compute_output_spec"),
+}
+
+
+def why_not_available(x: Tensor) -> str | None:
+    """The reason why the operation cannot serve this input; None if it can."""
+    if tf.config.list_logical_devices("GPU"):
+        return "TensorFlow sees a GPU, and the native engine is for CPUs"
+    if isinstance(x, (tf.RaggedTensor, tf.SparseTensor)):
+        return f"x is a {type(x).__name__}, and the native engine takes dense tensors"
+    if not tf.executing_eagerly() and _compiles(tf.compat.v1.get_default_graph()):
+        return "the function is compiled by XLA (jit_compile=True), which takes no call into this process"
+    return None
+
+
+def may_be_saved() -> bool:
+    """Whether a graph is being made that somebody may save.
+
+    None is made in eager mode. Keras saves neither the step functions of its trainer nor what it infers shapes in,
+    and tells nobody that it makes them; so only the callers do, up to the next `tf.function`. In doubt it may be saved.
+    """
+    if tf.executing_eagerly():
+        return False
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        module = frame.f_globals.get("__name__", "")
+        if (module, frame.f_code.co_name) in NEVER_SAVED:
+            return False
+        if module.startswith("tensorflow.python.eager.polymorphic_function."):
+            return True
+    return True
+
+
+def run(
+    x: Tensor, steps: Tensor | None, directions: Sequence[Direction], sequences: bool, training: bool
+) -> list[Pass]:
+    """A whole pass of each direction over `x: (B, T, I)`, float32 or float64 like all else; steps: as `Call.steps`.
+
+    Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
+    Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
+    without, a gradient runs the pass again.
+    """
+    if not tf.executing_eagerly() and isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
+        tf.compat.v1.get_default_graph().capture(_not_to_be_saved())
+    x, absent = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # it may be a variable
+    given, codes = flatten(directions, absent)
+    steps = tf.constant([], tf.uint8) if steps is None else steps
+    outputs = OUTPUTS if sequences else 2  # of a direction: all, or hT and cT
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def whole(x: Tensor, *own: Tensor) -> tuple[list[Tensor], Callable[..., list[Tensor | None]]]:
+        kept = _forward(x, steps, own, codes, sequences, training)
+
+        def gradient(*cotangents: Tensor) -> list[Tensor | None]:
+            tape = kept if training else _forward(x, steps, own, codes, sequences, True)
+            rest = [absent] * (OUTPUTS - outputs)
+            padded = [t for k in range(0, len(cotangents), outputs) for t in (*cotangents[k:][:outputs], *rest)]
+            dx, *found = _backward(x, steps, own, codes, tape, padded)
+            return [dx, *own_gradients(found)]
+
+        return [t for k in range(0, len(kept), len(KEPT)) for t in kept[k:][:outputs]], gradient
+
+    flat = whole(x, *map(tf.convert_to_tensor, given))
+    each = (flat[k:][:outputs] for k in range(0, len(flat), outputs))
+    return [(h[0] if h else None, hT, cT) for hT, cT, *h in each]
+
+
+def _forward(
+    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], sequences: bool, tape: bool
+) -> list[Tensor]:
+    """`glasscell._ops.operands.forward` on tensors."""
+    return _call(forward, [sequences, tape, *codes], [x, steps, *own], kept_shapes(x, own, codes, sequences, tape))
+
+
+def _backward(
+    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
+) -> list[Tensor]:
+    """`glasscell._ops.operands.backward` on tensors; refuses to be differentiated."""
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def once(*tensors: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
+        numbers = [len(own), len(kept), *codes]
+        return _call(backward, numbers, tensors, gradient_shapes(x, own, dx=True)), _refuse
+
+    results: list[Tensor] = once(x, steps, *own, *kept, *cotangents)
+    return results
+
+
+def _refuse(*_: Tensor) -> Any:
+    raise NotImplementedError(
+        "the native engine has first derivatives only, by tapes; second ones and forward mode need engine='framework'"
+    )
+
+
+def forward(numbers: Any, x: Any, steps: Any, *own: Any) -> list[Any]:
+    """The forward pass on arrays. numbers: `sequences`, `tape` and the codes."""
+    sequences, tape, *codes = map(int, numbers)
+    return engine.forward(x, steps, own, codes, bool(sequences), bool(tape))
+
+
+def backward(numbers: Any, x: Any, steps: Any, *rest: Any) -> list[Any]:
+    """The backward pass on arrays. numbers: of the tensors of `OWN`, of what was kept, and the codes."""
+    own, kept, *codes = map(int, numbers)
+    last = own + kept
+    return engine.backward(x, steps, rest[:own], codes, rest[own:last], rest[last:])
+
+
+def _call(
+    compute: Callable[..., list[Any]], numbers: Sequence[int], tensors: Sequence[Tensor], shapes: Sequence[Any]
+) -> list[Tensor]:
+    """Run `compute` on the tensors as arrays, now or as part of the graph; `shapes`: of its results."""
+    if tf.executing_eagerly():
+        return [tf.convert_to_tensor(a) for a in compute(numbers, *(np.asarray(memoryview(t)) for t in tensors))]
+    given = [tf.constant(numbers, tf.int64), *tensors]
+    dtypes = [tensors[0].dtype] * len(shapes)
+    results: list[Tensor] = tf.raw_ops.PyFuncStateless(input=given, token=_token(compute), Tout=dtypes)
+    for result, shape in zip(results, shapes, strict=True):
+        result.set_shape(shape)
+    return results
+
+
+@functools.cache
+def _token(compute: Callable[..., list[Any]]) -> str:
+    """The name by which a graph calls back into this process, where no other process can have given it.
+
+    TensorFlow's own names are numbers: a graph that was saved would call whatever has that number where it is loaded.
+    """
+    from tensorflow.python.ops import script_ops  # tf.numpy_function takes no name
+
+    token = f"{compute.__name__} of glasscell.keras in the process that traced this graph ({uuid.uuid4()}); {ADVICE}"
+    script_ops._py_funcs._funcs[token] = compute
+    return token
+
+
+@functools.cache
+def _not_to_be_saved() -> Tensor:
+    """A resource that graphs capture, so that TensorFlow refuses to save them: no object that is saved tracks it."""
+    with tf.init_scope():
+        return tf.raw_ops.VarHandleOp(dtype=tf.int32, shape=[], shared_name=f"glasscell.keras: {ADVICE}")
+
+
+def _compiles(graph: Any) -> bool:
+    """Whether XLA will compile the graph that is being made."""
+    from tensorflow.python.ops import control_flow_util  # there is no public way to ask
+
+    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))

@@ -1,0 +1,115 @@
+"""A whole pass in torch's own operations, by the equations of `cell.py`, and its gradients by autograd.
+
+For what the native operators cannot give: derivatives in forward mode, and derivatives of gradients. Arguments and
+results are those of the operators; see `glasscell._ops.operands`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from glasscell._cells.lstm import raw_gates, step
+from glasscell._ops.call import KEEP, RESET
+from glasscell._ops.operands import Direction, given, own_gradients, unflatten
+
+Wanted = Sequence[bool]  # which gradients are: one for x and for each of `own`, and of the cotangents
+
+
+def forward(x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: Sequence[int]) -> list[Tensor]:
+    """For each direction hT and cT, each (B, H), and `h: (B, T, H)` in processing order."""
+    return [result for direction in unflatten(own, codes) for result in _direction(x, given(steps), direction)]
+
+
+def gradients(
+    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: Sequence[int], cotangents: Sequence[Tensor], wanted: Wanted
+) -> list[Tensor | None]:
+    """The gradients of x and of all of `own`, None where they are not wanted; in gradient mode with a graph."""
+
+    def run(sources: list[Tensor]) -> list[Tensor | None]:
+        return [*forward(sources[0], steps, sources[1:], codes)]
+
+    return _pull(run, [x, *own], wanted, cotangents)
+
+
+def second(
+    x: Tensor,
+    steps: Tensor,
+    own: Sequence[Tensor],
+    codes: Sequence[int],
+    cotangents: Sequence[Tensor],
+    of_gradients: Sequence[Tensor | None],
+    wanted: Wanted,
+) -> list[Tensor | None]:
+    """The gradients of x, of all of `own` and of the cotangents, from those of the gradients that `backward` gave."""
+    n, seeds = 1 + len(own), [of_gradients[0], *own_gradients(of_gradients[1:])]
+    used = [seed is not None and given(seed) is not None for seed in seeds]
+
+    def run(sources: list[Tensor]) -> list[Tensor | None]:
+        return gradients(sources[0], steps, sources[1:n], codes, sources[n:], used)
+
+    return _pull(run, [x, *own, *cotangents], wanted, seeds)
+
+
+def _direction(x: Tensor, steps: Tensor | None, d: Direction) -> tuple[Tensor, Tensor, Tensor]:
+    W, R = (d.kernel.t(), d.recurrent_kernel.t()) if d.outputs_first else (d.kernel, d.recurrent_kernel)
+    b = W.new_zeros(W.shape[1]) if d.bias is None else d.bias
+    h, c, hs = d.h0, d.c0, []
+    for t in sorted(range(x.shape[1]), reverse=d.options.go_backwards):
+        x_t, before, used = x[:, t], (h, c), None
+        if steps is not None:
+            used, reset = ((steps[:, t, None] & bit) != 0 for bit in (KEEP, RESET))
+            h, c = before = torch.where(reset, 0, h), torch.where(reset, 0, c)
+            x_t, h, c = (torch.where(used, value, 0) for value in (x_t, h, c))  # else what overflows is in gradients
+        z = raw_gates(_masked(x_t, d.input_mask), _masked(h, d.recurrent_mask), W, R, b, torch)
+        _, h, c = step(z, c, d.options, torch)
+        if used is not None:
+            h, c = (torch.where(used, after, value) for after, value in zip((h, c), before, strict=True))
+        hs.append(h)
+    return h, c, torch.stack(hs, 1)
+
+
+def _masked(value: Tensor, mask: Tensor | None) -> list[Tensor]:
+    """One tensor for each gate: times the gates' dropout masks."""
+    return [value] * 4 if mask is None else [value * m for m in mask.expand(4, -1, -1)]
+
+
+def _pull(
+    function: Callable[[list[Tensor]], list[Tensor | None]],
+    sources: Sequence[Tensor],
+    wanted: Wanted,
+    cotangents: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """The gradients of the sources that are wanted, from the cotangents of what the function makes of all of them.
+
+    One source may have been computed from another: each counts as a variable of its own.
+    """
+    seeds = [None if t is None else given(t) for t in cotangents]
+    again, wanted = (
+        torch.is_grad_enabled(),
+        [bool(w) and given(t) is not None for w, t in zip(wanted, sources, strict=True)],
+    )
+    if not any(wanted) or all(seed is None for seed in seeds):
+        return [None] * len(sources)
+
+    def run(*chosen: Tensor) -> tuple[Tensor, ...]:
+        rest = iter(chosen)
+        results = function([next(rest) if w else t for w, t in zip(wanted, sources, strict=True)])
+        return tuple(y for y, seed in zip(results, seeds, strict=True) if y is not None and seed is not None)
+
+    chosen, given_seeds = (
+        [t for t, w in zip(sources, wanted, strict=True) if w],
+        tuple(t for t in seeds if t is not None),
+    )
+    if torch._C._are_functorch_transforms_active():  # there a tensor of an outer level cannot say what it requires
+        found = iter(torch.func.vjp(run, *chosen)[1](given_seeds))
+    else:  # `vjp` takes no hooks on saved tensors
+        with torch.enable_grad():
+            views = [t.view_as(t) for t in chosen]
+            apart = [t if t.requires_grad else t.detach().requires_grad_() for t in views]
+            pairs = [(y, seed) for y, seed in zip(run(*apart), given_seeds, strict=True) if y.requires_grad]
+            outputs, kept = zip(*pairs, strict=True)
+            found = iter(torch.autograd.grad(outputs, apart, kept, create_graph=again, allow_unused=True))
+    return [next(found) if w else None for w in wanted]

@@ -1,0 +1,1 @@
+"""`glasscell train`: trains a model on the recordings that ship with the package."""

@@ -1,0 +1,134 @@
+"""The gates and states of a Keras layer, on any backend: its weights and options, run by the NumPy engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from glasscell._cells.activations import Activation
+from glasscell._cells.lstm import Options
+from glasscell._cells.weights import LSTMWeights
+from glasscell._ops import numpy as engine
+from glasscell._ops.numpy import Masks
+from glasscell._trace import Trace
+from glasscell.keras._inner_loop import built_in, cells_of, is_lstm
+
+Array = npt.NDArray[Any]
+Traces = Trace | list[Trace] | tuple[Any, Any]
+
+
+def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Traces:
+    """Every gate, raw and activated, and every h and c of what a built `layer` does to `x`, in inference.
+
+    layer: an RNN or LSTM over `LSTMCell`, an RNN over `StackedRNNCells` of them, or a `Bidirectional` of such layers;
+    Keras's own, too. Nothing in it changes.
+    x: (B, T, I), array or tensor. mask: (B, T), True = use the step.
+    initial_state: as the layer takes it: (h, c), each (B, H); one such pair for each stacked cell; the forward and the
+    backward layer's, one after the other, for a Bidirectional. Default: the current state of a stateful layer, else
+    what the layer starts from.
+
+    Returns a `glasscell.Trace`; a list, one for each stacked cell; a pair (forward, backward). Time is in processing
+    order, so that of a layer with `go_backwards` is reversed. The arrays are float64 where the weights are and float32
+    otherwise: a layer of lower or mixed precision is traced in float32.
+
+    Raises: ValueError for a layer that is not built and for a wrong shape, TypeError for a layer or cell of another
+    kind; they name it, and what was expected.
+    """
+    if isinstance(layer, keras.layers.Bidirectional):
+        forward, backward = _halves(initial_state)
+        return trace(layer.forward_layer, x, forward, mask), trace(layer.backward_layer, x, backward, mask)
+    cells = lstm_cells(layer)
+    if not layer.built:
+        raise ValueError(
+            f"layer: expected a built layer, got {layer.name!r} without weights; call it or build it first"
+        )
+    x, width = ops.convert_to_numpy(x), cells[0].kernel.shape[0]
+    if x.ndim != 3 or x.shape[2] != width:
+        raise ValueError(f"x: expected shape (B, T, I) = (B, T, {width}), got {x.shape}")
+    mask = None if mask is None else ops.convert_to_numpy(mask).astype(bool)
+    stacked, states = layer.cell is not cells[0], _states(layer, initial_state, x.shape[0])
+    traces: list[Trace] = []
+    go_backwards = layer.go_backwards
+    for cell, state in zip(cells, states if stacked else [states], strict=True):
+        traces.append(_trace_cell(cell, x, state, mask, go_backwards))
+        x, mask, go_backwards = traces[-1].h, traces[-1].mask, False  # from here on in processing order
+    return traces if stacked else traces[0]
+
+
+def lstm_cells(layer: Any) -> list[Any]:
+    """The cells that a layer runs at each step, first to last.
+
+    Raises: TypeError for a layer that is no RNN, and for a cell with other equations than `LSTMCell`.
+    """
+    if not isinstance(layer, keras.layers.RNN):
+        raise TypeError(f"layer: expected an LSTM, RNN or Bidirectional layer, got {type(layer).__name__}")
+    cells = cells_of(layer.cell)
+    for cell in cells:
+        if not is_lstm(cell):
+            raise TypeError(
+                f"layer: expected every cell of {layer.name!r} to be an LSTMCell with its own equations, "
+                f"got {type(cell).__name__} {getattr(cell, 'name', '')!r}"
+            )
+    return cells
+
+
+def _trace_cell(cell: Any, x: Array, state: Any, mask: Array | None, go_backwards: bool) -> Trace:
+    dtype = np.dtype("float64" if keras.backend.standardize_dtype(cell.kernel.dtype) == "float64" else "float32")
+
+    def array(value: Any) -> Array:
+        return np.asarray(ops.convert_to_numpy(value), dtype)
+
+    bias = None if cell.bias is None else array(cell.bias)
+    weights = LSTMWeights(array(cell.kernel), array(cell.recurrent_kernel), bias).checked()
+    activation, recurrent_activation = _numpy_activation(cell.activation), _numpy_activation(cell.recurrent_activation)
+    options = Options(activation, recurrent_activation, go_backwards)
+    call = engine.make_call(weights, options, np.asarray(x, dtype), keras.tree.map_structure(array, state), Masks(mask))
+    tape = engine.forward(call, "trace", engine.choose("auto", call)).tape
+    assert tape is not None
+    return Trace.from_tape(tape)
+
+
+def _states(layer: Any, initial_state: Any, batch: int) -> Any:
+    """The state a call starts from, as Keras's `RNN.call` finds it."""
+    if initial_state is not None:
+        cells = getattr(layer.cell, "cells", None)
+        if cells is not None and (not isinstance(initial_state, (list, tuple)) or len(initial_state) != len(cells)):
+            expected = f"a list of {len(cells)} pairs (h, c), one for each cell"
+            raise ValueError(f"initial_state: expected {expected}, got {_what(initial_state)}")
+        return initial_state
+    if not layer.stateful:
+        return layer.get_initial_state(batch)
+    held = keras.tree.flatten(layer.states)[0].shape[0]
+    if held != batch:
+        raise ValueError(f"x: expected the batch size of the stateful layer {layer.name!r}, {held}, got {batch}")
+    return layer.states
+
+
+def _halves(initial_state: Any) -> tuple[Any, Any]:
+    """What of a Bidirectional's initial state the forward and the backward layer take."""
+    if initial_state is None:
+        return None, None
+    if not isinstance(initial_state, (list, tuple)) or len(initial_state) % 2:
+        raise ValueError(
+            "initial_state: expected a list, the forward layer's states and then as many of the backward layer, "
+            f"got {_what(initial_state)}"
+        )
+    half = len(initial_state) // 2
+    return initial_state[:half], initial_state[half:]
+
+
+def _what(value: Any) -> str:
+    return f"{len(value)} of them" if isinstance(value, (list, tuple)) else type(value).__name__
+
+
+def _numpy_activation(function: Any) -> Activation:
+    """A Keras activation over NumPy arrays: the built-in one, or the callable itself on the backend's tensors."""
+
+    def on_tensors(z: Array, xp: Any) -> Array:
+        return np.asarray(ops.convert_to_numpy(function(ops.convert_to_tensor(z))), z.dtype)
+
+    return built_in(function) or Activation(getattr(function, "__name__", type(function).__name__), on_tensors, None)

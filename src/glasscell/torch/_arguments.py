@@ -1,0 +1,112 @@
+"""What a call of `LSTM` is given, checked and brought into the layout of a pass: the batch, its steps, its states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from glasscell._ops import torch as op
+from glasscell._ops.call import plan_steps, step_bits
+
+
+class ShapeError(ValueError, RuntimeError):
+    """The ValueError of a wrong argument where `torch.nn.LSTM` raises a RuntimeError: whoever catches either has it."""
+
+
+def check_kinds(input: Any, hx: Any) -> None:
+    """Raises: TypeError or ShapeError for what is no tensor, and for states that are no pair."""
+    if not isinstance(input, (Tensor, PackedSequence)):
+        raise TypeError(
+            f"input: expected a torch.Tensor or a PackedSequence, got {_kind(input)}; torch.as_tensor makes a tensor"
+        )
+    if hx is None:
+        return
+    if not isinstance(hx, (tuple, list)):
+        raise TypeError(f"hx: expected a pair of tensors (h, c), or None for zeros, got {_kind(hx)}")
+    if len(hx) != 2:
+        raise ShapeError(f"hx: expected a pair of tensors (h, c), or None for zeros, got {len(hx)} in a {_kind(hx)}")
+    for name, state in zip("hc", hx, strict=True):
+        if not isinstance(state, Tensor):
+            what = "torch.zeros_like of the other is zero" if state is None else "torch.as_tensor makes one"
+            raise TypeError(f"hx: expected a pair of tensors (h, c), got {_kind(state)} for {name}; {what}")
+
+
+def batched(x: Tensor, features: int, batch_first: bool) -> tuple[Tensor, bool]:
+    """x as (B, T, I), and whether it came without a batch."""
+    if x.dim() not in (2, 3) or x.shape[-1] != features:
+        layout = "B, T" if batch_first else "T, B"
+        raise ShapeError(f"input: expected shape ({layout}, {features}) or (T, {features}), got {tuple(x.shape)}")
+    batch = x[None] if x.dim() == 2 else x if batch_first else x.transpose(0, 1)
+    if batch.shape[1] == 0:
+        raise ShapeError(f"input: expected at least one step, got T = 0 in shape {tuple(x.shape)}")
+    return batch.contiguous(), x.dim() == 2
+
+
+def check_packed(packed: PackedSequence, features: int) -> None:
+    """Raises: ShapeError for packed data of another shape than its batch sizes and the layer ask for."""
+    sizes, shape = packed.batch_sizes, tuple(packed.data.shape)
+    if len(sizes) == 0:
+        raise ShapeError("input: expected at least one step, got a packed sequence without any")
+    if shape != (int(sizes.sum()), features):
+        raise ShapeError(f"input: expected packed data of shape ({int(sizes.sum())}, {features}), got {shape}")
+
+
+def states(hx: Any, x: Tensor, count: int, units: int, squeeze: bool) -> tuple[Tensor, Tensor]:
+    """h and c, (count, B, H) each, of layers and directions. squeeze: they come without a batch."""
+    shape = (count, x.shape[0], units)
+    if hx is None:
+        zeros = x.new_zeros(shape)
+        return zeros, zeros
+    expected = (count, units) if squeeze else shape
+    for name, s in zip("hc", hx, strict=True):
+        if tuple(s.shape) != expected or s.dtype != x.dtype or s.device != x.device:
+            raise ShapeError(
+                f"hx: expected {name} of shape {expected} {x.dtype} on {x.device}, "
+                f"got {tuple(s.shape)} {s.dtype} on {s.device}"
+            )
+    h, c = hx
+    return (h[:, None], c[:, None]) if squeeze else (h, c)
+
+
+def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squeeze: bool) -> Tensor | None:
+    """`Call.steps`, (B, T) uint8, for `x: (B, T, I)`. mask, reset: in the layout that the input came in."""
+    B, T, _ = x.shape
+    expected = (T,) if squeeze else (B, T) if batch_first else (T, B)
+    flags: list[Any] = []
+    for name, value in (("mask", mask), ("reset", reset)):
+        if value is None:
+            flags.append(None)
+            continue
+        right = isinstance(value, Tensor) and value.dtype == torch.bool and value.device == x.device
+        if not right or tuple(value.shape) != expected:
+            got = f"{tuple(value.shape)} {value.dtype} on {value.device}" if isinstance(value, Tensor) else _kind(value)
+            raise ValueError(f"{name}: expected a bool tensor of shape {expected} on {x.device}, got {got}")
+        flags.append(value[None] if squeeze else value if batch_first else value.t())
+    ends = None if lengths is None else _ends(lengths, x)
+    given = [t for t in (ends, *flags) if t is not None]
+    if given and not op.at_hand(x, *given):  # what cannot be read is not checked
+        inside = x.new_ones((B, T), dtype=torch.bool)
+        if ends is not None:
+            inside = torch.arange(T, device=inside.device) < ends.to(inside.device)[:, None]
+        bits: Tensor = step_bits(
+            inside, flags[0], flags[1], lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device)
+        )
+        return bits
+    planned = plan_steps(B, T, *(None if t is None else t.numpy(force=True) for t in (flags[0], ends, flags[1])))
+    return None if planned is None else torch.from_numpy(planned)
+
+
+def _ends(lengths: Any, x: Tensor) -> Tensor:
+    """A tensor of lengths, beside x unless it is one; what it must hold is checked with the steps."""
+    try:
+        return lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device=x.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"lengths: expected (B,) integers, got {_kind(lengths)}: {error}") from None
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

@@ -1,0 +1,68 @@
+"""Packed sequences as padded batches and back, by one copy each way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from glasscell._ops import torch as op
+
+
+class Packing:
+    """Where the steps of a packed sequence stand in a batch (B, T), rows in the order before they were sorted.
+
+    lengths: (B,), of each row.
+    """
+
+    def __init__(self, packed: PackedSequence) -> None:
+        self._packed, sizes = packed, packed.batch_sizes
+        self.T, self.B = len(sizes), int(sizes[0])
+        inside, device = torch.arange(self.B, device="cpu") < sizes[:, None], packed.data.device
+        step, row = (t.to(device) for t in inside.nonzero(as_tuple=True))  # in the order of the packed data
+        self.lengths = inside.sum(0).to(device)
+        if packed.sorted_indices is not None:
+            there, back = packed.sorted_indices.to(device), packed.unsorted_indices.to(device)
+            row, self.lengths = there[row], self.lengths[back]
+        self._place = row * self.T + step
+
+    def padded(self, data: Tensor) -> Tensor:
+        """Packed data as (B, T, ...). What stands beyond a row's length is undefined."""
+        if self.B == 1:
+            return data[None]
+        batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy_(0, self._place, data)
+        return batch.view(self.B, self.T, *data.shape[1:])
+
+    def data(self, y: Tensor) -> Tensor:
+        """`y: (B, T, ...)` as packed data, (sum of lengths, ...)."""
+        if self.B == 1:
+            return y[0].clone()  # see `op.run`
+        rows = y.reshape(self.B * self.T, *y.shape[2:])
+        plain = op.at_hand(rows) and op.why_in_torch(rows) is None
+        taken: Tensor = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)
+        return taken
+
+    def packed(self, y: Tensor) -> PackedSequence:
+        """`y: (B, T, ...)`, packed as the sequence was."""
+        like = self._packed
+        return PackedSequence(self.data(y), like.batch_sizes, like.sorted_indices, like.unsorted_indices)
+
+
+class _Take(torch.autograd.Function):  # type: ignore[misc]
+    """Rows at places that are all different: their gradient is a copy, where that of an index adds row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, places: Tensor) -> Tensor:
+        ctx.rows = len(source)
+        ctx.save_for_backward(places)
+        return source.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        rows = gradient.new_zeros(ctx.rows, *gradient.shape[1:])
+        if op.at_hand(gradient):
+            return rows.index_copy_(0, places, gradient), None
+        return rows.index_put_((places,), gradient), None  # the same, for `vmap`, which does not know the other

@@ -1,0 +1,179 @@
+"""The command line: what reaches the call, what is printed, and the exit codes of real processes."""
+
+import inspect
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import glasscell
+from glasscell._cli import main as cli
+from glasscell._training.train import train
+
+
+def run(*arguments, setup="", **options):
+    """Run `glasscell` in a process of its own, after the statements of `setup`."""
+    script = f"import sys\n{setup}\nfrom glasscell._cli.main import main\nmain()"
+    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The arguments of each call to `train`, which does nothing else."""
+    seen = []
+    monkeypatch.setattr(cli, "train", lambda **arguments: seen.append(arguments))
+    return seen
+
+
+def test_train_passes_every_option_on(calls):
+    given = {
+        "output": Path("here"), "units": 7, "epochs": 3, "batch_size": 5, "learning_rate": 0.25, "dropout": 0.5,
+        "recurrent_dropout": 0.125, "seed": 9, "engine": "framework",
+    }  # fmt: skip
+    options = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    result = CliRunner().invoke(cli.build_app(), ["train", *options])
+    assert (result.exit_code, result.output) == (0, "")
+    assert calls == [given]
+
+
+def test_train_has_the_defaults_of_the_function(calls):
+    assert CliRunner().invoke(cli.build_app(), ["train"]).exit_code == 0
+    defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
+    assert defaults.pop("console") is None
+    defaults["output"] = Path(defaults["output"])
+    assert calls == [defaults]
+
+
+def test_info_prints_the_configuration():
+    result = CliRunner().invoke(cli.build_app(), ["info"])
+    lines = dict(line.split(maxsplit=1) for line in result.output.splitlines())
+    config = glasscell.show_config()
+    assert list(lines) == list(config)
+    assert lines["target"] == config["target"]
+    assert lines["targets"] == ", ".join(config["targets"])
+
+
+def test_info_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(glasscell, "show_config", lambda: {"keras": None, "threads": 0})
+    assert CliRunner().invoke(cli.build_app(), ["info"]).output == "keras    not found\nthreads  0\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    assert "Usage: glasscell" in said
+    assert "train" in said
+    assert "info" in said
+
+
+def test_help_of_train_is_grouped_and_has_an_example(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    said = CliRunner().invoke(cli.build_app(), ["train", "--help"]).output
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    for text in (
+        "─ Result ─",
+        "─ Model ─",
+        "─ Training ─",
+        "auto|native|framework",
+        "Example: glasscell train --units",
+    ):
+        assert text in plain
+
+
+def test_version():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"glasscell {metadata.version('glasscell')}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --units -3", "glasscell train: --units: expected a positive integer, got -3"),
+        ("train --batch-size 0", "glasscell train: --batch-size: expected a positive integer, got 0"),
+        ("train --dropout 1", "glasscell train: --dropout: expected a number from 0 to below 1, got 1.0"),
+        ("train --engine gpu", "glasscell train: --engine: expected one of auto, native, framework, got 'gpu'"),
+        ("train --units many", "glasscell train: Invalid value for '--units'"),
+        ("train --unitz 3", "glasscell train: No such option"),
+        ("train more", "glasscell train: Got unexpected extra argument"),
+        ("trian", "glasscell: No such command 'trian'"),
+    ],
+)
+def test_bad_arguments_end_with_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments.split())
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(message)
+    assert said.err.count("\n") == 1
+
+
+def test_bad_arguments_of_a_process(tmp_path):
+    done = run("train", "--units", "-3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "glasscell train: --units: expected a positive integer, got -3\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["typer", "keras", "rich"])
+def test_a_missing_package_is_named(package, tmp_path):
+    done = run("train", "--units", "2", setup=f"sys.modules[{package!r}] = None", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(
+        'glasscell: the command line needs more packages: pip install "glasscell[train]" (import of '
+    )
+    assert package in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_mistake_of_ours_is_not_hidden(calls, monkeypatch):
+    """An error that no argument explains keeps its traceback."""
+    for error in (ValueError("shapes: differ"), ModuleNotFoundError("gone", name="glasscell.gone")):
+
+        def fail(error=error, **_):
+            raise error
+
+        monkeypatch.setattr(cli, "train", fail)
+        with pytest.raises(type(error)):
+            cli.main(["train"])
+
+
+def test_a_disk_that_is_full(monkeypatch, capsys):
+    def fail(**_):
+        raise OSError(28, "No space left on device", "model.keras")
+
+    monkeypatch.setattr(cli, "train", fail)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "glasscell train: [Errno 28] No space left on device: 'model.keras'\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for one process on Windows")
+def test_interrupt():
+    """Ctrl-C ends with 130 and one line."""
+    setup = (
+        "import signal, time, glasscell._cli.main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs start with it ignored
+        "glasscell._cli.main.train = lambda **_: (print('training', flush=True), time.sleep(60))"
+    )
+    script = f"{setup}\nglasscell._cli.main.main(['train', '--output', 'there'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "training\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said == "glasscell train: interrupted; nothing was written, there is as it was\n"

@@ -1,0 +1,179 @@
+"""`accelerate` and `restore`: the same model, other layers. Runs on the backend of this process."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import glasscell.keras as ours
+from glasscell.keras import accelerate, restore
+
+
+class Own(keras.layers.LSTM):
+    """A subclass of somebody's."""
+
+
+class InAttributes(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first = layers.LSTM(3, return_sequences=True)
+        self.others = [layers.RNN([layers.LSTMCell(4), layers.LSTMCell(2)]), {"last": layers.Dense(1)}]
+
+    def call(self, x):
+        return self.others[1]["last"](self.others[0](self.first(x)))
+
+
+def nested():
+    inner = keras.Sequential([keras.Input((None, 4)), layers.LSTM(5, return_sequences=True, name="inside")])
+    x = keras.Input((None, 4))
+    h = layers.Bidirectional(layers.LSTM(3, return_sequences=True, dropout=0.1, seed=1), name="both")(inner(x))
+    h = layers.TimeDistributed(layers.Dense(2))(layers.RNN(layers.LSTMCell(3), return_sequences=True, name="rnn")(h))
+    return keras.Model(x, layers.Dense(1)(layers.GlobalAveragePooling1D()(layers.Concatenate()([h, h]))))
+
+
+def data(n=16):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, 5, 4)).astype("float32"), rng.standard_normal((n, 1)).astype("float32")
+
+
+def numbers(value):
+    return np.asarray(keras.ops.convert_to_numpy(value))
+
+
+def recurrent(model):
+    kinds = (layers.RNN, layers.LSTMCell, layers.StackedRNNCells, layers.Bidirectional)
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kinds)]
+
+
+@pytest.mark.parametrize("make", [nested, InAttributes])
+def test_a_model_comes_back_the_same_and_native(make):
+    model, (x, _) = make(), data()
+    before = model.predict(x, verbose=0)  # its step function is traced, and must be forgotten
+    names, weights = [layer.name for layer in model._flatten_layers()], model.get_weights()
+    frozen = recurrent(model)[-1]
+    frozen.trainable = False
+    assert accelerate(model) is model
+    assert {type(layer).__module__ for layer in recurrent(model)} == {"glasscell.keras._layers"}
+    assert [layer.name for layer in model._flatten_layers()] == names
+    assert not frozen.trainable
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))
+    np.testing.assert_allclose(model.predict(x, verbose=0), before, rtol=0, atol=1e-5)
+    assert {layer.engine_used for layer in recurrent(model) if isinstance(layer, layers.RNN)} == {"native"}
+    restore(model)
+    assert {type(layer).__module__.split(".")[0] for layer in recurrent(model)} == {"keras"}
+    np.testing.assert_allclose(numbers(model(x)), before, rtol=0, atol=1e-5)
+
+
+def test_training_goes_on_as_keras_would():
+    (x, y), losses = data(32), []
+    for changed in (False, True):
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.Input((5, 4)), layers.LSTM(8, recurrent_dropout=0.2, seed=2), layers.Dense(1)])
+        model.compile("adam", "mse")
+        losses.append([float(model.train_on_batch(x, y)) for _ in range(3)])
+        if changed:
+            optimizer = model.optimizer
+            accelerate(model)
+            assert model.optimizer is optimizer
+        losses[-1] += [float(model.train_on_batch(x, y)) for _ in range(10)]
+    assert model.layers[0].engine_used == "native"
+    assert np.isfinite(restore(model).train_on_batch(x, y))
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-4)
+
+
+def test_what_is_left_is_listed_with_its_reason():
+    model = keras.Sequential(
+        [
+            keras.Input((5, 4)),
+            Own(3, return_sequences=True, name="own"),
+            layers.LSTM(3, return_sequences=True, name="mixed", dtype="mixed_bfloat16"),
+            layers.RNN(layers.GRUCell(3), return_sequences=True, name="other"),
+            layers.LSTM(3, return_sequences=True, name="sine", activation=keras.ops.sin),
+            layers.GRU(3, return_sequences=True, name="gru"),
+            layers.LSTM(3, name="good"),
+        ]
+    )
+    with pytest.warns(UserWarning, match="left as Keras's own") as caught:
+        accelerate(model)
+    text = str(caught[0].message)
+    assert "'own' (Own is a subclass" in text
+    assert "'mixed' (the dtype policy is mixed_bfloat16" in text
+    assert "'other' (the cell is GRUCell" in text
+    assert "'sine' (activation is a callable" in text
+    assert "good" not in text
+    assert "'gru'" not in text
+    assert [type(layer).__module__.startswith("glasscell") for layer in model.layers] == [False] * 5 + [True]
+
+
+def test_a_model_without_an_lstm_says_so():
+    with pytest.warns(UserWarning, match="has no LSTM in it"):
+        accelerate(keras.Sequential([keras.Input((4,)), layers.Dense(1)]))
+    with pytest.raises(TypeError, match="model: expected a Keras model or layer, got str"):
+        accelerate("model.keras")
+
+
+def test_saved_models_and_weights_go_both_ways(tmp_path):
+    model, (x, _) = nested(), data()
+    expected = numbers(model(x))
+    model.save_weights(tmp_path / "keras.weights.h5")
+    accelerate(model)
+    model.save(tmp_path / "ours.keras")
+    model.save_weights(tmp_path / "ours.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "ours.keras")
+    outer = [layer for layer in recurrent(loaded) if not isinstance(layer, layers.LSTMCell)]
+    assert {type(layer).__module__ for layer in outer} == {"glasscell.keras._layers"}
+    plain = nested()
+    plain.load_weights(tmp_path / "ours.weights.h5")
+    model.set_weights([w * 0 for w in model.get_weights()])
+    model.load_weights(tmp_path / "keras.weights.h5")
+    restore(loaded).save(tmp_path / "plain.keras")
+    for other in (loaded, plain, model, keras.models.load_model(tmp_path / "plain.keras")):
+        np.testing.assert_allclose(numbers(other(x)), expected, rtol=0, atol=1e-5)
+
+
+def test_layers_alone_can_be_accelerated():
+    layer = layers.Bidirectional(layers.LSTM(3))
+    layer.build((2, 5, 4))
+    assert type(accelerate(layer)) is ours.Bidirectional
+    layer(data(2)[0])
+    assert layer.engine_used == "native"
+
+
+def test_step_functions_are_made_anew_both_ways():
+    """What a model has compiled was traced with other layers, and would go on with them."""
+    x, y = data(8)
+    model = keras.Sequential([keras.Input((5, 4)), layers.LSTM(3), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    names = ("train_function", "test_function", "predict_function")
+    for change in (lambda model: model, accelerate, restore, accelerate):
+        model.train_on_batch(x, y), model.test_on_batch(x, y), model.predict(x, verbose=0)
+        functions = {name: getattr(model, name) for name in names}
+        change(model)
+        for name in names:
+            assert (getattr(model, name) is functions[name]) == (change not in (accelerate, restore)), name
+        expected = numbers(model(x))
+        np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=0, atol=1e-5)
+        if change is accelerate:
+            assert model.layers[0].engine_used == "native"
+
+
+def test_jit_is_asked_again():
+    """On TensorFlow XLA takes no native call: accelerate switches it off and says so, restore switches it on again."""
+    x, y = data(8)
+    model = keras.Sequential([keras.Input((5, 4)), layers.LSTM(3, use_cudnn=False), layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=keras.backend.backend() != "torch")
+    asked, before = model.jit_compile, model.predict(x, verbose=0)
+    stays = asked and keras.backend.backend() != "tensorflow"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        accelerate(model)
+    texts = [str(w.message) for w in caught if "jit_compile" in str(w.message)]
+    assert len(texts) == (asked and not stays)
+    assert model.jit_compile == stays
+    np.testing.assert_allclose(model.predict(x, verbose=0), before, rtol=0, atol=1e-5)
+    assert model.layers[0].engine_used == "native"
+    restore(model)
+    assert model.jit_compile == asked
+    assert np.isfinite(model.train_on_batch(x, y))

@@ -1,0 +1,332 @@
+"""Somebody's code between a layer's call and its loop: subclasses, methods set on an object, hooks, cells of their own.
+
+Whatever stands there must act as it does in `keras.layers`, above all inside `Bidirectional`, which runs its directions
+side by side. On the backend of this process; tests/keras/test_keras_backends.py runs this file on the others.
+"""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import glasscell.keras as ours
+from compare import assert_close
+
+BACKEND = keras.backend.backend()
+B, T, F, H = 3, 5, 3, 4  # F is not H, so nothing fits by accident
+MASK = np.array([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [1, 1, 0, 1, 0]], bool)  # leading gaps, an empty row
+RELATIVE = 1e-5  # as in test_keras_agrees.py
+
+
+def numbers(values):
+    return [np.asarray(ops.convert_to_numpy(v)) for v in keras.tree.flatten(values)]
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+def tensors(call):
+    return {k: v if k == "training" else keras.tree.map_structure(ops.convert_to_tensor, v) for k, v in call.items()}
+
+
+def bidirectional(library, layer):
+    """The layer in a Bidirectional, which copies it by its configuration."""
+    known = {type(part).__name__: type(part) for part in (layer, layer.cell)}
+    with keras.saving.custom_object_scope(known):
+        return library.Bidirectional(layer)
+
+
+def both(make, calls=({},), x=None, after=None):
+    """What Keras's layer and ours give in these calls, one after another, from the same weights; and our layer.
+
+    after: what is done to each of them before the calls.
+    """
+    x, found = draw(B, T, F) if x is None else x, []
+    for library in (layers, ours):
+        keras.utils.set_random_seed(1)
+        layer = make(library)
+        layer.build(x.shape)
+        weights = [draw(*w.shape, seed=k) / 2 for k, w in enumerate(layer.get_weights())]
+        layer.set_weights(weights)
+        if after is not None:
+            after(layer)
+        found.append([numbers(layer(ops.convert_to_tensor(x), **tensors(call))) for call in calls])
+    return *found, layer
+
+
+def check(make, *calls, after=None):
+    """The same, held against each other: what Keras's layer gives, and our layer."""
+    expected, got, layer = both(make, calls or [{}], after=after)
+    for right, mine in zip(expected, got, strict=True):
+        for r, m in zip(right, mine, strict=True):
+            assert_close(m, r, RELATIVE)
+    return expected, layer
+
+
+def forward_of(layer):
+    return getattr(layer, "forward_layer", layer)
+
+
+# Methods of a subclass, each as a function of the class it stands in.
+def always_training(base):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        return base.call(self, sequences, initial_state=initial_state, mask=mask, training=True)
+
+    return {"call": call}
+
+
+def other_input(base):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        return base.call(self, sequences * 2 + 1, initial_state=initial_state, mask=mask, training=training)
+
+    return {"call": call}
+
+
+def other_mask(base):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        mask = ops.convert_to_tensor(MASK) if mask is None else ops.logical_not(mask)
+        return base.call(self, sequences, initial_state=initial_state, mask=mask, training=training)
+
+    return {"call": call}
+
+
+def other_state(base):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        state = [ops.ones((B, H)) * 0.3, ops.ones((B, H))]
+        return base.call(self, sequences, initial_state=state, mask=mask, training=training)
+
+    return {"call": call}
+
+
+def other_loop(base):
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        state = [s + 1.0 for s in initial_state]
+        return base.inner_loop(self, sequences * 0.5, state, mask, training)
+
+    return {"inner_loop": inner_loop}
+
+
+def loop_called_by_itself(base):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        state = [ops.ones((B, H)), ops.ones((B, H))]
+        last, outputs, _ = self.inner_loop(sequences, state, mask, training)
+        return outputs if self.return_sequences else last
+
+    return {"call": call}
+
+
+def begins_with_ones(base):
+    def get_initial_state(self, batch_size):
+        return [ops.ones((batch_size, H)) * 0.7, ops.ones((batch_size, H))]
+
+    return {"get_initial_state": get_initial_state}
+
+
+METHODS = [always_training, other_input, other_mask, other_state, other_loop, loop_called_by_itself, begins_with_ones]
+CALLS = [{}, {"training": True}, {"mask": MASK}]
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "Bidirectional"])
+@pytest.mark.parametrize("methods", METHODS, ids=lambda m: m.__name__)
+def test_a_subclass_acts_as_it_does_in_keras(methods, wrapped):
+    def make(library):
+        changed = type("Changed", (library.LSTM,), methods(library.LSTM))
+        layer = changed(H, dropout=0.5, seed=3, return_sequences=True)
+        return bidirectional(library, layer) if wrapped else layer
+
+    check(make, *CALLS)
+
+
+@pytest.mark.parametrize("methods", METHODS, ids=lambda m: m.__name__)
+def test_a_method_set_on_an_object_acts(methods):
+    def make(library):
+        return library.Bidirectional(library.LSTM(H, dropout=0.5, seed=3, return_sequences=True))
+
+    def after(layer):
+        forward = layer.forward_layer
+        for name, function in methods(type(forward)).items():
+            setattr(forward, name, types.MethodType(function, forward))
+
+    expected, _ = check(make, *CALLS, after=after)
+    plain, _ = check(make, *CALLS)
+    assert any(np.abs(a[0] - b[0]).max() > 1e-3 for a, b in zip(expected, plain, strict=True))  # it did act
+
+
+def test_a_subclass_of_bidirectional_acts():
+    def make(library):
+        class Changed(library.Bidirectional):
+            def call(self, sequences, initial_state=None, mask=None, training=None):
+                first = super().call(sequences, initial_state=initial_state, mask=mask, training=True)
+                again = super().call(sequences, initial_state=initial_state, mask=mask, training=True)
+                return first, again, self.forward_layer(sequences * 2, mask=mask)
+
+        return Changed(library.LSTM(H, dropout=0.5, seed=3, return_sequences=True))
+
+    expected, layer = check(make, {}, {"mask": MASK})
+    assert np.abs(expected[0][0] - expected[0][1]).max() > 1e-3  # each call draws anew
+    assert layer.engine_used == "native"
+
+
+def test_predictions_with_dropout_spread():
+    """What people do for an uncertainty: the same layer on the same input twenty times."""
+    predictions = []
+    for library in (layers, ours):
+
+        class Always(library.LSTM):
+            def call(self, sequences, initial_state=None, mask=None, training=False):
+                return super().call(sequences, initial_state=initial_state, mask=mask, training=True)
+
+        keras.utils.set_random_seed(0)
+        layer = bidirectional(library, Always(H, dropout=0.5, recurrent_dropout=0.2, seed=2))
+        model = keras.Sequential([keras.Input((T, F)), layer, layers.Dense(1)])
+        predictions.append(np.stack([numbers(model(draw(B, T, F)))[0] for _ in range(20)]))
+    assert predictions[0].std(0).min() > 0
+    assert_close(predictions[1], predictions[0], RELATIVE)
+
+
+def test_a_bidirectional_layer_of_another_dtype():
+    """Between it and its directions stands a cast."""
+    if BACKEND == "jax":
+        pytest.skip("JAX has no float64 without a switch of its own")
+    x = draw(B, T, F).astype("float64")
+    for outer, inner in (("float32", "float64"), ("float64", "float32")):
+
+        def make(library, outer=outer, inner=inner):
+            return library.Bidirectional(library.LSTM(H, dtype=inner, return_sequences=True), dtype=outer)
+
+        expected, got, layer = both(make, [{}, {"mask": MASK}], x=x)
+        for right, mine in zip(expected, got, strict=True):
+            assert_close(mine[0], right[0], RELATIVE)
+        assert layer.engine_used == "native"
+
+
+def test_integers_in_a_bidirectional_layer_of_mixed_precision():
+    """No cast stands between, and what the outer layer computes in is not what its directions do."""
+    x = (draw(B, T, F) * 3).astype("int32")
+
+    def make(library):
+        return library.Bidirectional(library.LSTM(H, return_sequences=True, dtype="float32"), dtype="mixed_bfloat16")
+
+    expected, got, _ = both(make, x=x)
+    assert_close(got[0][0].astype("float32"), expected[0][0].astype("float32"), RELATIVE)
+
+
+def test_what_keras_fills_in_on_the_way_to_a_direction():
+    """Where `call` is called past `__call__`, the mask comes to the directions, and not to Bidirectional."""
+
+    class Outer(keras.layers.Layer):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.masking = inner, layers.Masking()
+
+        def build(self, shape):
+            self.inner.build(shape)
+
+        def call(self, x, training=None):
+            return self.inner.call(self.masking(x)), self.inner.call(x, training=training)
+
+    x = draw(B, T, F) * MASK[:, :, None]
+    expected, got, layer = both(
+        lambda library: Outer(library.Bidirectional(library.LSTM(H, return_sequences=True, dropout=0.5, seed=3))),
+        [{"training": True}, {"training": False}, {}],
+        x=x,
+    )
+    for right, mine in zip(expected, got, strict=True):
+        for r, m in zip(right, mine, strict=True):
+            assert_close(m, r, RELATIVE)
+    assert np.abs(expected[1][0] - expected[1][1]).max() > 1e-3  # the mask did act
+    assert layer.inner.engine_used == "native"
+
+
+def test_a_failing_call_leaves_no_draws_behind():
+    layer = ours.Bidirectional(ours.LSTM(H, dropout=0.5, seed=3))
+    with pytest.raises(Exception, match=r".") as caught:
+        layer(
+            ops.convert_to_tensor(draw(B, T, F)),
+            initial_state=[ops.ones((B, H))] * 3 + [ops.ones((B, 2))],
+            training=True,
+        )
+    assert isinstance(caught.value, (ValueError, TypeError, RuntimeError))
+    for direction in (layer.forward_layer, layer.backward_layer):
+        assert getattr(direction.cell, "_dropout_mask", None) is None
+
+
+def test_a_stateful_bidirectional_layer_speaks_of_its_batch():
+    texts = []
+    for library in (layers, ours):
+        layer = library.Bidirectional(library.LSTM(H, stateful=True))
+        layer(ops.convert_to_tensor(draw(B, T, F)))
+        with pytest.raises(ValueError, match="batch size of the") as caught:
+            layer(ops.convert_to_tensor(draw(B - 1, T, F)))
+        texts.append(str(caught.value).split("Arguments received")[0])
+    assert texts[1] == texts[0]
+
+
+def test_rematerialised_layers():
+    with keras.RematScope(mode="full"):
+        check(lambda library: library.Bidirectional(library.LSTM(H, return_sequences=True)), {}, {"mask": MASK})
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's hooks")
+@pytest.mark.parametrize("kind", ["pre", "in place", "after", "weights", "global", "cell", "cell after", "stack"])
+def test_hooks_of_torch_act(kind):
+    import torch
+
+    def doubled(module, arguments, keywords):
+        return tuple(a * 2 for a in arguments), keywords
+
+    def in_place(module, arguments):
+        arguments[0].add_(1.0)
+
+    def afterwards(module, arguments, output):
+        arguments[0].mul_(0.5)  # the backward layer reads it next
+
+    def weights(module, arguments):
+        with torch.no_grad():
+            module.cell.kernel.value.mul_(0.5)
+
+    def everywhere(module, arguments):
+        if isinstance(module, keras.layers.RNN):
+            arguments[0].add_(1.0)
+
+    def on_a_cell(module, arguments):
+        return (arguments[0] * 2, *arguments[1:])
+
+    def after_a_cell(module, arguments, output):
+        return output[0] * 2, output[1]
+
+    def make(library):
+        if kind == "stack":
+            return library.RNN([library.LSTMCell(H), library.LSTMCell(H)])
+        return library.Bidirectional(library.RNN(library.LSTMCell(H), return_sequences=True))
+
+    def hook(layer):
+        if kind == "global":
+            return torch.nn.modules.module.register_module_forward_pre_hook(everywhere)
+        if kind in ("after", "cell after"):
+            return (
+                layer.register_forward_hook(afterwards)
+                if kind == "after"
+                else layer.cell.register_forward_hook(after_a_cell)
+            )
+        if kind in ("cell", "stack"):
+            return layer.cell.register_forward_pre_hook(on_a_cell)
+        function = {"pre": doubled, "in place": in_place, "weights": weights}[kind]
+        return layer.register_forward_pre_hook(function, with_kwargs=kind == "pre")
+
+    plain, _ = check(make)
+    found = []
+    for library in (layers, ours):
+        layer = make(library)
+        layer.build((B, T, F))
+        layer.set_weights([draw(*w.shape, seed=k) / 2 for k, w in enumerate(layer.get_weights())])
+        handle = hook(forward_of(layer))
+        try:
+            found.append(numbers(layer(torch.tensor(draw(B, T, F)))))
+        finally:
+            handle.remove()
+    assert_close(found[1][0], found[0][0], RELATIVE)
+    assert np.abs(found[0][0] - plain[0][0]).max() > 1e-3  # it did act

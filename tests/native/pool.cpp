@@ -1,0 +1,190 @@
+// What only C++ sees of the thread pool. Run by test_process.py with the name of a check; prints nothing but failures.
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "engine/thread_pool.h"
+
+using namespace glasscell;
+
+#define CHECK(condition) \
+    if (!(condition)) return std::printf("line %d: expected %s\n", __LINE__, #condition), 1
+
+struct Meeting {
+    int count;
+    std::atomic<int> arrived{0}, others{0};
+    std::thread::id ids[4]{};
+};
+
+// Each of the first `count` tasks waits until all of them have come: without a thread for each this never ends.
+static void meet(void* context, int index) {
+    Meeting& meeting = *static_cast<Meeting*>(context);
+    if (index >= meeting.count) return void(++meeting.others);
+    meeting.ids[index] = std::this_thread::get_id();
+    for (++meeting.arrived; meeting.arrived < meeting.count;) std::this_thread::yield();
+}
+
+static bool all_meet(int count, int others = 0) {
+    Meeting meeting{count};
+    if (!run_together(count + others, count, meet, &meeting) || meeting.others != others) return false;
+    return meeting.ids[0] == std::this_thread::get_id() &&
+           std::set<std::thread::id>(meeting.ids, meeting.ids + count).size() == size_t(count);
+}
+
+static void count_task(void* context, int index) { ++static_cast<std::atomic<int>*>(context)[index]; }
+
+static bool each_once(int count) {
+    std::vector<std::atomic<int>> runs(static_cast<size_t>(count));
+    run_tasks(count, count_task, runs.data());
+    return std::all_of(runs.begin(), runs.end(), [](const std::atomic<int>& n) { return n == 1; });
+}
+
+static int tasks() {
+    for (int round = 0; round < 20000; ++round) {
+        CHECK(each_once(round % 5));
+        if (round % 1000 == 0) usleep(200);  // the workers go to sleep
+    }
+    CHECK(each_once(100));
+    return 0;
+}
+
+// Two processors are all it takes; without them there is nothing to check.
+static int together() {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) return 0;
+    for (int round = 0; round < 20000; ++round) {
+        CHECK(all_meet(1 + round % 2));
+        if (round % 1000 == 0) usleep(200);
+    }
+    CHECK(each_once(3));  // more workers than the next call needs
+    for (int round = 0; round < 2000; ++round) CHECK(all_meet(2));
+    const auto never = [](void*, int) { std::abort(); };
+    CHECK(!run_together(CPU_COUNT(&set) + 1, CPU_COUNT(&set) + 1, never, nullptr));
+    for (int round = 0; round < 2000; ++round) CHECK(all_meet(2, round % 4));  // more tasks than threads
+    struct Inside {
+        bool refused = false;
+        std::atomic<int> runs[3]{};
+    } inside;
+    run_tasks(2, [](void* context, int index) {
+        Inside& inside = *static_cast<Inside*>(context);
+        if (index) return;
+        inside.refused = !run_together(2, 2, [](void*, int) { std::abort(); }, nullptr);
+        run_tasks(3, count_task, inside.runs);
+    }, &inside);
+    CHECK(inside.refused);
+    for (const auto& n : inside.runs) CHECK(n == 1);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0) CHECK(!run_together(2, 2, never, nullptr));
+    return 0;
+}
+
+// Room for nothing more, least of all for the stack of a thread; then room again.
+static int no_threads() {
+    rlimit before;
+    CHECK(getrlimit(RLIMIT_AS, &before) == 0);
+    const rlimit limit = {1 << 20, before.rlim_max};
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    CHECK(each_once(4));
+    CHECK(!run_together(2, 2, [](void*, int) { std::abort(); }, nullptr));
+    CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    if (std::thread::hardware_concurrency() > 1) CHECK(all_meet(2));
+    return 0;
+}
+
+// Whichever tasks throw: the first error comes out, all tasks have ended by then, and the next call has all threads.
+static bool throws(int count, int from, int to) {
+    struct Some {
+        int from, to;
+        std::atomic<int> inside{0};
+    } some{from, to};
+    try {
+        run_tasks(count, [](void* context, int index) {
+            Some& some = *static_cast<Some*>(context);
+            struct Inside {
+                std::atomic<int>& count;
+                explicit Inside(std::atomic<int>& count) : count(count) { ++count; }
+                ~Inside() { --count; }
+            } inside(some.inside);
+            usleep(20);
+            if (index >= some.from && index < some.to) throw std::bad_alloc();
+        }, &some);
+    } catch (const std::bad_alloc&) {
+        return some.inside == 0;
+    }
+    return false;
+}
+
+static int errors() {
+    const bool two = std::thread::hardware_concurrency() > 1;
+    for (int round = 0; round < 300; ++round) {
+        for (int count = 1; count < 4; ++count)
+            for (int from = 0; from < count; ++from)
+                for (int to = from + 1; to <= count; ++to) CHECK(throws(count, from, to));
+        CHECK(each_once(3));
+        if (two) CHECK(all_meet(2));
+        struct Nested {
+            static void run(void*, int) { run_tasks(2, [](void*, int) { throw std::bad_alloc(); }, nullptr); }
+        };
+        bool thrown = false;
+        try {
+            run_tasks(2, Nested::run, nullptr);
+        } catch (const std::bad_alloc&) {
+            thrown = true;
+        }
+        CHECK(thrown);
+    }
+    return 0;
+}
+
+// An OpenMP runtime that gives a team of `team`, and says that it has `most`.
+static int team = 2, most = 2;
+
+static void parallel(void (*body)(void*), void* argument, unsigned, unsigned) {
+    std::vector<std::thread> threads;
+    for (int n = 1; n < team; ++n) threads.emplace_back(body, argument);
+    body(argument);
+    for (std::thread& thread : threads) thread.join();
+}
+
+static int borrowed() {
+    borrow_threads({parallel, [] { return team; }, [] { return most; }});
+    CHECK(borrows_threads());
+    const bool two = std::thread::hardware_concurrency() > 1;
+    for (int round = 0; round < 50; ++round) {
+        team = 2;
+        CHECK(each_once(2));
+        if (two) CHECK(all_meet(2));
+        for (int from = 0; from < 2; ++from) CHECK(throws(2, from, 2));
+        if (two) CHECK(all_meet(2));
+        team = 1;  // fewer than promised
+        CHECK(each_once(2));
+        CHECK(!run_together(2, 2, [](void*, int) { std::abort(); }, nullptr));
+        CHECK(throws(2, 1, 2));
+    }
+    borrow_threads({});
+    CHECK(!borrows_threads());
+    if (two) CHECK(all_meet(2));
+    return 0;
+}
+
+int main(int, char** arguments) {
+    const char* const name = arguments[1];
+    if (!std::strcmp(name, "tasks")) return tasks();
+    if (!std::strcmp(name, "together")) return together();
+    if (!std::strcmp(name, "no_threads")) return no_threads();
+    if (!std::strcmp(name, "errors")) return errors();
+    if (!std::strcmp(name, "borrowed")) return borrowed();
+    return 2;
+}

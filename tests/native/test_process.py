@@ -1,0 +1,297 @@
+"""The engine as a guest in its process: threads, their number, affinity, fork, other libraries' threads."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cases import make_case, run
+from compare import assert_same_bits
+from fresh import run_python
+from glasscell import LSTM, _native, num_threads, set_num_threads
+from preload import program
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def multiplications(case):
+    B, T, I = case.x.shape
+    H = len(case.weights.recurrent_kernel)
+    return 4 * B * T * H * (I + H)
+
+
+LARGE = [seed for seed in range(200) if multiplications(make_case(seed)) > 3e6][:8]  # work for several threads
+
+
+def assert_same_results(got, expected, case):
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_same_bits(got[name], value, f"{name} of {case}")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", LARGE)
+def test_any_number_of_threads_gives_the_same_bits(threads, seed, dtype):
+    case, results = make_case(seed), []
+    for n in (1, 2, 3, 7):
+        threads(n)
+        results.append(run(case, "native", dtype))
+    for other in results[1:]:
+        assert_same_results(other, results[0], case)
+
+
+ODD = np.array([0x7FC00123, 0xFFC00456, 0x7F800000, 0xFF800000, 0x7F7FFFFF], np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("where", ["x", "dy", "kernel", "recurrent_kernel"])
+@pytest.mark.parametrize("seed", LARGE[1:4:2])
+def test_nan_is_nan_with_any_number_of_threads(threads, seed, where):
+    """NaN of both signs, and made of infinities: in the same places, and the same bits elsewhere."""
+    case, rng = make_case(seed), np.random.default_rng(seed)
+    array = (getattr(case.weights, where) if where.endswith("kernel") else getattr(case, where)).copy()
+    array.flat[rng.integers(0, array.size, 5)] = ODD
+    if where.endswith("kernel"):
+        case = dataclasses.replace(case, weights=case.weights._replace(**{where: array}))
+    else:
+        case = dataclasses.replace(case, **{where: array})
+    results = []
+    for n in (1, 2, 3):
+        threads(n)
+        results.append(run(case, "native", np.float32))
+    for other in results[1:]:
+        assert_same_results(other, results[0], case)
+    assert np.isnan(results[0]["d_kernel"]).any()
+
+
+def test_calls_from_many_python_threads(threads):
+    """The pool serves one call at a time; calls beside it run on their own threads, with the same bits."""
+    threads(2)
+    cases = [make_case(seed) for seed in LARGE[:4]]
+    expected = [run(case, "native", np.float32) for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda case: run(case, "native", np.float32), cases * 4))
+    for got, wanted, case in zip(results, expected * 4, cases * 4, strict=True):
+        assert_same_results(got, wanted, case)
+
+
+def test_number_of_threads_from_the_environment():
+    script = "import glasscell; print(glasscell.show_config()['threads'])"
+    assert run_python("-c", script, GLASSCELL_NUM_THREADS="3").stdout.strip() == "3"
+    done = run_python("-c", script, GLASSCELL_NUM_THREADS="many")
+    assert done.returncode != 0
+    assert "GLASSCELL_NUM_THREADS: expected a positive integer, got 'many'" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_number_of_threads_from_the_affinity():
+    script = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "import glasscell; print(glasscell.show_config()['threads'])"
+    )
+    assert run_python("-c", script).stdout.strip() == "1"
+
+
+LIMITED = """
+import os, subprocess, sys
+folder = "/sys/fs/cgroup"
+subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+os.makedirs(f"{folder}/cpu")
+for pair in sys.argv[1:]:
+    name, text = pair.split("=")
+    with open(f"{folder}/{name}", "w") as file:
+        file.write(text + "\\n")
+import glasscell
+print(glasscell.num_threads(), len(os.sched_getaffinity(0)))
+"""
+
+
+def may_mount():
+    return shutil.which("unshare") and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs a mount namespace of its own")
+@pytest.mark.parametrize(
+    ("files", "granted"),
+    [
+        ({}, 4096),
+        ({"cpu.max": "max 100000"}, 4096),
+        ({"cpu.max": "100000 100000"}, 1),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4096),
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "50000"}, 1),
+    ],
+)
+def test_number_of_threads_from_the_limits_of_a_container(files, granted):
+    pairs = [f"{name}={text}" for name, text in files.items()]
+    command = ["unshare", "-m", sys.executable, "-c", LIMITED, *pairs]
+    environment = {name: value for name, value in os.environ.items() if name != "GLASSCELL_NUM_THREADS"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found, processors = map(int, done.stdout.split())
+    assert found == min(processors, granted)
+
+
+@pytest.mark.parametrize(
+    ("threads", "error"),
+    [(0, ValueError), (-1, ValueError), (4097, ValueError), (2**40, ValueError), (2.0, TypeError), ("2", TypeError)],
+)
+def test_bad_number_of_threads(threads, error):
+    before = num_threads()
+    with pytest.raises(error, match=rf"^threads: expected .*, got {threads!r}$"):
+        set_num_threads(threads)
+    assert num_threads() == before
+
+
+def test_number_of_threads_from_threadpoolctl():
+    """Whichever of the two is imported first; only within the block; beside the other libraries or alone."""
+    script = """
+import {0}
+import {1}
+import glasscell.threads
+glasscell.threads.register_threadpoolctl()
+glasscell.threads.register_threadpoolctl()
+assert [i["num_threads"] for i in threadpoolctl.threadpool_info() if i["user_api"] == "glasscell"] == [3]
+with threadpoolctl.threadpool_limits(limits=1, user_api="glasscell"):
+    assert glasscell.num_threads() == 1
+assert glasscell.num_threads() == 3
+with threadpoolctl.threadpool_limits(limits=2):
+    assert glasscell.num_threads() == 2
+with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+    assert glasscell.num_threads() == 3
+glasscell.set_num_threads(5)
+assert glasscell.num_threads() == 5 == glasscell.show_config()["threads"]
+"""
+    pytest.importorskip("threadpoolctl")
+    for order in (("threadpoolctl", "glasscell"), ("glasscell", "threadpoolctl")):
+        done = run_python("-c", script.format(*order), GLASSCELL_NUM_THREADS="3")
+        assert done.returncode == 0, done.stderr
+    script = script.replace("glasscell.threads.register_threadpoolctl()\n", "")
+    done = run_python("-c", script.format("threadpoolctl", "glasscell"), GLASSCELL_NUM_THREADS="3")
+    assert done.returncode == 0, done.stderr
+
+
+# Native calls run on PyTorch's threads from here on.
+BORROW = """
+import torch, glasscell, glasscell.torch
+torch.set_num_threads(2)
+assert glasscell.show_config()["threads_of"] == "PyTorch (OpenMP)"
+"""
+
+
+@pytest.mark.parametrize("first", ["", BORROW], ids=["own", "borrowed"])
+def test_after_fork(first):
+    """A forked child has none of its parent's worker threads, and still computes."""
+    script = f"""{first}
+import os
+import numpy as np
+from cases import make_case, run
+from glasscell import _native
+_native.set_num_threads(2)
+case = make_case({LARGE[0]})
+before = run(case, "native", np.float32)
+child = os.fork()
+after = run(case, "native", np.float32)
+same = all(before[name].tobytes() == after[name].tobytes() for name in before)
+if child == 0:
+    os._exit(0 if same else 1)
+assert same and os.waitpid(child, 0)[1] == 0
+"""
+    done = run_python("-c", script)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def own_pool():
+    """Native calls on threads of the pool's own, whatever this process has imported."""
+    _native.borrow_threads(0, 0, 0)
+    yield
+    if "glasscell.torch" in sys.modules:
+        sys.modules["glasscell._ops.torch_threads"].borrow()
+
+
+def test_borrowed_threads_give_the_same_bits():
+    """On PyTorch's threads: rows and teams, from many Python threads, and where torch has too few of them."""
+    script = f"""{BORROW}
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from cases import make_case, run
+layer = glasscell.LSTM(512, return_sequences=True, engine="native").build(512, seed=0)  # a team of two for one row
+row = np.random.default_rng(0).standard_normal((1, 40, 512)).astype(np.float32)
+both = lambda seed: [layer(row)] if seed is None else run(make_case(seed), "native", np.float32).values()
+call = lambda seed: [np.asarray(array).tobytes() for array in both(seed)]
+seeds = [None, {LARGE[0]}, {LARGE[1]}, {LARGE[2]}]
+glasscell.set_num_threads(1)
+expected = list(map(call, seeds))
+for ours, theirs in ((2, 2), (2, 1), (2, 3), (5, 2)):
+    torch.set_num_threads(theirs), glasscell.set_num_threads(ours)
+    assert list(map(call, seeds)) == expected, (ours, theirs)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(call, seeds * 3)) == expected * 3
+    torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+"""
+    done = run_python("-c", script)
+    assert done.returncode == 0, done.stderr
+
+
+def threaded_call():
+    """A call that has work for several threads."""
+    layer = LSTM(64, return_sequences=True, engine="native").build(64, seed=0)
+    return lambda: layer(np.ones((8, 50, 64), np.float32))
+
+
+def workers():
+    """The state, 'S' asleep, 'R' running, of each thread of the pool."""
+    states = []
+    for task in Path("/proc/self/task").iterdir():
+        name, state = (task / "stat").read_text().split("(", 1)[1].rsplit(") ", 1)
+        if name == "glasscell":
+            states.append(state[0])
+    return states
+
+
+@linux
+def test_idle_workers_sleep(threads, own_pool):
+    threads(3)
+    call = threaded_call()
+    for _ in range(5):
+        call()
+        time.sleep(0.05)
+        assert len(workers()) >= 2
+        assert set(workers()) == {"S"}
+
+
+def test_others_are_not_slowed_by_an_idle_pool(threads):
+    """PyTorch's threads right after a threaded call of ours, against before. Workers that spun on would take the
+    processors away from them: six such workers on two processors make this loop twelve times slower."""
+    torch = pytest.importorskip("torch")
+    threads(7)
+    call, matrix = threaded_call(), torch.ones(256, 256)
+
+    def fastest(before):
+        times = []
+        for _ in range(5):
+            before()
+            start = time.perf_counter()
+            for _ in range(200):
+                matrix @ matrix
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    alone = fastest(lambda: None)
+    assert fastest(call) < 3 * alone
+
+
+@linux
+@pytest.mark.parametrize("check", ["tasks", "together", "no_threads", "errors", "borrowed"])
+def test_pool(check):
+    _, pool = program("pool.cpp", "engine/thread_pool.cpp")
+    done = subprocess.run([pool, check], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout

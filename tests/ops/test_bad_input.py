@@ -1,0 +1,395 @@
+"""Bad input gets an error that names the argument, what was expected and what came; never a crash or a guess."""
+
+import numpy as np
+import pytest
+
+from glasscell import LSTM, RNN, LSTMCell, _native, set_num_threads
+from glasscell._cells import activations
+from glasscell._cells.weights import LSTMWeights, get_initializer
+
+B, T, I, H = 2, 3, 4, 5
+
+
+def layer(engine="auto", **arguments):
+    return LSTM(H, engine=engine, **arguments).build(I, seed=0)
+
+
+def floats(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+X, STATE = floats(B, T, I), (floats(B, H), floats(B, H))
+
+# What is wrong, the arguments of a call, the error and its message: argument, expected, got.
+CALLS = {
+    "x of rank 2": (dict(x=floats(T, I)), ValueError, r"x: expected shape \(B, T, I\) = \(B, T, 4\), got \(3, 4\)"),
+    "x of rank 0": (dict(x=None), ValueError, r"x: expected shape .*, got \(\)"),
+    "x of other features": (dict(x=floats(B, T, 6)), ValueError, r"x: expected .* = \(2, 3, 4\), got \(2, 3, 6\)"),
+    "x of float64": (dict(x=floats(B, T, I, dtype="f8")), TypeError, r"x: expected dtype float32, got float64"),
+    "x of integers": (dict(x=floats(B, T, I, dtype=int)), TypeError, r"x: expected dtype float32, got int64"),
+    "x of objects": (dict(x=np.full((B, T, I), None)), TypeError, r"x: expected dtype float32, got object"),
+    "x swapped bytes": (dict(x=floats(B, T, I, dtype=">f4")), TypeError, r"x: expected dtype float32, got >f4"),
+    "state alone": (dict(initial_state=floats(B, H)), ValueError, r"initial_state: expected a pair .*, got ndarray"),
+    "state of three": (dict(initial_state=[*STATE, 0]), ValueError, r"initial_state: expected a pair .*, got list"),
+    "state of another batch": (
+        dict(initial_state=(floats(1, H), floats(B, H))), ValueError,
+        r"initial_state\.h: expected shape \(B, H\) = \(2, 5\), got \(1, 5\)",
+    ),
+    "state of other units": (
+        dict(initial_state=(floats(B, H), floats(B, 1))), ValueError,
+        r"initial_state\.c: expected shape \(B, H\) = \(2, 5\), got \(2, 1\)",
+    ),
+    "state of float64": (
+        dict(initial_state=(floats(B, H), floats(B, H, dtype="f8"))), TypeError,
+        r"initial_state\.c: expected dtype float32, got float64",
+    ),
+    "mask of one row": (dict(mask=np.ones((1, T), bool)), ValueError, r"mask: expected shape .*\(2, 3\), got \(1, 3\)"),
+    "mask of floats": (dict(mask=floats(B, T)), TypeError, r"mask: expected bool, got float32"),
+    "mask of integers": (dict(mask=np.ones((B, T), int)), TypeError, r"mask: expected bool, got int64"),
+    "reset of integers": (dict(reset=np.ones((B, T), int)), TypeError, r"reset: expected bool, got int64"),
+    "reset of one step": (dict(reset=np.ones(B, bool)), ValueError, r"reset: expected shape .*\(2, 3\), got \(2,\)"),
+    "lengths too long": (dict(lengths=[3, 4]), ValueError, r"lengths: expected 0\.\.T = 0\.\.3, got 3\.\.4"),
+    "lengths negative": (dict(lengths=[-1, 2]), ValueError, r"lengths: expected 0\.\.T = 0\.\.3, got -1\.\.2"),
+    "lengths of floats": (dict(lengths=[1.0, 2.0]), TypeError, r"lengths: expected integers, got float64"),
+    "lengths of bools": (dict(lengths=[True, False]), TypeError, r"lengths: expected integers, got bool"),
+    "lengths of three": (dict(lengths=[1, 2, 3]), ValueError, r"lengths: expected shape \(B,\) = \(2,\), got \(3,\)"),
+    "lengths alone": (dict(lengths=3), ValueError, r"lengths: expected shape \(B,\) = \(2,\), got \(\)"),
+    "dropout of rank 1": (dict(dropout_mask=floats(I)), ValueError, r"dropout_mask: expected .*, got \(4,\)"),
+    "dropout of H": (dict(dropout_mask=floats(B, H)), ValueError, r"dropout_mask: expected .*\(2, 4\), got \(2, 5\)"),
+    "dropout of three gates": (
+        dict(dropout_mask=floats(3, B, I)), ValueError, r"dropout_mask: expected .* = \(4, 2, 4\), got \(3, 2, 4\)",
+    ),
+    "dropout of bools": (
+        dict(dropout_mask=np.ones((B, I), bool)), TypeError, r"dropout_mask: expected dtype float32, got bool",
+    ),
+    "recurrent dropout of I": (
+        dict(recurrent_dropout_mask=floats(B, I)), ValueError,
+        r"recurrent_dropout_mask: expected shape .* = \(2, 5\), got \(2, 4\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["__call__", "vjp", "trace"])
+@pytest.mark.parametrize("name", CALLS)
+def test_calls(name, method):
+    arguments, error, message = CALLS[name]
+    with pytest.raises(error, match=message):
+        getattr(layer(), method)(**{"x": X, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((floats(B, T, H),), ValueError, r"dy: expected shape \(B, H\) = \(2, 5\), got \(2, 3, 5\)"),
+        ((floats(B, H, dtype="f8"),), TypeError, r"dy: expected dtype float32, got float64"),
+        ((None, floats(B, H)), ValueError, r"dstate: expected a pair \(h, c\), got ndarray"),
+        ((None, (floats(B, H), floats(B, I))), ValueError, r"dstate\.c: expected shape .*\(2, 5\), got \(2, 4\)"),
+        ((None, (floats(B, H, dtype="f8"), floats(B, H))), TypeError, r"dstate\.h: expected dtype float32"),
+    ],
+)
+def test_pullback(arguments, error, message):
+    _, pullback = layer().vjp(X)
+    with pytest.raises(error, match=message):
+        pullback(*arguments)
+
+
+def test_stateful_batch():
+    stateful = layer(stateful=True)
+    stateful(X)
+    for rows in (1, 3):
+        message = rf"x: expected the batch size of the stateful state, 2, got {rows}; reset_state"
+        with pytest.raises(ValueError, match=message):
+            stateful(floats(rows, T, I))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"x": floats(I)}, ValueError, r"x: expected shape \(B, I\) = \(B, 4\), got \(4,\)"),
+        ({"x": floats(B, 1, I)}, ValueError, r"x: expected shape \(B, I\) = \(B, 4\), got \(2, 1, 4\)"),
+        ({"x": floats(B, I, dtype="f8")}, TypeError, r"x: expected dtype float32, got float64"),
+        ({"x": floats(B, I), "state": floats(B, H)}, ValueError, r"state: expected a pair \(h, c\), got ndarray"),
+        ({"x": floats(B, I), "state": (floats(1, H),) * 2}, ValueError, r"state\.h: expected shape .*, got \(1, 5\)"),
+    ],
+)
+def test_one_step(arguments, error, message):
+    cell = layer().cell
+    for method in (cell, cell.gates):
+        with pytest.raises(error, match=message):
+            method(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"units": 0}, ValueError, r"units: expected a positive integer, got 0"),
+        ({"units": -3}, ValueError, r"units: expected a positive integer, got -3"),
+        ({"units": 2.0}, ValueError, r"units: expected a positive integer, got 2\.0"),
+        ({"units": True}, ValueError, r"units: expected a positive integer, got True"),
+        ({"activation": "tanhh"}, ValueError, r"activation: expected one of tanh, .*; got 'tanhh'"),
+        ({"recurrent_activation": "sigmoidal"}, ValueError, r"recurrent_activation: expected one of .*'sigmoidal'"),
+        ({"activation": 3}, TypeError, r"activation: expected a name, a callable or None; got 3"),
+        ({"kernel_initializer": "glorot"}, ValueError, r"kernel_initializer: expected one of zeros, .*; got 'glorot'"),
+        ({"recurrent_initializer": None}, TypeError, r"recurrent_initializer: expected .*, got None"),
+        ({"bias_initializer": {"class_name": "os.system"}}, ValueError, r"bias_initializer: .*; got 'os\.system'"),
+        ({"dropout": 1.5}, ValueError, r"dropout: expected a fraction in 0\.\.1, got 1\.5"),
+        ({"dropout": float("nan")}, ValueError, r"dropout: expected a fraction in 0\.\.1, got nan"),
+        ({"recurrent_dropout": -0.1}, ValueError, r"recurrent_dropout: expected a fraction in 0\.\.1, got -0\.1"),
+        ({"recurrent_dropout": "half"}, ValueError, r"recurrent_dropout: expected a fraction in 0\.\.1, got 'half'"),
+        ({"implementation": 3}, ValueError, r"implementation: expected 1 or 2 .*, got 3"),
+        ({"dtype": "int32"}, ValueError, r"dtype: expected a NumPy float dtype, such as float32, got 'int32'"),
+        ({"dtype": "bfloat17"}, ValueError, r"dtype: expected a NumPy float dtype, such as float32, got 'bfloat17'"),
+        ({"dtype": None}, ValueError, r"dtype: expected a NumPy float dtype, such as float32, got None"),
+        ({"dtype": {"config": {"name": "bfloat16"}}}, ValueError, r"dtype: .*, got 'bfloat16'"),
+        ({"dtype": ">f4"}, ValueError, r"dtype: expected a NumPy float dtype, such as float32, got '>f4'"),
+        ({"wings": 2}, TypeError, r"wings"),
+    ],
+)
+def test_cell_arguments(arguments, error, message):
+    for make in (LSTMCell, LSTM):
+        with pytest.raises(error, match=message):
+            make(**{"units": H, **arguments})
+
+
+def test_unbuilt():
+    cell = LSTMCell(H)
+    for use in (lambda: cell.weights, cell.get_weights, lambda: cell(floats(B, I)), lambda: RNN(cell)(X)):
+        with pytest.raises(ValueError, match=r"weights: the cell has none yet; call build\(I\)"):
+            use()
+    for wrong in (0, -1, 2.5, True, None):
+        with pytest.raises(ValueError, match=rf"input_dim: expected a positive integer, got {wrong}"):
+            cell.build(wrong)
+    with pytest.raises(ValueError, match="dtype: expected a NumPy float dtype"):
+        cell.build(I, dtype="int8")
+
+
+def test_rnn_of_something_else():
+    with pytest.raises(TypeError, match=r"cell: expected a glasscell\.LSTMCell, got int"):
+        RNN(3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        ([floats(I, 20)], ValueError, r"weights: expected 3 arrays \(use_bias=True\), got 1"),
+        ([floats(I, 20), floats(H, 15), floats(20)], ValueError, r"recurrent_kernel: expected shape \(H, 4H\), got"),
+        ([floats(I, 20), floats(6, 24), floats(24)], ValueError, r"kernel: expected .* = \(4, 24\), got \(4, 20\)"),
+        ([floats(I, 24), floats(6, 24), floats(24)], ValueError, r"recurrent_kernel: expected H = 5, got 6"),
+        ([floats(20), floats(H, 20), floats(20)], ValueError, r"kernel: expected shape \(I, 4H\), got \(20,\)"),
+        ([floats(7, 20), floats(H, 20), floats(20)], ValueError, r"kernel: expected shape \(4, 20\), got \(7, 20\)"),
+        ([floats(I, 20), floats(H, 20), floats(1)], ValueError, r"bias: expected shape \(4H,\) = \(20,\), got \(1,\)"),
+        ([floats(I, 20), floats(H, 20, dtype="f8"), floats(20)], TypeError, r"kernel: expected dtype float64, got"),
+        ([floats(I, 20, dtype="f8"), floats(H, 20, dtype="f8"), floats(20, dtype="f8")], TypeError,
+         r"weights: expected dtype float32, got float64"),
+        ([floats(I, 20, dtype=int)] * 3, ValueError, r"recurrent_kernel: expected shape \(H, 4H\), got \(4, 20\)"),
+        ([floats(I, 20), floats(H, 20, dtype=int), floats(20)], TypeError, r"recurrent_kernel: expected a float dtype"),
+    ],
+)  # fmt: skip
+def test_set_weights(weights, error, message):
+    cell = layer().cell
+    before = cell.get_weights()
+    with pytest.raises(error, match=message):
+        cell.set_weights(weights)
+    for array, kept in zip(cell.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+def test_from_torch_one_bias():
+    with pytest.raises(ValueError, match="bias_ih, bias_hh: expected both or neither"):
+        LSTMWeights.from_torch(floats(20, I), floats(20, H), floats(20))
+
+
+def test_engines():
+    with pytest.raises(ValueError, match='engine: expected "auto", "native" or "reference", got \'cuda\''):
+        layer("cuda")(X)
+    with pytest.raises(ValueError, match=r"activation: the native engine runs .* callable 'sin'.*reference"):
+        layer("native", activation=np.sin)(X)
+    with pytest.raises(ValueError, match=r"recurrent_activation: the native engine .* callable 'sin'"):
+        layer("native", recurrent_activation=np.sin)(X)
+    with pytest.raises(ValueError, match="x: the native engine runs float32 and float64, got float16"):
+        layer("native", dtype="float16")(X.astype("f2"))
+    with pytest.raises(ValueError, match="activation: the native engine"):
+        layer("native", activation=np.sin).vjp(X)
+
+
+def test_a_callable_without_derivative_has_no_gradient():
+    _, pullback = layer(activation=np.sin).vjp(X)
+    with pytest.raises(ValueError, match="activation: 'sin' has no derivative"):
+        pullback(floats(B, H))
+
+
+def test_lookups():
+    with pytest.raises(ValueError, match="gate: expected one of"):
+        activations.get("no", "gate")
+    with pytest.raises(TypeError, match="kernel_initializer: expected a Keras initialiser's name"):
+        get_initializer({"config": {}}, "kernel_initializer")
+
+
+# The extension module checks once more: it is what keeps reads and writes inside the arrays.
+
+FORWARD = {
+    "x": (B, T, I), "kernel": (I, 4 * H), "recurrent_kernel": (H, 4 * H), "bias": (4 * H,), "h0": (B, H), "c0": (B, H),
+    "steps": (B, T), "input_mask": (4, B, I), "recurrent_mask": (1, B, H), "h": (B, T, H), "c": (B, T, H),
+    "gates": (B, T, 4, H), "z": (B, T, 4, H), "c_spans": (1, B, H), "hT": (B, H), "cT": (B, H),
+}  # fmt: skip
+BACKWARD = {
+    **{name: FORWARD[name] for name in ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0", "steps", "input_mask",
+                                        "recurrent_mask", "h", "c", "gates", "z", "c_spans")},
+    "dh_all": (B, T, H), "dhT": (B, H), "dcT": (B, H), "dx": (B, T, I), "d_kernel": (I, 4 * H),
+    "d_recurrent": (H, 4 * H), "d_bias": (4 * H,), "dh0": (B, H), "dc0": (B, H),
+}  # fmt: skip
+OPTIONAL = {"bias", "steps", "input_mask", "recurrent_mask", "c", "gates", "z", "c_spans", "dh_all", "d_bias"}
+CODES = {"activation": 0, "recurrent_activation": 1, "go_backwards": False}
+
+
+def native_arguments(shapes, dtype=np.float32):
+    arrays = {name: np.ones(shape, np.uint8 if name == "steps" else dtype) for name, shape in shapes.items()}
+    return {**arrays, "packed": None} if shapes.keys() == FORWARD.keys() else arrays
+
+
+def is_optional(name, function):
+    return name in OPTIONAL or (name == "h" and function == "forward")
+
+
+def refuses(call, arguments):
+    try:
+        call(**arguments, **CODES)
+    except (ValueError, TypeError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("function", ["forward", "backward"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_native_functions_refuse(function, dtype):
+    """Each array in turn: too small, too large, of another rank, dtype or layout, not an array."""
+    shapes, call = (FORWARD if function == "forward" else BACKWARD), getattr(_native, function)
+    good = native_arguments(shapes, dtype)
+    call(**good, **CODES)
+    other = np.float64 if dtype == np.float32 else np.float32
+    for name, shape in shapes.items():
+        array = good[name]
+        wrong = [np.ones((*shape[:k], n + more, *shape[k + 1 :]), array.dtype) for k, n in enumerate(shape)
+                 for more in (-1, 1)]  # fmt: skip
+        wrong += [array[None], array.reshape(-1)[0], array.astype(other), array.astype(np.int64), "text"]
+        if array.ndim > 1:
+            wrong += [array.reshape(-1), np.asfortranarray(array) if min(shape) > 1 else array[0]]
+        if not is_optional(name, function):
+            wrong.append(None)
+        for value in wrong:
+            described = f"{name} of {getattr(value, 'shape', value)} {getattr(value, 'dtype', '')}"
+            assert refuses(call, {**good, name: value}), described
+
+
+@pytest.mark.parametrize("function", ["forward", "backward"])
+def test_native_functions_take_what_is_optional(function):
+    """Any optional array may be missing, alone or all at once; backward goes by the tape or by the spans."""
+    shapes, call = (FORWARD if function == "forward" else BACKWARD), getattr(_native, function)
+    optional = [name for name in shapes if is_optional(name, function)]
+    most = optional if function == "forward" else [name for name in optional if name != "c_spans"]
+    for missing in [*([name] for name in optional), most]:
+        arguments = {**native_arguments(shapes), **dict.fromkeys(missing)}
+        result = "hT" if function == "forward" else "dx"
+        arguments[result][...] = np.nan
+        call(**arguments, **CODES)
+        assert np.isfinite(arguments[result]).all()
+
+
+@pytest.mark.parametrize("function", ["forward", "backward"])
+def test_native_functions_refuse_codes_and_read_only_outputs(function):
+    shapes, call = (FORWARD if function == "forward" else BACKWARD), getattr(_native, function)
+    good = native_arguments(shapes)
+    for name in ("activation", "recurrent_activation"):
+        for code in (-1, len(activations.BUILT_IN), 2**31 - 1, 2**40, 1.5, "tanh", None):
+            with pytest.raises((ValueError, TypeError)):
+                call(**good, **{**CODES, name: code})
+    output = "cT" if function == "forward" else "dc0"
+    good[output].flags.writeable = False
+    with pytest.raises((ValueError, TypeError)):
+        call(**good, **CODES)
+    with pytest.raises(TypeError):
+        call()
+
+
+def test_native_backward_wants_the_raw_gates_it_needs():
+    good = {**native_arguments(BACKWARD), "c_spans": None}
+    silu = activations.BUILT_IN["silu"].code
+    assert _native.needs_raw_gates(silu, 1)
+    assert not _native.needs_raw_gates(0, 1)
+    with pytest.raises(ValueError, match="z: expected the raw gates"):
+        _native.backward(**{**good, "z": None}, **{**CODES, "activation": silu})
+    for missing in ("c", "gates"):
+        with pytest.raises(ValueError, match="c, gates: expected what forward kept, or c_spans, got None"):
+            _native.backward(**{**good, missing: None}, **CODES)
+    with pytest.raises((ValueError, TypeError)):
+        _native.needs_raw_gates(99, 0)
+
+
+def test_native_forward_refuses_what_another_cell_packed():
+    good = native_arguments(FORWARD)
+    weights = [good[name] for name in ("kernel", "recurrent_kernel", "bias")]
+    packed = _native.pack(*weights)
+    _native.forward(**{**good, "packed": packed}, **CODES)
+    for wrong in (floats(I + 1, 4 * H), floats(2 * I, 4 * H)):
+        with pytest.raises(ValueError, match="packed: expected the weights of this call, got those of other sizes"):
+            _native.forward(**{**good, "packed": _native.pack(wrong, *weights[1:])}, **CODES)
+    for wrong in (_native.pack(*(w.astype("f8") for w in weights)), weights[0], "packed"):
+        with pytest.raises(TypeError):
+            _native.forward(**{**good, "packed": wrong}, **CODES)
+    for wrong in ((weights[0][0], *weights[1:]), (*weights[:2], weights[2][1:]), (None, *weights[1:])):
+        with pytest.raises((ValueError, TypeError)):
+            _native.pack(*wrong)
+
+
+def native_stream(h, c, **wrong):
+    packed = _native.pack(floats(I, 4 * H), floats(H, 4 * H), floats(4 * H))
+    given = {"packed": packed, "h": h, "c": c, "y": h, "y_row": None, "activation": 0, "recurrent_activation": 1}
+    return _native.StreamFloat(**{**given, **wrong})
+
+
+def test_native_streams_refuse():
+    h, c = floats(B, H), floats(B, H)
+    native_stream(h, c)
+    frozen = floats(B, H)
+    frozen.flags.writeable = False
+    for wrong in (floats(B, H + 1), floats(B + 1, H), floats(B), floats(B, H, dtype="f8"), None, frozen):
+        with pytest.raises((ValueError, TypeError)):
+            native_stream(h, wrong)
+    doubles = _native.pack(floats(I, 4 * H, dtype="f8"), floats(H, 4 * H, dtype="f8"), None)
+    for wrong in ({"h": floats(H)}, {"packed": doubles}, {"packed": None}, {"activation": 99}):
+        with pytest.raises((ValueError, TypeError)):
+            native_stream(**{"h": h, "c": c, **wrong})
+
+
+@pytest.mark.parametrize("sizes", [(0, T, I, H), (B, 0, I, H), (B, T, 0, H), (B, T, I, 0), (0, 0, 0, 0)])
+def test_native_functions_take_empty_arrays(sizes):
+    renamed = dict(zip((B, T, I, H), sizes, strict=True))
+    for shapes, call in ((FORWARD, _native.forward), (BACKWARD, _native.backward)):
+
+        def resized(n):
+            return 4 * sizes[3] if n == 4 * H else renamed[n]
+
+        resized_shapes = {
+            name: tuple(n if name in ("gates", "z", "input_mask", "recurrent_mask") and k == gate_axis(name)
+                        else resized(n) for k, n in enumerate(shape)) for name, shape in shapes.items()
+            if name != "c_spans"
+        }  # fmt: skip
+        resized_shapes["c_spans"] = (_native.span_count(*sizes[:2]), sizes[0], sizes[3])
+        arguments = native_arguments(resized_shapes)
+        call(**{**arguments, "c_spans": None}, **CODES)
+        call(**arguments, **CODES)
+
+
+def gate_axis(name):
+    return 0 if name.endswith("mask") else 2
+
+
+@pytest.mark.parametrize("threads", [0, -1, 4097, 1.5, "two", None])
+def test_set_num_threads(threads):
+    before = _native.num_threads()
+    if threads != 4097:
+        with pytest.raises((ValueError, TypeError)):
+            _native.set_num_threads(threads)
+    with pytest.raises((ValueError, TypeError), match=rf"^threads: expected (an integer|1 to 4096), got {threads!r}$"):
+        set_num_threads(threads)
+    assert _native.num_threads() == before

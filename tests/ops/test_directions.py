@@ -1,0 +1,104 @@
+"""`_ops/operands.py`, which the frameworks' operators call: the bits of the NumPy layer, and bad lists refused."""
+
+import numpy as np
+import pytest
+
+import glasscell as gc
+from compare import assert_same_bits
+from glasscell._ops import operands as directions
+from glasscell._ops.call import plan_steps
+from glasscell._ops.operands import KEPT, WEIGHTS, Direction, flatten
+
+ABSENT = np.empty(0, np.float32)
+
+
+def problem(B, T, features, units, dtype="float32", seed=0):
+    """A layer and a `Direction` for each of `units`, the second backwards, and what they share: x and steps."""
+    rng = np.random.default_rng(seed)
+    layers, own = [], []
+    for k, H in enumerate(units):
+        activation = "silu" if k else "tanh"  # silu keeps its raw gates
+        layer = gc.LSTM(H, activation, go_backwards=bool(k), return_sequences=True, use_bias=k == 0, dtype=dtype)
+        layers.append(layer.build(features, seed=k))
+        states = [rng.standard_normal((B, H)).astype(dtype) for _ in "hc"]
+        mask = rng.random((4, B, H)).astype(dtype) if k == 0 else None
+        own.append(Direction(layer.cell.options(bool(k)), *layer.cell.weights, *states, None, mask))
+    mask = rng.random((B, T)) < 0.8
+    return layers, own, rng.standard_normal((B, T, features)).astype(dtype), mask
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("units", [[5], [5, 9], [64, 64], [8, 8, 8]])
+@pytest.mark.parametrize(("B", "T"), [(1, 60), (3, 7), (40, 12)])
+@pytest.mark.parametrize("outputs_first", [False, True])
+def test_bits_are_those_of_each_layer_alone(B, T, units, dtype, outputs_first):
+    layers, own, x, mask = problem(B, T, 6, units, dtype)
+    turned = (lambda a: np.ascontiguousarray(a.T)) if outputs_first else (lambda a: a)
+    own = [
+        d._replace(kernel=turned(d.kernel), recurrent_kernel=turned(d.recurrent_kernel), outputs_first=outputs_first)
+        for d in own
+    ]
+    tensors, codes = flatten(own, np.empty(0, dtype))
+    steps = plan_steps(B, T, mask)
+    kept = directions.forward(x, steps, tensors, codes, True, True)
+    assert_same_bits(directions.forward(x, steps, tensors, codes, True, False)[2], kept[2])
+    dys = [np.random.default_rng(k).standard_normal((B, T, H)).astype(dtype) for k, H in enumerate(units)]
+    cotangents = [a for dy in dys for a in (np.empty(0, dtype), np.empty(0, dtype), dy)]
+    dx, *gradients = directions.backward(x, steps, tensors, codes, kept, cotangents)
+    total = None
+    for k, (layer, direction, dy) in enumerate(zip(layers, own, dys, strict=True)):
+        given = {"mask": mask, "recurrent_dropout_mask": direction.recurrent_mask}
+        y, pullback = layer.vjp(x, (direction.h0, direction.c0), **given)
+        right = pullback(dy)
+        assert_same_bits(kept[len(KEPT) * k + 2], y)
+        for n, name in enumerate(WEIGHTS):
+            expected = np.empty(0, dtype) if getattr(right, name) is None else getattr(right, name)
+            expected = turned(expected) if "kernel" in name else expected
+            assert_same_bits(gradients[len(WEIGHTS) * k + n], expected)
+        total = right.x if total is None else total + right.x
+    assert_same_bits(dx, total)
+    absent, *again = directions.backward(x, steps, tensors, codes, kept, cotangents, dx=False)
+    assert absent.shape == (0,)
+    for one, other in zip(again, gradients, strict=True):
+        assert_same_bits(one, other)
+
+
+def test_large_arrays_start_at_a_cache_line():
+    _, own, x, _ = problem(16, 40, 6, [64])
+    tensors, codes = flatten(own, ABSENT)
+    for array in directions.forward(x, np.empty(0, np.uint8), tensors, codes, True, True)[2:5]:
+        assert array.ctypes.data % 64 == 0
+        assert array.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda own, codes: own.pop(), "own, codes: expected 7 arrays and 4 codes for each direction"),
+        (lambda own, codes: codes.pop(), "own, codes: expected 7 arrays and 4 codes for each direction"),
+        (lambda own, codes: codes.__setitem__(0, 99), "activation: expected 0..12, got 99"),
+        (lambda own, codes: own.__setitem__(3, own[3][:, :-1].copy()), r"h0: expected shape \(2,5,\), got \(2,4,\)"),
+        (lambda own, codes: own.__setitem__(6, own[6][:2].copy()), r"recurrent_mask: expected shape \(1,2,5,\)"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(change, message):
+    _, own, x, _ = problem(2, 3, 6, [5])
+    tensors, codes = flatten(own, ABSENT)
+    change(tensors, codes)
+    kept = [np.empty(shape, np.float32) for shape in ((2, 5), (2, 5), (2, 3, 5), (0,), (0,), (0,))]
+    from glasscell import _native
+
+    with pytest.raises(ValueError, match=message):
+        _native.forward_directions(x, np.empty(0, np.uint8), tensors, codes, kept)
+
+
+def test_what_was_not_kept_is_missed():
+    _, own, x, _ = problem(2, 3, 6, [5, 4])
+    tensors, codes = flatten(own, ABSENT)
+    kept = directions.forward(x, np.empty(0, np.uint8), tensors, codes, True, False)
+    with pytest.raises(ValueError, match=r"c: expected shape \(2,3,5,\), got \(0,\)"):
+        directions.backward(x, np.empty(0, np.uint8), tensors, codes, kept, [ABSENT] * 6)
+    kept = directions.forward(x, np.empty(0, np.uint8), tensors, codes, True, True)
+    kept[-1] = ABSENT
+    with pytest.raises(ValueError, match="z: expected the raw gates"):
+        directions.backward(x, np.empty(0, np.uint8), tensors, codes, kept, [ABSENT] * 6)

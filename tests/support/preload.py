@@ -1,0 +1,48 @@
+"""C++ files of these tests: libraries that a fresh process loads in front of all others (LD_PRELOAD), and programs."""
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from fresh import HERE, NATIVE, run_python
+
+
+def _compiled(sources, *options):
+    """Into a file of a folder that lives as long as this process. Skips the test where there is no compiler."""
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name) / "compiled.so"
+    subprocess.run([*compiler.split(), "-std=c++17", "-O2", *options, *sources, "-o", path], check=True, timeout=600)
+    return folder, path
+
+
+@functools.cache
+def library(source):
+    """tests/support/`source`, compiled. Skips the test where that cannot be."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("not glibc")
+    return _compiled([HERE / source], "-fPIC", "-shared", "-D_GNU_SOURCE")
+
+
+@functools.cache
+def program(source, *native, options=()):
+    """tests/native/`source` with these files of native/, compiled without a warning."""
+    root = HERE.parents[1] / "native"
+    sources = [NATIVE / source, *(root / name for name in native)]
+    return _compiled(sources, f"-I{root}", "-Wall", "-Wextra", "-Werror", "-pthread", *options)
+
+
+def run_with(source, script, *arguments, **environment):
+    """What `script` prints, in a fresh process with the library of tests/support/`source`."""
+    _, path = library(source)
+    done = run_python("-c", script, *arguments, LD_PRELOAD=str(path), **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

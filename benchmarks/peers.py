@@ -45,7 +45,7 @@ def glasscell_numpy(problem: Problem) -> Work:
         return lambda: tuple(layer.trace(x).asdict().values())
     if problem.mode == "tape":
         return lambda: (layer.vjp(x)[0],)
-    options = {"lengths": problem.lengths, "recurrent_dropout_mask": problem.recurrent_mask}
+    options = {"lengths": problem.lengths, "recurrent_dropout_mask": problem.recurrent_dropout_mask}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
 
     def train() -> tuple[Any, ...]:

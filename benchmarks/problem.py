@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
     x: (B, T, I), or (B, I) in mode "step". dy: (B, T, H), zero at steps beyond the lengths; what Keras models aim at.
     lengths: (B,) in modes with lengths, packed sequences or a mask; else None.
-    recurrent_mask: (4, B, H) in modes "recurrent-dropout", for those who take it or draw it like this; else None.
+    recurrent_dropout_mask: (4, B, H) in modes "recurrent-dropout", for those who take it or draw it like this; else None.
     reset: (B, T) bool in mode "torch reset", True where an episode starts; else None.
     """
 
@@ -45,7 +45,7 @@ class Problem(NamedTuple):
     x: Array
     dy: Array
     lengths: Array | None
-    recurrent_mask: Array | None
+    recurrent_dropout_mask: Array | None
     reset: Array | None
 
     @property
@@ -62,7 +62,7 @@ class Problem(NamedTuple):
         """(B,) the rows in the order of a packed sequence, the longest first, in modes "torch packed"; else None."""
         return None if self.mode not in PACKED or self.lengths is None else np.argsort(-self.lengths, kind="stable")
 
-    def given(self, steps: Array) -> Array:
+    def none_if_placeholder(self, steps: Array) -> Array:
         """(B, T, ...) as a work takes or gives it: in modes "torch packed" (N, ...), step by step the rows in it."""
         rows, kept = self.packed_rows, self.kept
         return steps if rows is None or kept is None else steps[rows].swapaxes(0, 1)[kept[rows].T]
@@ -104,16 +104,16 @@ def expected(problem: Problem) -> tuple[Array, ...]:
     if problem.mode == "trace":
         return tuple(layer.trace(problem.x).asdict().values())
     if not problem.train:
-        return (problem.given(np.asarray(layer(problem.x, lengths=problem.lengths))),)
+        return (problem.none_if_placeholder(np.asarray(layer(problem.x, lengths=problem.lengths))),)
     y, pullback = layer.vjp(
-        problem.x, lengths=problem.lengths, reset=problem.reset, recurrent_dropout_mask=problem.recurrent_mask
+        problem.x, lengths=problem.lengths, reset=problem.reset, recurrent_dropout_mask=problem.recurrent_dropout_mask
     )
     gradients = pullback(problem.dy)
     kernels = gradients.kernel, gradients.recurrent_kernel
     if problem.mode not in TORCH:
         return y, *kernels
     bias = np.asarray(gradients.bias)
-    return problem.given(np.asarray(y)), problem.given(gradients.x), *kernels, bias, bias
+    return problem.none_if_placeholder(np.asarray(y)), problem.none_if_placeholder(gradients.x), *kernels, bias, bias
 
 
 def _expected_of_a_model(problem: Problem) -> tuple[Array, ...]:
@@ -122,7 +122,7 @@ def _expected_of_a_model(problem: Problem) -> tuple[Array, ...]:
     both = 1 + ("bidirectional" in problem.mode)
     passes = [
         _reference(problem, go_backwards=k == 1).vjp(
-            problem.x, lengths=problem.lengths, recurrent_dropout_mask=problem.recurrent_mask
+            problem.x, lengths=problem.lengths, recurrent_dropout_mask=problem.recurrent_dropout_mask
         )
         for k in range(both)
     ]

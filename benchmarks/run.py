@@ -97,7 +97,7 @@ def _checked(
     ready = _there(one, problem, workers[one.backend]) if one.backend else _here(one, problem)
     took, drawn = time.perf_counter() - start, b"" if ready.mask is None else ready.mask.tobytes()
     if drawn not in rights:
-        rights[drawn] = expected(problem if ready.mask is None else problem._replace(recurrent_mask=ready.mask))
+        rights[drawn] = expected(problem if ready.mask is None else problem._replace(recurrent_dropout_mask=ready.mask))
     check(one.name, ready.results, rights[drawn], problem)
     may_be_slow = one.ours and not one.backend  # else the first call may have compiled: the second tells
     if took > SLOWEST and not may_be_slow and (seconds := ready.turn(0.0)) > SLOWEST:

@@ -35,7 +35,7 @@ def _module(problem: Problem, kind: Any, **options: Any) -> Any:
 
 def _work(problem: Problem, module: Any, forward: Forward, warm_up: int = 0, grad_mode: bool = False) -> Work:
     """forward: x to h at all steps, by the module's parameters. warm_up: calls in which it still compiles."""
-    x, dy = (torch.from_numpy(problem.given(steps)) for steps in (problem.x, problem.dy))
+    x, dy = (torch.from_numpy(problem.none_if_placeholder(steps)) for steps in (problem.x, problem.dy))
     of_module = problem.mode in TORCH
     x.requires_grad_(problem.train and of_module)
     wanted = (*([x] if of_module else []), *module.parameters())

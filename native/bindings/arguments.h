@@ -61,7 +61,7 @@ template <class T> class Array {
         if (reinterpret_cast<uintptr_t>(data_) % alignof(T)) {
             if (!std::is_const_v<T>) return false;
             try {
-                copy_ = std::make_unique<Block>(size_t(view_.len));
+                copy_ = std::make_unique<AlignedBuffer>(size_t(view_.len));
             } catch (const std::bad_alloc&) {
                 return no_memory_ = true;
             }
@@ -88,7 +88,7 @@ template <class T> class Array {
     size_t rank_ = 0;
     int64_t shape_[kMostAxes] = {};
     bool no_memory_ = false;
-    std::unique_ptr<Block> copy_;
+    std::unique_ptr<AlignedBuffer> copy_;
 };
 
 template <class T> using In = Array<const T>;
@@ -101,7 +101,7 @@ template <class T> using OptionalOut = std::optional<Out<T>>;
 template <class T> struct Packed {
     static constexpr const char* kName = sizeof(T) == 4 ? "glasscell.PackedFloat" : "glasscell.PackedDouble";
 
-    Block block;
+    AlignedBuffer block;
     int64_t I, H;
 
     // Null where the object is none of these.

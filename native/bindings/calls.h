@@ -38,15 +38,15 @@ inline Activation activation(const char* name, int64_t code) {
 
 // A kernel of `inputs` rows, or its gradient, as the call's layout has it.
 template <class T, class Array> auto checked_kernel(const char* name, const Array& array, const Call<T>& call, int64_t inputs) {
-    return call.outputs_first ? checked(name, array, {4 * call.H, inputs}) : checked(name, array, {inputs, 4 * call.H});
+    return call.transposed_weights ? checked(name, array, {4 * call.H, inputs}) : checked(name, array, {inputs, 4 * call.H});
 }
 
-// Sets I, H and the weights, which stand as call.outputs_first says.
+// Sets I, H and the weights, which stand as call.transposed_weights says.
 template <class T, class Array>
 void set_weights(Call<T>& call, const Array& kernel, const Array& recurrent_kernel, const std::optional<Array>& bias) {
     if (kernel.ndim() != 2) throw std::invalid_argument("kernel: expected shape (I, 4H), got another rank");
     if (recurrent_kernel.ndim() != 2) throw std::invalid_argument("recurrent_kernel: expected shape (H, 4H)");
-    const size_t inputs = call.outputs_first ? 1 : 0;
+    const size_t inputs = call.transposed_weights ? 1 : 0;
     call.I = int64_t(kernel.shape(inputs)), call.H = int64_t(recurrent_kernel.shape(inputs));
     call.kernel = checked_kernel("kernel", kernel, call, call.I);
     call.recurrent_kernel = checked_kernel("recurrent_kernel", recurrent_kernel, call, call.H);
@@ -56,24 +56,24 @@ void set_weights(Call<T>& call, const Array& kernel, const Array& recurrent_kern
 template <class T, class Array, class Steps>
 Call<T> make_call(const Array& x, const Array& kernel, const Array& recurrent_kernel, const std::optional<Array>& bias,
                   const Array& h0, const Array& c0, const std::optional<Steps>& steps,
-                  const std::optional<Array>& input_mask, const std::optional<Array>& recurrent_mask, int64_t a,
-                  int64_t s, int64_t go_backwards, bool outputs_first = false) {
+                  const std::optional<Array>& dropout_mask, const std::optional<Array>& recurrent_dropout_mask, int64_t a,
+                  int64_t s, int64_t go_backwards, bool transposed_weights = false) {
     if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (B, T, I), got another rank");
     Call<T> call{};
-    call.outputs_first = outputs_first;
+    call.transposed_weights = transposed_weights;
     set_weights(call, kernel, recurrent_kernel, bias);
     call.B = int64_t(x.shape(0)), call.time = int64_t(x.shape(1));
     call.options = {activation("activation", a), activation("recurrent_activation", s), go_backwards != 0};
     call.x = checked("x", x, {call.B, call.time, call.I});
     call.h0 = checked("h0", h0, {call.B, call.H});
     call.c0 = checked("c0", c0, {call.B, call.H});
-    call.steps = checked("steps", steps, {call.B, call.time});
+    call.step_flags = checked("steps", steps, {call.B, call.time});
     const auto gates = [](const std::optional<Array>& mask) {
         return !mask ? 0 : mask->ndim() && mask->shape(0) == 4 ? 4 : 1;
     };
-    call.input_gates = gates(input_mask), call.recurrent_gates = gates(recurrent_mask);
-    call.input_mask = checked("input_mask", input_mask, {call.input_gates, call.B, call.I});
-    call.recurrent_mask = checked("recurrent_mask", recurrent_mask, {call.recurrent_gates, call.B, call.H});
+    call.input_gates = gates(dropout_mask), call.recurrent_gates = gates(recurrent_dropout_mask);
+    call.dropout_mask = checked("dropout_mask", dropout_mask, {call.input_gates, call.B, call.I});
+    call.recurrent_dropout_mask = checked("recurrent_dropout_mask", recurrent_dropout_mask, {call.recurrent_gates, call.B, call.H});
     return call;
 }
 

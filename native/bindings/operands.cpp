@@ -27,9 +27,9 @@ void expect(const char* name, size_t got, size_t expected) {
 template <class T> Call<T> make_call(const Directions<T>& d, size_t n) {
     const auto& own = &d.own[7 * n];
     const auto& codes = &d.codes[kCodes * n];
-    Call<T> call = make_call<T>(d.x, own[0], own[1], given(own[2]), own[3], own[4], given(d.steps), given(own[5]),
+    Call<T> call = make_call<T>(d.x, own[0], own[1], given(own[2]), own[3], own[4], given(d.step_flags), given(own[5]),
                                 given(own[6]), codes[0], codes[1], codes[2], codes[3] != 0);
-    call.interrupt = d.interrupt;
+    call.cancellation = d.cancellation;
     return call;
 }
 
@@ -50,7 +50,7 @@ template <class T> Views<T> part(const Views<T>& views, int64_t n, int64_t count
 }
 
 template <class T> Directions<T> part(const Directions<T>& d, int64_t n, int64_t count) {
-    return {part(d.x, n, count), part(d.steps, n, count), part(d.own, n, count), d.codes, d.interrupt};
+    return {part(d.x, n, count), part(d.step_flags, n, count), part(d.own, n, count), d.codes, d.cancellation};
 }
 
 // Calls work(n, count) for the places of the first axis, where the arrays have leading axes.
@@ -74,7 +74,7 @@ void collect(const Directions<T>& directions, const Views<T>& kept, std::vector<
         static_cast<Call<T>&>(call) = make_call(directions, k);
         const View<T>* const out = &kept[6 * k];
         const int64_t B = call.B, time = call.time, H = call.H;
-        call.span = {0, time};
+        call.time_block = {0, time};
         call.hT = checked("hT", out[0], {B, H}), call.cT = checked("cT", out[1], {B, H});
         call.h = checked("h", given(out[2]), {B, time, H}), call.c = checked("c", given(out[3]), {B, time, H});
         call.gates = checked("gates", given(out[4]), {B, time, 4, H});
@@ -85,7 +85,7 @@ void collect(const Directions<T>& directions, const Views<T>& kept, std::vector<
 
 // dx of a direction after the first, to be added to that of the first.
 template <class T> struct More {
-    Block block;
+    AlignedBuffer block;
     T* sum;
     int64_t size;
 };
@@ -117,7 +117,7 @@ void collect(const Directions<T>& directions, const Views<const T>& kept, const 
         call.dh_all = checked("dh", given(d[2]), {B, time, H});
         call.dx = checked("dx", given(gradients[0]), {B, time, I});
         if (k > 0 && call.dx) {
-            others.push_back({Block(size_t(B * time * I) * sizeof(T)), call.dx, B * time * I});
+            others.push_back({AlignedBuffer(size_t(B * time * I) * sizeof(T)), call.dx, B * time * I});
             call.dx = others.back().block.template as<T>();
         }
         call.d_kernel = checked_kernel("d_kernel", out[0], call, I);
@@ -149,7 +149,7 @@ void run_backward(const Directions<T>& directions, const Views<const T>& kept, c
         const auto add = [&](int64_t begin, int64_t end) {
             for (int64_t m = begin; m < end; ++m) other.sum[m] += more[m];
         };
-        split_into_pieces(other.size, 1 << 22, worth_threads(double(other.size)), directions.interrupt, add);
+        split_into_pieces(other.size, 1 << 22, worth_threads(double(other.size)), directions.cancellation, add);
     }
 }
 

@@ -27,10 +27,10 @@ template <class T> using Views = std::vector<View<T>>;
 
 template <class T> struct Directions {
     View<const T> x;
-    View<const uint8_t> steps;
+    View<const uint8_t> step_flags;
     Views<const T> own;          // 7 for each direction
     std::vector<int64_t> codes;  // kCodes for each direction
-    Interrupt* interrupt = nullptr;
+    CancellationToken* cancellation = nullptr;
 };
 
 // Both throw std::invalid_argument for arrays that do not fit, naming them.

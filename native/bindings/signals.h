@@ -18,12 +18,12 @@ namespace nb = nanobind;
 
 // Ends a call when a Python signal handler raises, as the one of Ctrl-C does. Handlers run in the main thread only, so a
 // call from any other never asks for the GIL.
-struct Signals : Interrupt {
+struct Signals : CancellationToken {
     std::chrono::steady_clock::time_point next{};  // when to look again; not set: not yet asked
 
-    Signals() : Interrupt{&Signals::ask, pthread_self(), false} {}
+    Signals() : CancellationToken{&Signals::poll, pthread_self(), false} {}
 
-    static void ask(Interrupt* self) {
+    static void poll(CancellationToken* self) {
         Signals& signals = *static_cast<Signals*>(self);
         const auto now = std::chrono::steady_clock::now();
         const bool first = signals.next == decltype(now)();
@@ -31,7 +31,7 @@ struct Signals : Interrupt {
         signals.next = now + std::chrono::milliseconds(100);
         if (first || !in_main_thread()) return;
         const WithGil gil;
-        if (PyErr_CheckSignals() != 0) stop(self);  // the exception stays set for `run`
+        if (PyErr_CheckSignals() != 0) cancel(self);  // the exception stays set for `run`
     }
 
     static bool in_main_thread() {
@@ -43,15 +43,15 @@ struct Signals : Interrupt {
     }
 };
 
-// Runs `pass` without the GIL. `interrupt` is the member of its call that ends it. Throws where a signal handler raised.
-template <class Pass> void until_signal(Interrupt*& interrupt, Pass pass) {
+// Runs `pass` without the GIL. `cancellation` is the member of its call that ends it. Throws where a signal handler raised.
+template <class Pass> void until_signal(CancellationToken*& cancellation, Pass pass) {
     Signals signals;
-    interrupt = &signals;
+    cancellation = &signals;
     {
         const WithoutGil released;
         pass();
     }
-    if (signals.stopped) nb::raise_python_error();
+    if (signals.cancelled) nb::raise_python_error();
 }
 
 }  // namespace glasscell

@@ -20,7 +20,7 @@ template <class T> class Stream {
         const Packed<T>* const weights = Packed<T>::of(packed_);
         if (!weights) throw nb::type_error("packed: expected what pack gave for weights of this dtype");
         if (h.ndim() != 2) throw std::invalid_argument("h: expected shape (B, H), got another rank");
-        call_.B = int64_t(h.shape(0)), call_.time = 1, call_.I = weights->I, call_.H = weights->H, call_.span = {0, 1};
+        call_.B = int64_t(h.shape(0)), call_.time = 1, call_.I = weights->I, call_.H = weights->H, call_.time_block = {0, 1};
         call_.options = {activation("activation", a), activation("recurrent_activation", s), false};
         call_.hT = checked("h", h, {call_.B, call_.H}), call_.cT = checked("c", c, {call_.B, call_.H});
         call_.h0 = call_.hT, call_.c0 = call_.cT;

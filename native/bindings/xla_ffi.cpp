@@ -43,7 +43,7 @@ template <ffi::DataType D, class T> Views<T> results(ffi::RemainingRets list) {
     for (size_t k = 0; k < list.size(); ++k) {
         auto buffer = list.template get<ffi::Buffer<D>>(k);
         if (!buffer) throw std::invalid_argument(buffer.error().message());
-        ask_for_large_pages((*buffer)->untyped_data(), (*buffer)->size_bytes());
+        advise_huge_pages((*buffer)->untyped_data(), (*buffer)->size_bytes());
         views.push_back(view<T>(**buffer));
     }
     return views;

@@ -14,10 +14,10 @@ namespace glasscell {
 
 // 64-byte aligned memory, in large pages where it is large and new to the process: products go over it again and again, and
 // small pages lie scattered over the sets of the caches. Throws std::bad_alloc.
-class Block {
+class AlignedBuffer {
   public:
-    explicit Block(size_t bytes = 0) : data_(::operator new(bytes ? bytes : 64, std::align_val_t(64))) {
-        ask_for_large_pages(data_.get(), bytes);
+    explicit AlignedBuffer(size_t bytes = 0) : data_(::operator new(bytes ? bytes : 64, std::align_val_t(64))) {
+        advise_huge_pages(data_.get(), bytes);
     }
     template <class U> U* as() const { return static_cast<U*>(data_.get()); }
 
@@ -29,7 +29,7 @@ class Block {
 };
 
 // The weights as the forward kernels read them.
-template <class T> Block pack_weights(const Call<T>& call);
+template <class T> AlignedBuffer pack_weights(const Call<T>& call);
 
 // A forward pass that can run again without allocating: the sizes, options and `steps` are those of the call it was made
 // with, the other arrays may be new ones, and the span no longer. `packed` must be set.
@@ -39,10 +39,10 @@ template <class T> class ForwardPass {
     void run(const ForwardCall<T>& call);
 
   private:
-    ForwardPass(const ForwardCall<T>& call, Plan plan);
+    ForwardPass(const ForwardCall<T>& call, ThreadGrid grid);
 
     Schedule schedule_;
-    std::vector<Block> scratch_, shared_;  // of each part, of each group
+    std::vector<AlignedBuffer> scratch_, shared_;  // of each part, of each group
 };
 
 // Packs the weights where `packed` is null. Throws std::bad_alloc; the outputs are then undefined.
@@ -52,10 +52,10 @@ template <class T> void run_forward(ForwardCall<T> call);
 template <class T> void run_forward(const std::vector<ForwardCall<T>>& calls);
 
 // A whole backward pass. The members of BackwardCall that belong to one span are filled in here; `tape` covers all steps,
-// or none: then the gates are computed anew from `h` and `c_spans`.
+// or none: then the gates are computed anew from `h` and `cell_checkpoints`.
 template <class T> struct Backward {
     BackwardCall<T> call;
-    const T* c_spans;  // (spans, B, H), or null where the tape was kept
+    const T* cell_checkpoints;  // (spans, B, H), or null where the tape was kept
     const T* dhT;      // (B, H), or null for zero
     const T* dcT;      // (B, H), likewise
 };

@@ -14,7 +14,7 @@ namespace glasscell {
 // For memory that is about to be filled. What is new to the process comes a page at a time, as it is first touched, and with
 // pages of 4 KiB that takes longer than the engine takes to fill it: XLA asks for a large tape anew in each execution. NumPy
 // gives the same advice for its own arrays. It is advice alone: a system with no large pages (left) gives small ones.
-inline void ask_for_large_pages(void* memory, size_t bytes) {
+inline void advise_huge_pages(void* memory, size_t bytes) {
 #if defined(__linux__)
     constexpr size_t kLargePage = 2 << 20;  // of most systems
     static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));

@@ -14,7 +14,7 @@
 
 namespace glasscell {
 
-struct Plan {
+struct ThreadGrid {
     int rows, units;  // parts of the rows, and of the units of each: rows * units threads
 };
 
@@ -27,43 +27,43 @@ constexpr double kForwardMeeting = 50e3, kBackwardMeeting = 30e3;
 
 // The choice. `step`: the multiply-adds of one step of all rows; `meeting`: one of the above; `tile_rows`: rows that fill
 // a tile; `lanes`: units of one block, the least a thread can have.
-Plan make_plan(int64_t B, int64_t time, double step, int64_t H, double meeting, int threads, int64_t tile_rows,
+ThreadGrid choose_grid(int64_t B, int64_t time, double step, int64_t H, double meeting, int threads, int64_t tile_rows,
                int64_t lanes);
 
 // Which rows of the batch a group has.
 using Rows = std::vector<int64_t>;
 
-// All rows, in `groups` groups: neighbours together; with masks or lengths those with the most kept steps first and dealt
+// All rows, in `groups` groups: neighbours together; with masks or lengths those with the most kept steps first and assigned
 // out in turn, so that all groups have about as many and end at about the same time.
-template <class T> std::vector<Rows> deal_rows(const Call<T>& call, int groups);
+template <class T> std::vector<Rows> assign_rows(const Call<T>& call, int groups);
 
 // Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.
-template <class Work> void split(int64_t total, int threads, Interrupt* interrupt, Work work) {
+template <class Work> void split(int64_t total, int threads, CancellationToken* cancellation, Work work) {
     const int64_t count = threads < total ? threads : total;
     auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
     using Range = decltype(range);
     run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); }, &range,
-              interrupt);
+              cancellation);
 }
 
-// Whether the call is to end early. The thread that made it asks; the others only look.
-inline bool ended(Interrupt* interrupt) {
-    if (interrupt && pthread_equal(interrupt->caller, pthread_self())) interrupt->ask(interrupt);
-    return stopped(interrupt);
+// Whether the call is to end early. The thread that made it polls; the others only look.
+inline bool poll_cancelled(CancellationToken* cancellation) {
+    if (cancellation && pthread_equal(cancellation->caller, pthread_self())) cancellation->poll(cancellation);
+    return cancelled(cancellation);
 }
 
 // As split, in pieces of `most` at most, so that it may end between them.
-template <class Work> void split_into_pieces(int64_t total, int64_t most, int threads, Interrupt* interrupt, Work work) {
-    split(total, threads, interrupt, [&](int64_t begin, int64_t end) {
-        for (; begin < end && !ended(interrupt); begin += most) work(begin, std::min(begin + most, end));
+template <class Work> void split_into_pieces(int64_t total, int64_t most, int threads, CancellationToken* cancellation, Work work) {
+    split(total, threads, cancellation, [&](int64_t begin, int64_t end) {
+        for (; begin < end && !poll_cancelled(cancellation); begin += most) work(begin, std::min(begin + most, end));
     });
 }
 
-// The parts of a plan, ready to run any number of times without allocating.
+// The parts of a grid, ready to run any number of times without allocating.
 class Schedule {
   public:
-    // Units are split at multiples of `grain`.
-    Schedule(Plan plan, std::vector<Rows> rows, int64_t H, int64_t grain);
+    // Units are split at multiples of `granularity`.
+    Schedule(ThreadGrid grid, std::vector<Rows> rows, int64_t H, int64_t granularity);
     Schedule(const Schedule&) = delete;  // its parts point into it
 
     int size() const { return int(parts_.size()); }
@@ -72,17 +72,17 @@ class Schedule {
 
     // The most that size(rows) gives for what may run as `index`.
     template <class Size> size_t most(int index, Size size) const {
-        const size_t own = size(parts_[size_t(index)].count), alone = index || units_ == 1 ? 0 : size(alone_.count);
-        return own > alone ? own : alone;
+        const size_t own = size(parts_[size_t(index)].count), serial = index || units_ == 1 ? 0 : size(serial_.count);
+        return own > serial ? own : serial;
     }
 
-    // Runs work(part, index) for all parts; where teams cannot run at the same time, for all rows and units as index 0.
-    template <class Work> void run(Interrupt* interrupt, Work work) {
-        run(size(), interrupt, work, [](int) {});
+    // Runs work(item, index) for all parts; where teams cannot run at the same time, for all rows and units as index 0.
+    template <class Work> void run(CancellationToken* cancellation, Work work) {
+        run(size(), cancellation, work, [](int) {});
     }
 
     // The same, and rest(index) after each, and alone for what remains of `threads`.
-    template <class Work, class Rest> void run(int threads, Interrupt* interrupt, Work work, Rest rest) {
+    template <class Work, class Rest> void run(int threads, CancellationToken* cancellation, Work work, Rest rest) {
         auto one = [&](int index) {
             if (index < size()) work(parts_[size_t(index)], index);
             rest(index);
@@ -90,30 +90,30 @@ class Schedule {
         using One = decltype(one);
         const auto task = [](void* opaque, int index) { (*static_cast<One*>(opaque))(index); };
         const int count = std::max(size(), threads);
-        if (units_ == 1) return run_tasks(count, task, &one, interrupt);
-        if (run_together(count, size(), task, &one, interrupt)) return;
-        split(1, 1, interrupt, [&](int64_t, int64_t) { work(alone_, 0), rest(0); });
+        if (units_ == 1) return run_tasks(count, task, &one, cancellation);
+        if (run_together(count, size(), task, &one, cancellation)) return;
+        split(1, 1, cancellation, [&](int64_t, int64_t) { work(serial_, 0), rest(0); });
     }
 
   private:
     int units_;
     std::vector<Rows> rows_;
-    std::vector<Arrivals> arrivals_;
-    std::vector<Team> teams_;
-    std::vector<Part> parts_;
+    std::vector<BarrierSlot> slots_;
+    std::vector<ThreadGroup> thread_groups_;
+    std::vector<WorkItem> parts_;
     Rows all_;
-    Part alone_;  // everything
+    WorkItem serial_;  // everything
 };
 
-// Pieces of work, each done once, by whichever thread comes to it first.
-class Shares {
+// DeferredProducts of work, each done once, by whichever thread comes to it first.
+class WorkQueue {
   public:
-    explicit Shares(int64_t total) : taken_(size_t(total)) {}
+    explicit WorkQueue(int64_t total) : taken_(size_t(total)) {}
 
     // As thread `index` of `threads`: work(n) for the pieces that nobody has taken, its own part of them first.
-    template <class Work> void run(int index, int threads, Interrupt* interrupt, Work work) {
+    template <class Work> void run(int index, int threads, CancellationToken* cancellation, Work work) {
         const size_t total = taken_.size(), first = total * size_t(index) / size_t(threads);
-        for (size_t k = 0; k < total && !ended(interrupt); ++k) {
+        for (size_t k = 0; k < total && !poll_cancelled(cancellation); ++k) {
             const size_t n = (first + k) % total;
             if (!taken_[n].exchange(true)) work(int64_t(n));
         }

@@ -98,7 +98,7 @@ template <class Ready> bool wait_awake(microseconds most, Ready ready) {
     const auto start = std::chrono::steady_clock::now();
     for (auto waited = start - start; waited < most; waited = std::chrono::steady_clock::now() - start) {
         if (waited > kSpin) std::this_thread::yield();
-        for (int n = 0; n < 16; ++n, relax())
+        for (int n = 0; n < 16; ++n, cpu_pause())
             if (ready()) return true;
     }
     return false;
@@ -108,23 +108,23 @@ template <class Ready> bool wait_awake(microseconds most, Ready ready) {
 class Pool {
   public:
     // False, and nothing has run, if another call is inside or fewer than `needed` workers can be had.
-    bool run(int count, Task task, void* context, Interrupt* interrupt, int needed) {
+    bool run(int count, Task task, void* context, CancellationToken* cancellation, int needed) {
         if (busy_.exchange(true, std::memory_order_acquire)) return false;
-        const Lender* const lender = lender_.load(std::memory_order_acquire);
-        const bool borrow = lender && lender->most_threads() >= count;
-        const bool enough = borrow ? run_borrowed(*lender, count, task, context, interrupt, needed)
+        const OpenMpRuntime* const openmp = openmp_.load(std::memory_order_acquire);
+        const bool lent = openmp && openmp->most_threads() >= count;
+        const bool enough = lent ? run_on_openmp(*openmp, count, task, context, cancellation, needed)
                                    : start_workers(count - 1) >= needed;
-        if (enough && !borrow) {
+        if (enough && !lent) {
             post(count, task, context);
             wake_workers(count - 1);
-            run_caller(interrupt);
+            run_caller(cancellation);
         }
         busy_.store(false, std::memory_order_release);
         return enough;
     }
 
-    void borrow(const Lender* lender) { lender_.store(lender, std::memory_order_release); }
-    bool borrows() const { return lender_.load(std::memory_order_acquire); }
+    void use_openmp(const OpenMpRuntime* openmp) { openmp_.store(openmp, std::memory_order_release); }
+    bool uses_openmp() const { return openmp_.load(std::memory_order_acquire); }
 
   private:
     void post(int count, Task task, void* context) {
@@ -133,31 +133,31 @@ class Pool {
         unclaimed_.store(count - 1);
     }
 
-    void run_caller(Interrupt* interrupt) {
+    void run_caller(CancellationToken* cancellation) {
         task_(context_, 0);
         while (run_one()) {}
-        await_end(interrupt);
+        await_end(cancellation);
     }
 
     // On an OpenMP runtime's threads. False, and nothing has run, where fewer come than it promised.
-    bool run_borrowed(const Lender& lender, int count, Task task, void* context, Interrupt* interrupt, int needed) {
+    bool run_on_openmp(const OpenMpRuntime& openmp, int count, Task task, void* context, CancellationToken* cancellation, int needed) {
         bool enough = false;
         std::atomic<bool> posted{false};
         const pthread_t caller = pthread_self();
         const auto body = [&] {
-            if (lender.team_size() - 1 < needed) return;  // all of them see the same
+            if (openmp.team_size() - 1 < needed) return;  // all of them see the same
             if (pthread_equal(caller, pthread_self())) {
                 enough = true;
                 post(count, task, context);
                 posted.store(true);
-                run_caller(interrupt);
+                run_caller(cancellation);
             } else {
-                while (!posted.load()) relax();
+                while (!posted.load()) cpu_pause();
                 while (run_one()) {}
             }
         };
         using Body = decltype(body);
-        lender.parallel([](void* argument) { (*static_cast<const Body*>(argument))(); },
+        openmp.parallel([](void* argument) { (*static_cast<const Body*>(argument))(); },
                         const_cast<void*>(static_cast<const void*>(&body)), 0, 0);  // 0: as many as usual
         return enough;
     }
@@ -193,15 +193,15 @@ class Pool {
         return true;
     }
 
-    void await_end(Interrupt* interrupt) {
+    void await_end(CancellationToken* cancellation) {
         const auto ended = [this] { return unfinished_.load() == 0; };
         if (wait_awake(kForEnd, ended)) return;
         std::unique_lock<std::mutex> lock(state_);
         waiting_.store(true);
         while (!done_.wait_for(lock, std::chrono::milliseconds(50), ended)) {
-            if (!interrupt) continue;
+            if (!cancellation) continue;
             lock.unlock();
-            interrupt->ask(interrupt);
+            cancellation->poll(cancellation);
             lock.lock();
         }
         waiting_.store(false);
@@ -228,7 +228,7 @@ class Pool {
     alignas(64) Task task_ = nullptr;
     void* context_ = nullptr;
     int workers_ = 0;
-    std::atomic<const Lender*> lender_{nullptr};
+    std::atomic<const OpenMpRuntime*> openmp_{nullptr};
     std::atomic<bool> busy_{false}, waiting_{false};
     std::atomic<int> sleeping_{0};
     std::mutex state_;
@@ -241,9 +241,9 @@ std::atomic<Pool*> pool{new Pool};
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { pool.store(new (std::nothrow) Pool); });
 
 // As Pool::run.
-bool run_in_pool(int count, Guarded& tasks, Interrupt* interrupt, int needed) {
+bool run_in_pool(int count, Guarded& tasks, CancellationToken* cancellation, int needed) {
     Pool* const here = pool.load();
-    return here && here->run(count, Guarded::run, &tasks, interrupt, needed);
+    return here && here->run(count, Guarded::run, &tasks, cancellation, needed);
 }
 
 }  // namespace
@@ -261,30 +261,30 @@ void set_num_threads(int threads) {
     threads_wanted.store(threads);
 }
 
-void borrow_threads(Lender lender) {
-    const Lender* const kept = lender.parallel ? new Lender(lender) : nullptr;  // never freed: a call may be looking at it
-    if (Pool* const here = pool.load()) here->borrow(kept);
+void use_openmp_threads(OpenMpRuntime openmp) {
+    const OpenMpRuntime* const kept = openmp.parallel ? new OpenMpRuntime(openmp) : nullptr;  // never freed: a call may be looking at it
+    if (Pool* const here = pool.load()) here->use_openmp(kept);
 }
 
-bool borrows_threads() {
+bool uses_openmp_threads() {
     const Pool* const here = pool.load();
-    return here && here->borrows();
+    return here && here->uses_openmp();
 }
 
-void run_tasks(int count, void (*task)(void*, int), void* context, Interrupt* interrupt) {
+void run_tasks(int count, void (*task)(void*, int), void* context, CancellationToken* cancellation) {
     Guarded tasks{task, context};
-    if (count <= 1 || !run_in_pool(count, tasks, interrupt, 0))
+    if (count <= 1 || !run_in_pool(count, tasks, cancellation, 0))
         for (int index = 0; index < count && !tasks.failed; ++index) Guarded::run(&tasks, index);
     tasks.rethrow();
 }
 
-bool run_together(int count, int together, void (*task)(void*, int), void* context, Interrupt* interrupt) {
+bool run_together(int count, int together, void (*task)(void*, int), void* context, CancellationToken* cancellation) {
     if (together <= 1) {
-        run_tasks(count, task, context, interrupt);
+        run_tasks(count, task, context, cancellation);
         return true;
     }
     Guarded tasks{task, context};
-    if (together > processors() || !run_in_pool(count, tasks, interrupt, together - 1)) return false;
+    if (together > processors() || !run_in_pool(count, tasks, cancellation, together - 1)) return false;
     tasks.rethrow();
     return true;
 }

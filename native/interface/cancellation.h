@@ -6,17 +6,17 @@
 namespace glasscell {
 
 // The outputs of a call that was stopped are undefined.
-struct Interrupt {
+struct CancellationToken {
     // Asks whether to go on, and sets `stopped` if not. For the thread that made the call, and it may be slow.
-    void (*ask)(Interrupt* self);
+    void (*poll)(CancellationToken* self);
     pthread_t caller;
-    bool stopped;  // set once; threads read and write it by these two
+    bool cancelled;  // set once; threads read and write it by these two
 };
 
-static inline bool stopped(const Interrupt* interrupt) {
-    return interrupt && __atomic_load_n(&interrupt->stopped, __ATOMIC_RELAXED);
+static inline bool cancelled(const CancellationToken* cancellation) {
+    return cancellation && __atomic_load_n(&cancellation->cancelled, __ATOMIC_RELAXED);
 }
 
-static inline void stop(Interrupt* interrupt) { __atomic_store_n(&interrupt->stopped, true, __ATOMIC_RELAXED); }
+static inline void cancel(CancellationToken* cancellation) { __atomic_store_n(&cancellation->cancelled, true, __ATOMIC_RELAXED); }
 
 }  // namespace glasscell

@@ -3,7 +3,7 @@
 
 namespace glasscell {
 
-static inline __attribute__((always_inline)) void relax() {
+static inline __attribute__((always_inline)) void cpu_pause() {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)

@@ -6,11 +6,11 @@
 namespace glasscell {
 namespace GLASSCELL_TARGET {
 
-struct Scratch {
+struct Arena {
     char* block;
     size_t used = 0;
 
-    template <class U> U* take(int64_t count) {
+    template <class U> U* allocate(int64_t count) {
         U* const at = block ? reinterpret_cast<U*>(block + used) : nullptr;
         used += (size_t(count) * sizeof(U) + 63) / 64 * 64;
         return at;

@@ -21,20 +21,20 @@ template <class T> size_t pack_backward_size(int64_t outputs, int64_t H) {
     return size_t((outputs + kLanes<T> - 1) / kLanes<T> * kLanes<T> * 4 * H);
 }
 
-// Panel `panel`. outputs_first: the matrix stands as (4H, outputs).
+// Panel `panel`. transposed_weights: the matrix stands as (4H, outputs).
 template <class T>
-void pack_backward(const T* matrix, bool outputs_first, int64_t outputs, int64_t H, int64_t vectors, int64_t panel, T* packed) {
+void pack_backward(const T* matrix, bool transposed_weights, int64_t outputs, int64_t H, int64_t vectors, int64_t panel, T* packed) {
     constexpr int64_t L = kLanes<T>;
     const int64_t first = panel * vectors * L, n = minimum(vectors, (outputs - first + L - 1) / L);
     packed += first * 4 * H;
     for (int64_t k = first; k < first + n * L; k += L, packed += L) {
         const int64_t rows = minimum(L, outputs - k);
-        if (outputs_first) {
+        if (transposed_weights) {
             for (int64_t column = 0; column < 4 * H; ++column)
                 store<T>(packed + column * n * L, load_n<T>(matrix + column * outputs + k, rows));
         } else {
             for (int64_t column = 0; column < 4 * H; column += L)
-                turn_to_vectors<T>(matrix + k * 4 * H + column, 4 * H, rows, minimum(L, 4 * H - column),
+                transpose_to_vectors<T>(matrix + k * 4 * H + column, 4 * H, rows, minimum(L, 4 * H - column),
                                    packed + column * n * L, n * L);
         }
     }
@@ -107,7 +107,7 @@ void project_tile_of(int64_t rows, const T* const* dz, int64_t H, const T* packe
 // Where it is told to stop, what it gives is undefined.
 template <class T>
 void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int64_t panel, int64_t first, int64_t last,
-             const T* const* mask, int64_t mask_gate, T* const* out, Watch& watch) {
+             const T* const* mask, int64_t mask_gate, T* const* out, CancelPoll& poll) {
     constexpr int64_t L = kLanes<T>;
     const int64_t tiles = tile_count(count);
     packed += first * 4 * H;
@@ -116,7 +116,7 @@ void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int6
         for (int64_t tile = 0; tile < tiles; ++tile) {
             const int64_t row = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - row;
             const T* const* const masks = mask ? mask + row : nullptr;
-            if (watch.stop(n * vectors * L * 4 * H)) return;
+            if (poll.cancelled(n * vectors * L * 4 * H)) return;
             with_vectors(vectors, [&](auto v) {
                 project_tile_of<T, v.value>(n, dz + row, H, packed, masks, mask_gate, out + row, k, width);
             });
@@ -125,35 +125,35 @@ void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int6
     }
 }
 
-template <class T> struct BackwardScratch {
+template <class T> struct BackwardWorkspace {
     const T** dz;      // [rows] of the active rows
     const T** mask;    // [rows] their recurrent masks
     T** dh_out;        // [rows] where their products go
     T* zeros;          // [H]
 
-    BackwardScratch(const BackwardCall<T>& call, int64_t rows, Scratch& scratch) {
-        dz = scratch.take<const T*>(rows);
-        mask = scratch.take<const T*>(rows);
-        dh_out = scratch.take<T*>(rows);
-        zeros = scratch.take<T>(call.H);
+    BackwardWorkspace(const BackwardCall<T>& call, int64_t rows, Arena& scratch) {
+        dz = scratch.allocate<const T*>(rows);
+        mask = scratch.allocate<const T*>(rows);
+        dh_out = scratch.allocate<T*>(rows);
+        zeros = scratch.allocate<T>(call.H);
     }
 };
 
 template <class T> size_t backward_scratch(const BackwardCall<T>& call, int64_t rows) {
-    Scratch counter{nullptr};
-    BackwardScratch<T>(call, rows, counter);
+    Arena counter{nullptr};
+    BackwardWorkspace<T>(call, rows, counter);
     return counter.used;
 }
 
 // The gradients of one row's raw gates at one step, for the part's units; dc becomes the gradient of the cell state
 // before the step. `at`: the place of the step in the tape.
 template <class T, bool Standard>
-void row_gradient(const BackwardCall<T>& call, const Part& part, int64_t at, const T* c, const T* dh, T* dc, T* dz) {
+void row_gradient(const BackwardCall<T>& call, const WorkItem& item, int64_t at, const T* c, const T* dh, T* dc, T* dz) {
     const Activation a = Standard ? Activation::tanh : call.options.activation;
     const Activation s = Standard ? Activation::sigmoid : call.options.recurrent_activation;
     const int64_t H = call.H, start = at * 4 * H;
-    for (int64_t unit = part.first; unit < part.last; unit += kLanes<T>) {
-        const int64_t n = minimum(kLanes<T>, part.last - unit), i = start + unit, f = i + H, g = f + H, o = g + H;
+    for (int64_t unit = item.first; unit < item.last; unit += kLanes<T>) {
+        const int64_t n = minimum(kLanes<T>, item.last - unit), i = start + unit, f = i + H, g = f + H, o = g + H;
         const Gates<T> gates = {load_n<T>(call.gates + i, n), load_n<T>(call.gates + f, n),
                                 load_n<T>(call.gates + g, n), load_n<T>(call.gates + o, n)};
         for (int64_t from : {i, f, g, o}) __builtin_prefetch(call.gates + from - 4 * H);  // of the step before
@@ -175,49 +175,49 @@ void row_gradient(const BackwardCall<T>& call, const Part& part, int64_t at, con
 // What row_gradient does for each unit, in multiply-adds, about.
 constexpr int64_t kGradientWork = 64;
 
-template <class T> void backward(const BackwardCall<T>& call, const Part& part, void* memory) {
+template <class T> void backward(const BackwardCall<T>& call, const WorkItem& item, void* memory) {
     const int64_t H = call.H, time = call.time;
-    const size_t bytes = size_t(part.last - part.first) * sizeof(T);
-    Scratch scratch{static_cast<char*>(memory)};
-    const BackwardScratch<T> state(call, part.count, scratch);
+    const size_t bytes = size_t(item.last - item.first) * sizeof(T);
+    Arena scratch{static_cast<char*>(memory)};
+    const BackwardWorkspace<T> state(call, item.count, scratch);
     memset(state.zeros, 0, size_t(H) * sizeof(T));
     const bool standard = call.options.activation == Activation::tanh &&
                           call.options.recurrent_activation == Activation::sigmoid;
     const auto gradient = standard ? row_gradient<T, true> : row_gradient<T, false>;
-    Watch watch(call.interrupt);
-    for (int64_t s = call.span.first + call.span.steps - 1; s >= call.span.first; --s) {
+    CancelPoll poll(call.cancellation);
+    for (int64_t s = call.time_block.first + call.time_block.steps - 1; s >= call.time_block.first; --s) {
         const int64_t t = time_of(call.options, time, s);
         int64_t count = 0;
-        for (int64_t row = 0; row < part.count; ++row) {
-            if (watch.stop(kGradientWork * (part.last - part.first))) return;
-            const int64_t b = part.rows[row], at = call.tape.place(b, s);
-            const uint8_t bits = bits_of(call, b, t);
+        for (int64_t row = 0; row < item.count; ++row) {
+            if (poll.cancelled(kGradientWork * (item.last - item.first))) return;
+            const int64_t b = item.rows[row], at = call.tape.offset(b, s);
+            const uint8_t bits = flags_of(call, b, t);
             T* const dh = call.dh + b * H;
             if (call.dh_all) {
                 const T* const outer = call.dh_all + (b * time + s) * H;
-                for (int64_t u = part.first; u < part.last; ++u) dh[u] += outer[u];
+                for (int64_t u = item.first; u < item.last; ++u) dh[u] += outer[u];
             }
             if (!(bits & kKeep)) continue;
             const T* const c = bits & kReset            ? state.zeros
                                : s > call.tape.first ? call.c + (at - 1) * H
                                                      : call.c_before + b * H;
-            T* const dz = call.dz + call.span.place(b, s) * 4 * H;
-            gradient(call, part, at, c, dh, call.dc + b * H, dz);
+            T* const dz = call.dz + call.time_block.offset(b, s) * 4 * H;
+            gradient(call, item, at, c, dh, call.dc + b * H, dz);
             state.dz[count] = dz, state.dh_out[count] = dh;
-            if (call.recurrent_gates) state.mask[count] = call.recurrent_mask + b * H;
+            if (call.recurrent_gates) state.mask[count] = call.recurrent_dropout_mask + b * H;
             ++count;
         }
-        meet(part, call.interrupt);
-        if (part.team)
-            for (int64_t n = 0; n < count; ++n) fetch<T, false>(state.dz[n], 4 * H);
-        project<T>(state.dz, count, H, call.packed_recurrent, call.panel_vectors, part.first, part.last,
+        barrier_wait(item, call.cancellation);
+        if (item.group)
+            for (int64_t n = 0; n < count; ++n) prefetch<T, false>(state.dz[n], 4 * H);
+        project<T>(state.dz, count, H, call.packed_recurrent, call.panel_vectors, item.first, item.last,
                    call.recurrent_gates ? state.mask : nullptr, call.recurrent_gates == 4 ? call.B * H : 0, state.dh_out,
-                   watch);
-        for (int64_t row = 0; call.steps && row < part.count; ++row) {
-            const int64_t b = part.rows[row];
-            if (!(bits_of(call, b, t) & kReset)) continue;
-            memset(call.dh + b * H + part.first, 0, bytes);
-            memset(call.dc + b * H + part.first, 0, bytes);
+                   poll);
+        for (int64_t row = 0; call.step_flags && row < item.count; ++row) {
+            const int64_t b = item.rows[row];
+            if (!(flags_of(call, b, t) & kReset)) continue;
+            memset(call.dh + b * H + item.first, 0, bytes);
+            memset(call.dc + b * H + item.first, 0, bytes);
         }
     }
 }

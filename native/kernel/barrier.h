@@ -18,7 +18,7 @@ namespace glasscell {
 namespace GLASSCELL_TARGET {
 
 // Sleeps while *count is `seen`, some milliseconds at most; the one who changes it wakes those who say that they sleep.
-GLASSCELL_INLINE void sleep_while(Arrivals* of, unsigned seen) {
+GLASSCELL_INLINE void sleep_while(BarrierSlot* of, unsigned seen) {
 #if defined(__linux__)
     const struct timespec most = {0, 10 * 1000 * 1000};
     __atomic_add_fetch(&of->sleepers, 1, __ATOMIC_SEQ_CST);
@@ -30,7 +30,7 @@ GLASSCELL_INLINE void sleep_while(Arrivals* of, unsigned seen) {
 #endif
 }
 
-GLASSCELL_INLINE void wake(Arrivals* of) {
+GLASSCELL_INLINE void wake(BarrierSlot* of) {
 #if defined(__linux__)
     if (__atomic_load_n(&of->sleepers, __ATOMIC_SEQ_CST))
         syscall(SYS_futex, &of->count, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
@@ -43,19 +43,19 @@ GLASSCELL_INLINE void wake(Arrivals* of) {
 // Each member writes one cache line and reads the others': one way between the cores, where a shared counter needs two.
 // Whoever waits longer lets other threads go first, and then sleeps: on a busy machine the other may need this processor.
 // A call that is stopped does not wait: some of its members may have left.
-GLASSCELL_INLINE void meet(const Part& part, const Interrupt* interrupt) {
-    if (!part.team) return;
+GLASSCELL_INLINE void barrier_wait(const WorkItem& item, const CancellationToken* cancellation) {
+    if (!item.group) return;
     constexpr int kSpins = 1000, kLooks = 3000;  // some 50 microseconds, some milliseconds
-    Arrivals* const members = part.team->members;
-    const unsigned mine = members[part.member].count + 1;
-    __atomic_store_n(&members[part.member].count, mine, __ATOMIC_SEQ_CST);
-    wake(&members[part.member]);
-    for (int n = 0; n < part.team->size; ++n) {
+    BarrierSlot* const members = item.group->members;
+    const unsigned mine = members[item.member].count + 1;
+    __atomic_store_n(&members[item.member].count, mine, __ATOMIC_SEQ_CST);
+    wake(&members[item.member]);
+    for (int n = 0; n < item.group->size; ++n) {
         unsigned seen;
         for (int spins = 0; int((seen = __atomic_load_n(&members[n].count, __ATOMIC_ACQUIRE)) - mine) < 0; ++spins) {
-            if (stopped(interrupt)) return;
+            if (cancelled(cancellation)) return;
             if (spins < kSpins)
-                relax();
+                cpu_pause();
             else if (spins < kSpins + kLooks)
                 sched_yield();
             else
@@ -65,7 +65,7 @@ GLASSCELL_INLINE void meet(const Part& part, const Interrupt* interrupt) {
 }
 
 // Asks for memory that will be written, or read, in a moment: what another core has takes long to come.
-template <class T, bool Write> void fetch(const T* from, int64_t count) {
+template <class T, bool Write> void prefetch(const T* from, int64_t count) {
     for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
 }
 

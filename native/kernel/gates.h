@@ -16,7 +16,7 @@ struct Layout {
 };
 template <class T> Layout layout_of(const Call<T>& call) {
     constexpr int L = kLanes<T>;
-    return by_gate(call) ? Layout{L, (1 + call.I + call.H) * L} : Layout{4 * L, L};
+    return per_gate_masks(call) ? Layout{L, (1 + call.I + call.H) * L} : Layout{4 * L, L};
 }
 
 template <class T> size_t pack_forward_size(int64_t I, int64_t H) {
@@ -30,7 +30,7 @@ void pack_turned(const T* matrix, int64_t n, int64_t H, int64_t begin, int64_t e
     for (int64_t unit = 0; unit < H; unit += L, to += block)
         for (int64_t gate = 0; gate < 4; ++gate)
             for (int64_t k = begin; k < end; k += L)
-                turn_to_vectors<T>(matrix + (gate * H + unit) * n + k, n, minimum(L, H - unit), minimum(L, end - k),
+                transpose_to_vectors<T>(matrix + (gate * H + unit) * n + k, n, minimum(L, H - unit), minimum(L, end - k),
                                    to + k * layout.row + gate * layout.gate, layout.row);
 }
 
@@ -40,7 +40,7 @@ template <class T> void pack_forward(const Call<T>& call, int64_t begin, int64_t
     const int64_t I = call.I, H = call.H, block = (1 + I + H) * 4 * L;
     const Layout layout = layout_of(call);
     const auto within = [&](int64_t k, int64_t n) { return k < 0 ? 0 : minimum(k, n); };
-    if (call.outputs_first) {
+    if (call.transposed_weights) {
         pack_turned(call.kernel, I, H, within(begin - 1, I), within(end - 1, I), packed + layout.row, block, layout);
         pack_turned(call.recurrent_kernel, H, H, within(begin - 1 - I, H), within(end - 1 - I, H),
                     packed + (1 + I) * layout.row, block, layout);
@@ -107,24 +107,24 @@ template <class T> struct TileRows {
     const T* const* c;
     T* const *h_out, *const *c_out;
     const int64_t* at;
-    bool past;  // the gates go past the caches
+    bool streams;  // the gates go past the caches
 };
 
 // Whether the gates that a call keeps are so many that they would only push other things out of the nearer caches: the
 // backward pass comes to them much later. Measured: a third less time for a tape of 50 MB, a tenth for one of 4 MB.
-template <class T> bool kept_past(const ForwardCall<T>& call) {
+template <class T> bool streams_tape(const ForwardCall<T>& call) {
     constexpr int64_t kLarge = 2 << 20;  // bytes
     const int64_t gate = call.H * int64_t(sizeof(T));
-    return kStoresPast && call.gates && call.B * call.span.steps * 4 * gate >= kLarge && gate % kVectorBytes == 0 &&
+    return kStreamsStores && call.gates && call.B * call.time_block.steps * 4 * gate >= kLarge && gate % kVectorBytes == 0 &&
            reinterpret_cast<uintptr_t>(call.gates) % kVectorBytes == 0 &&
            reinterpret_cast<uintptr_t>(call.z) % kVectorBytes == 0;
 }
 
 // Asks for the places in the tape that the tile will write: they are far away, and come while the tile sums.
 template <class T>
-void fetch_tape(const ForwardCall<T>& call, const TileRows<T>& rows, int64_t count, int64_t unit) {
+void prefetch_tape(const ForwardCall<T>& call, const TileRows<T>& rows, int64_t count, int64_t unit) {
     for (int64_t r = 0; r < count; ++r) {
-        for (int64_t gate = 0; !rows.past && gate < 4; ++gate)
+        for (int64_t gate = 0; !rows.streams && gate < 4; ++gate)
             __builtin_prefetch(call.gates + (rows.at[r] * 4 + gate) * call.H + unit, 1, 3);
         __builtin_prefetch(rows.c_out[r] + unit, 1, 3);
         __builtin_prefetch(rows.h_out[r] + unit, 1, 3);
@@ -154,8 +154,8 @@ void finish_tiles(const ForwardCall<T>& call, T* z, const TileRows<T>& rows, int
                 if (!kept[which]) continue;
                 T* out = kept[which] + rows.at[r] * 4 * call.H + u;
                 for (const V<T>& gate : {values[which].i, values[which].f, values[which].g, values[which].o}) {
-                    if (rows.past)
-                        store_past<T>(out, gate);
+                    if (rows.streams)
+                        stream_store<T>(out, gate);
                     else
                         store_n<T>(out, gate, width);
                     out += call.H;

@@ -13,8 +13,8 @@ GLASSCELL_INLINE int64_t time_of(const Options& options, int64_t time, int64_t s
 }
 
 // The bits of the step at place t.
-template <class T> GLASSCELL_INLINE uint8_t bits_of(const Call<T>& call, int64_t b, int64_t t) {
-    return call.steps ? call.steps[b * call.time + t] : uint8_t(kKeep);
+template <class T> GLASSCELL_INLINE uint8_t flags_of(const Call<T>& call, int64_t b, int64_t t) {
+    return call.step_flags ? call.step_flags[b * call.time + t] : uint8_t(kKeep);
 }
 
 // A row of width n times the masks of its gates, which are `mask_gate` elements apart, into rows that are `out_gate` apart.

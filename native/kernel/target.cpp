@@ -13,8 +13,8 @@ namespace GLASSCELL_TARGET {
 template <class T> constexpr Kernels<T> kernels() {
     return {kLanes<T>,          kTileRows,           kTileVectors, pack_forward_size<T>, pack_forward<T>,
             forward_scratch<T>, forward_shared<T>,   forward<T>,   pack_backward_size<T>, pack_backward<T>,
-            backward_scratch<T>, backward<T>,        factors_size<T>, factors<T>,         inputs<T>,
-            panels<T>,          weights<T>,          turn<T>};
+            backward_scratch<T>, backward<T>,        masked_operands_size<T>, masked_operands<T>, input_gradients<T>,
+            panels<T>,          weight_gradients<T>,          transpose<T>};
 }
 
 // The arithmetic of the largest tile without its loads: as fast as this machine can multiply and add.

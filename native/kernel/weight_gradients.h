@@ -13,40 +13,40 @@ constexpr int64_t kChunk = 128;
 
 // x and h times their masks, for each gate where each has its own: (gates, count, n), the rows some lanes further apart, for
 // a power of two would put them in the same places of the cache. What has no mask is read where it stands.
-template <class T> struct Factors {
+template <class T> struct MaskedOperands {
     T *x, *h;
     int64_t x_row, h_row;    // from one step's to the next one's
     int64_t x_gate, h_gate;  // from one gate's to the next one's
 
-    Factors(const BackwardCall<T>& call, int64_t count, T* memory) {
+    MaskedOperands(const BackwardCall<T>& call, int64_t count, T* memory) {
         x_row = call.I + kLanes<T>, h_row = call.H + kLanes<T>;
         x_gate = call.input_gates == 4 ? count * x_row : 0, h_gate = call.recurrent_gates == 4 ? count * h_row : 0;
         x = memory, h = memory ? memory + call.input_gates * count * x_row : nullptr;
     }
 };
 
-template <class T> size_t factors_size(const BackwardCall<T>& call, int64_t count) {
-    const Factors<T> all(call, count, nullptr);
+template <class T> size_t masked_operands_size(const BackwardCall<T>& call, int64_t count) {
+    const MaskedOperands<T> all(call, count, nullptr);
     return size_t((call.input_gates * all.x_row + call.recurrent_gates * all.h_row) * count);
 }
 
 template <class T>
-void factors(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* memory) {
+void masked_operands(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* memory) {
     const int64_t I = call.I, H = call.H;
-    const Factors<T> to(call, count, memory);
+    const MaskedOperands<T> to(call, count, memory);
     for (int64_t n = begin; n < end; ++n) {
         const KeptStep<T>& step = kept[n];
         if (call.input_gates)
-            apply_masks(step.x, call.input_mask + step.b * I, call.input_gates, call.B * I, I, to.x + n * to.x_row, to.x_gate);
+            apply_masks(step.x, call.dropout_mask + step.b * I, call.input_gates, call.B * I, I, to.x + n * to.x_row, to.x_gate);
         if (call.recurrent_gates)
-            apply_masks(step.h, call.recurrent_mask + step.b * H, call.recurrent_gates, call.B * H, H, to.h + n * to.h_row,
+            apply_masks(step.h, call.recurrent_dropout_mask + step.b * H, call.recurrent_gates, call.B * H, H, to.h + n * to.h_row,
                         to.h_gate);
     }
 }
 
-template <class T> void inputs(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t begin, int64_t end) {
+template <class T> void input_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t begin, int64_t end) {
     const int64_t I = call.I, H = call.H;
-    Watch watch(call.interrupt);
+    CancelPoll poll(call.cancellation);
     constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
     for (int64_t first = begin; first < end; first += kRows) {
         const T *dz[kRows], *mask[kRows];
@@ -55,10 +55,10 @@ template <class T> void inputs(const BackwardCall<T>& call, const KeptStep<T>* k
         for (int64_t r = 0; r < rows; ++r) {
             const KeptStep<T>& step = kept[first + r];
             dz[r] = step.dz, dx[r] = call.dx + (step.x - call.x);
-            mask[r] = call.input_gates ? call.input_mask + step.b * I : nullptr;
+            mask[r] = call.input_gates ? call.dropout_mask + step.b * I : nullptr;
         }
         project<T>(dz, rows, H, call.packed_kernel, kTileVectors, 0, I, call.input_gates ? mask : nullptr,
-                   call.input_gates == 4 ? call.B * I : 0, dx, watch);
+                   call.input_gates == 4 ? call.B * I : 0, dx, poll);
     }
 }
 
@@ -67,7 +67,7 @@ template <class T> struct Panels {
     int64_t segments, width, in_segment;
 
     explicit Panels(const BackwardCall<T>& call) {
-        segments = by_gate(call) ? 4 : 1;
+        segments = per_gate_masks(call) ? 4 : 1;
         width = 4 * call.H / segments;
         in_segment = (width + kTileVectors * kLanes<T> - 1) / (kTileVectors * kLanes<T>);
     }
@@ -147,12 +147,12 @@ template <class T, int N> void add_bias(const T* panel, int64_t count, T* out, i
 
 // One panel of N vectors: the columns column..column + width - 1, all of one gate.
 template <class T, int N>
-void weights_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, const Factors<T>& factors,
+void weight_gradients_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, const MaskedOperands<T>& factors,
                    int64_t gate, int64_t column, int64_t width) {
     const int64_t stride = 4 * call.H;
     const T *x[kChunk], *h[kChunk];
     alignas(64) T panel[kChunk * N * kLanes<T>];
-    Watch watch(call.interrupt);
+    CancelPoll poll(call.cancellation);
     for (int64_t first = 0; first < count; first += kChunk) {
         const int64_t steps = minimum(kChunk, count - first);
         for (int64_t step = 0; step < steps; ++step) {
@@ -160,7 +160,7 @@ void weights_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t
             x[step] = call.input_gates ? factors.x + gate * factors.x_gate + n * factors.x_row : kept[n].x;
             h[step] = call.recurrent_gates ? factors.h + gate * factors.h_gate + n * factors.h_row : kept[n].h;
         }
-        if (watch.stop(steps * width * (call.I + call.H))) return;
+        if (poll.cancelled(steps * width * (call.I + call.H))) return;
         pack_panel<T, N>(kept + first, steps, column, width, panel);
         outer_panel<T, N>(x, panel, steps, call.I, call.d_kernel + column, stride, width);
         outer_panel<T, N>(h, panel, steps, call.H, call.d_recurrent + column, stride, width);
@@ -169,14 +169,14 @@ void weights_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t
 }
 
 template <class T>
-void weights(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t p, const T* memory) {
+void weight_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t p, const T* memory) {
     constexpr int64_t kWidth = kTileVectors * kLanes<T>;
     const Panels<T> all(call);
-    const Factors<T> factors(call, count, const_cast<T*>(memory));
+    const MaskedOperands<T> factors(call, count, const_cast<T*>(memory));
     const int64_t gate = p / all.in_segment, within = p % all.in_segment * kWidth;
     const int64_t column = gate * all.width + within, width = minimum(kWidth, all.width - within);
     with_vectors((width + kLanes<T> - 1) / kLanes<T>,
-                 [&](auto n) { weights_panel<T, n.value>(call, kept, count, factors, gate, column, width); });
+                 [&](auto n) { weight_gradients_panel<T, n.value>(call, kept, count, factors, gate, column, width); });
 }
 
 }  // namespace GLASSCELL_TARGET

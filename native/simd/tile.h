@@ -12,31 +12,31 @@ constexpr int kTileVectors = 4;
 constexpr int at_most_tile(int rows) { return rows < kTileRows ? rows : kTileRows; }
 
 // A count that the compiler knows.
-template <int N> struct Known {
+template <int N> struct Constant {
     static constexpr int value = N;
 };
 
-// work(Known<R>), for the 1..kTileRows rows of a tile.
+// work(Constant<R>), for the 1..kTileRows rows of a tile.
 template <class Work> GLASSCELL_INLINE void with_rows(int64_t rows, Work work) {
     static_assert(kTileRows <= 6, "one case for each row count");
     switch (rows) {
-        case 1: return work(Known<1>());
-        case 2: return work(Known<at_most_tile(2)>());
-        case 3: return work(Known<at_most_tile(3)>());
-        case 4: return work(Known<at_most_tile(4)>());
-        case 5: return work(Known<at_most_tile(5)>());
-        default: return work(Known<at_most_tile(6)>());
+        case 1: return work(Constant<1>());
+        case 2: return work(Constant<at_most_tile(2)>());
+        case 3: return work(Constant<at_most_tile(3)>());
+        case 4: return work(Constant<at_most_tile(4)>());
+        case 5: return work(Constant<at_most_tile(5)>());
+        default: return work(Constant<at_most_tile(6)>());
     }
 }
 
-// work(Known<N>), for the 1..kTileVectors vectors of a tile.
+// work(Constant<N>), for the 1..kTileVectors vectors of a tile.
 template <class Work> GLASSCELL_INLINE void with_vectors(int64_t vectors, Work work) {
     static_assert(kTileVectors == 4, "one case for each number of vectors");
     switch (vectors) {
-        case 1: return work(Known<1>());
-        case 2: return work(Known<2>());
-        case 3: return work(Known<3>());
-        default: return work(Known<4>());
+        case 1: return work(Constant<1>());
+        case 2: return work(Constant<2>());
+        case 3: return work(Constant<3>());
+        default: return work(Constant<4>());
     }
 }
 

@@ -9,7 +9,7 @@ namespace glasscell {
 namespace GLASSCELL_TARGET {
 
 // Interleaving each half of the rows with the other one, log2(lanes) times over.
-template <class T> GLASSCELL_INLINE void turn_square(V<T> (&rows)[kLanes<T>]) {
+template <class T> GLASSCELL_INLINE void transpose_square(V<T> (&rows)[kLanes<T>]) {
     constexpr int L = kLanes<T>;
     GLASSCELL_UNROLL
     for (int stage = 1; stage < L; stage *= 2) {
@@ -27,25 +27,25 @@ template <class T> GLASSCELL_INLINE void turn_square(V<T> (&rows)[kLanes<T>]) {
 // One square: `height` rows of `from`, `width` columns of each, become `width` vectors, `to_stride` apart, zero beyond
 // `height`.
 template <class T>
-GLASSCELL_INLINE void turn_to_vectors(const T* from, int64_t from_stride, int64_t height, int64_t width, T* to,
+GLASSCELL_INLINE void transpose_to_vectors(const T* from, int64_t from_stride, int64_t height, int64_t width, T* to,
                                       int64_t to_stride) {
     V<T> rows[kLanes<T>];
     GLASSCELL_UNROLL
     for (int r = 0; r < kLanes<T>; ++r) rows[r] = r < height ? load_n<T>(from + r * from_stride, width) : V<T>{};
-    turn_square<T>(rows);
+    transpose_square<T>(rows);
     GLASSCELL_UNROLL
     for (int c = 0; c < kLanes<T>; ++c)
         if (c < width) store<T>(to + c * to_stride, rows[c]);
 }
 
 // Rows begin..end-1 of from: (rows, columns) into to: (columns, rows).
-template <class T> void turn(const T* from, int64_t rows, int64_t columns, int64_t begin, int64_t end, T* to) {
+template <class T> void transpose(const T* from, int64_t rows, int64_t columns, int64_t begin, int64_t end, T* to) {
     constexpr int64_t L = kLanes<T>;
     for (int64_t row = begin; row < end; row += L) {
         for (int64_t column = 0; column < columns; column += L) {
             const int64_t height = minimum(L, end - row), width = minimum(L, columns - column);
             alignas(64) T square[L * L];
-            turn_to_vectors<T>(from + row * columns + column, columns, height, width, square, L);
+            transpose_to_vectors<T>(from + row * columns + column, columns, height, width, square, L);
             for (int64_t c = 0; c < width; ++c) store_n<T>(to + (column + c) * rows + row, load<T>(square + c * L), height);
         }
     }

@@ -81,16 +81,16 @@ template <class T> GLASSCELL_INLINE void store_n(T* to, typename Vec<T>::type v,
 }
 
 // Past the caches, for what nobody reads soon: the line is not fetched first, and keeps its place from nothing else. `to`
-// starts a line of the cache. Other threads see it after fence(). Where a vector is no whole line it is a store like others.
-template <class T> GLASSCELL_INLINE void store_past(T* to, typename Vec<T>::type v) { store<T>(to, v); }
+// starts a line of the cache. Other threads see it after flush_stores(). Where a vector is no whole line it is a store like others.
+template <class T> GLASSCELL_INLINE void stream_store(T* to, typename Vec<T>::type v) { store<T>(to, v); }
 #if defined(__AVX512F__)
-constexpr bool kStoresPast = true;
-template <> GLASSCELL_INLINE void store_past<float>(float* to, F32 v) { _mm512_stream_ps(to, (__m512)v); }
-template <> GLASSCELL_INLINE void store_past<double>(double* to, F64 v) { _mm512_stream_pd(to, (__m512d)v); }
-GLASSCELL_INLINE void fence() { _mm_sfence(); }
+constexpr bool kStreamsStores = true;
+template <> GLASSCELL_INLINE void stream_store<float>(float* to, F32 v) { _mm512_stream_ps(to, (__m512)v); }
+template <> GLASSCELL_INLINE void stream_store<double>(double* to, F64 v) { _mm512_stream_pd(to, (__m512d)v); }
+GLASSCELL_INLINE void flush_stores() { _mm_sfence(); }
 #else
-constexpr bool kStoresPast = false;
-GLASSCELL_INLINE void fence() {}
+constexpr bool kStreamsStores = false;
+GLASSCELL_INLINE void flush_stores() {}
 #endif
 
 // a[First], b[First], a[First + 1], b[First + 1], ...: one half of both.

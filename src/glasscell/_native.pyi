@@ -15,13 +15,13 @@ def forward(
     h0: Array,
     c0: Array,
     steps: Array | None,
-    input_mask: Array | None,
-    recurrent_mask: Array | None,
+    dropout_mask: Array | None,
+    recurrent_dropout_mask: Array | None,
     h: Array | None,
     c: Array | None,
     gates: Array | None,
     z: Array | None,
-    c_spans: Array | None,
+    cell_checkpoints: Array | None,
     hT: Array,
     cT: Array,
     *,
@@ -37,13 +37,13 @@ def backward(
     h0: Array,
     c0: Array,
     steps: Array | None,
-    input_mask: Array | None,
-    recurrent_mask: Array | None,
+    dropout_mask: Array | None,
+    recurrent_dropout_mask: Array | None,
     h: Array,
     c: Array | None,
     gates: Array | None,
     z: Array | None,
-    c_spans: Array | None,
+    cell_checkpoints: Array | None,
     dh_all: Array | None,
     dhT: Array,
     dcT: Array,
@@ -69,7 +69,7 @@ def backward_directions(
     cotangents: list[Array],
     gradients: list[Array],
 ) -> None: ...
-def span_count(B: int, time: int) -> int: ...
+def time_block_count(B: int, time: int) -> int: ...
 
 class _Stream:
     def __init__(
@@ -95,7 +95,7 @@ def compiler() -> str: ...
 def jax_handlers() -> dict[str, Any]: ...
 def peak_flops(threads: int) -> float: ...
 def l2_bandwidth(threads: int) -> float: ...
-def borrow_threads(parallel: int, team_size: int, most_threads: int) -> None: ...
-def borrows_threads() -> bool: ...
+def use_openmp_threads(parallel: int, team_size: int, most_threads: int) -> None: ...
+def uses_openmp_threads() -> bool: ...
 def num_threads() -> int: ...
 def set_num_threads(threads: int) -> None: ...

@@ -46,8 +46,8 @@ class Trace:
         assert tape.z is not None
         mask = None
         gates, z = tape.gates, tape.z
-        if tape.call.steps is not None:
-            mask = (tape.call.steps & KEEP) != 0
+        if tape.call.step_flags is not None:
+            mask = (tape.call.step_flags & KEEP) != 0
             if tape.call.options.go_backwards:
                 mask = mask[:, ::-1]
             gates[~mask], z[~mask] = np.nan, np.nan

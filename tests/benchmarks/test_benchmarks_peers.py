@@ -57,14 +57,14 @@ def test_packed_as_torch_packs():
     problem = make_problem(SHAPE, "torch packed", 1)
     x, lengths = torch.from_numpy(problem.x), torch.from_numpy(problem.lengths)
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    assert np.array_equal(problem.given(problem.x), packed.data)
+    assert np.array_equal(problem.none_if_placeholder(problem.x), packed.data)
 
 
 @pytest.mark.parametrize(
     ("mode", "what"),
     [
         ("torch reset", "reset"),
-        ("torch recurrent-dropout", "recurrent_mask"),
+        ("torch recurrent-dropout", "recurrent_dropout_mask"),
         ("keras JAX masked-train", "lengths"),
     ],
 )
@@ -78,7 +78,7 @@ def test_the_checks_see_resets_masks_and_lengths(mode, what):
 
 def test_masks_are_drawn_anew_in_every_call():
     problem = make_problem(SHAPE, "torch recurrent-dropout", 1)
-    assert 0 < np.count_nonzero(problem.recurrent_mask == 0) < problem.recurrent_mask.size
+    assert 0 < np.count_nonzero(problem.recurrent_dropout_mask == 0) < problem.recurrent_dropout_mask.size
     for one in OF_TORCH:
         if problem.mode in one.modes and one.name != "compiled loop":
             work = one.make(problem)
@@ -132,7 +132,7 @@ def test_layers_and_models_agree_in_their_own_process(process):
             assert (mask is not None) == ("recurrent-dropout" in mode and trains(mode))
             if mask is not None:
                 assert 0 < np.count_nonzero(mask) < mask.size == 4 * 3 * 6
-                problem = problem._replace(recurrent_mask=mask)
+                problem = problem._replace(recurrent_dropout_mask=mask)
             right = expected(problem)
             check(f"{label}, {mode}", results, right, problem)
             assert all(np.abs(result).max() > 1e-4 for result in right)

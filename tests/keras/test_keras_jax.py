@@ -13,7 +13,7 @@ from glasscell._cells.activations import BUILT_IN
 from glasscell._cells.lstm import Options
 from glasscell._ops import jax as jax_op
 from glasscell._ops.call import KEEP, RESET
-from glasscell._ops.operands import Direction
+from glasscell._ops.operands import Operands
 
 # Both sides sum in float32, in another order: a few roundings of the largest value, grown over steps and derivatives.
 RELATIVE = 1e-5
@@ -149,7 +149,7 @@ def test_operation_with_resets():
     steps[:, 2] |= RESET
 
     def mine(weights, x):
-        ((h, hT, cT),) = jax_op.run(x, jnp.asarray(steps), [Direction(options, *weights, *state)], True, False)
+        ((h, hT, cT),) = jax_op.run(x, jnp.asarray(steps), [Operands(options, *weights, *state)], True, False)
         return (h**2).sum() + (hT * cT).sum()
 
     def theirs(weights, x):
@@ -284,7 +284,7 @@ def test_float64_forward_mode_is_the_transpose_of_reverse():
         options = Options(BUILT_IN["gelu"], BUILT_IN["sigmoid"], go_backwards=True)
 
         def h(*weights):
-            return jax_op.run(x, None, [Direction(options, *weights)], True, False)[0][0]
+            return jax_op.run(x, None, [Operands(options, *weights)], True, False)[0][0]
 
         along, pulled = jax.jvp(h, weights, t)[1], jax.vjp(h, *weights)[1](ct)
         total = sum(float((a * b).sum()) for a, b in zip(t, pulled, strict=True))
@@ -328,4 +328,4 @@ def test_errors_of_the_call_name_the_argument():
     with pytest.raises(
         jax.errors.JaxRuntimeError, match=r"INVALID_ARGUMENT: bias: expected shape \(12,\), got \(11,\)"
     ):
-        jax.block_until_ready(jax_op.run(jnp.asarray(X), None, [Direction(options, W, R, b, s, s)], True, False))
+        jax.block_until_ready(jax_op.run(jnp.asarray(X), None, [Operands(options, W, R, b, s, s)], True, False))

@@ -241,14 +241,14 @@ def test_compiled_by_torch():
     import torch
 
     from glasscell._ops import torch as op
-    from glasscell._ops.operands import Direction
+    from glasscell._ops.operands import Operands
 
     cell = glasscell.LSTM(3).build(4, seed=0).cell
     W, R, b = (torch.tensor(w, requires_grad=True) for w in cell.get_weights())
     x, zero = torch.tensor(draw(2, 5, 4), requires_grad=True), torch.zeros(2, 3)
 
     def loss(x, W, R, b):
-        ((h, hT, _),) = op.run(x, None, [Direction(cell.options(), W, R, b, zero, zero)], True, True)
+        ((h, hT, _),) = op.run(x, None, [Operands(cell.options(), W, R, b, zero, zero)], True, True)
         return (h * h).sum() + hT.sum()
 
     expected = torch.autograd.grad(loss(x, W, R, b), [x, W, R, b])

@@ -166,7 +166,7 @@ class Situation:
             return (self.B, self.T)
         return (self.B, 2, self.T, self.F) if self.wrap == "TimeDistributed" else (self.B, self.T, self.F)
 
-    def given(self):
+    def none_if_placeholder(self):
         """The input, a keyword dictionary of the rest; fresh ones, for hooks write into them."""
         draws = np.random.default_rng(self.seed + 2)
         x = draws.standard_normal(self.shape()).astype("float32")
@@ -292,11 +292,11 @@ def happens(situation, library):
     try:
         layer, recurrent = situation.make(library)
         with situation.hooked(recurrent):
-            x, rest = situation.given()
+            x, rest = situation.none_if_placeholder()
             for training in situation.training:
                 seen += numbers(layer(x, training=training, **rest))
                 x = change(x) if situation.between else x
-            x, rest = situation.given()
+            x, rest = situation.none_if_placeholder()
             if situation.hook != "output":  # which writes into what the gradient needs
                 seen += numbers(learn(layer, x, rest))
             seen += numbers([v.value for v in layer.non_trainable_variables])

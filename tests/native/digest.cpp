@@ -55,7 +55,7 @@ template <class T> void one_call(Random& random, Digest& digest, bool few) {
     const int64_t input_gates = kGates[random.below(3)], recurrent_gates = kGates[random.below(3)];
     const auto x = draw(B * time * I, 2), kernel = draw(I * 4 * H, 0.2), recurrent = draw(H * 4 * H, 0.1);
     const auto bias = draw(4 * H, 0.5), h0 = draw(B * H, 1), c0 = draw(B * H, 1);
-    const auto input_mask = draw(4 * B * I, 1), recurrent_mask = draw(4 * B * H, 1);
+    const auto dropout_mask = draw(4 * B * I, 1), recurrent_dropout_mask = draw(4 * B * H, 1);
     std::vector<uint8_t> steps;
     for (int64_t n = 0; n < B * time; ++n) steps.push_back(uint8_t(random.below(4)));
     Call<T> call{};
@@ -68,23 +68,23 @@ template <class T> void one_call(Random& random, Digest& digest, bool few) {
     call.x = x.data(), call.kernel = kernel.data(), call.recurrent_kernel = recurrent.data();
     call.bias = random.below(4) ? bias.data() : nullptr;
     call.h0 = h0.data(), call.c0 = c0.data();
-    call.steps = random.below(2) ? steps.data() : nullptr;
-    if (input_gates) call.input_mask = input_mask.data(), call.input_gates = input_gates;
-    if (recurrent_gates) call.recurrent_mask = recurrent_mask.data(), call.recurrent_gates = recurrent_gates;
+    call.step_flags = random.below(2) ? steps.data() : nullptr;
+    if (input_gates) call.dropout_mask = dropout_mask.data(), call.input_gates = input_gates;
+    if (recurrent_gates) call.recurrent_dropout_mask = recurrent_dropout_mask.data(), call.recurrent_gates = recurrent_gates;
 
     ForwardCall<T> forward{};
     static_cast<Call<T>&>(forward) = call;
     auto h = zeros(B * time * H), c = h, kept = zeros(B * time * 4 * H), z = kept, hT = zeros(B * H), cT = hT;
-    auto c_spans = zeros(span_count(B, time) * B * H);
-    forward.span = {0, time};
+    auto cell_checkpoints = zeros(time_block_count(B, time) * B * H);
+    forward.time_block = {0, time};
     forward.h = h.data(), forward.c = c.data(), forward.gates = kept.data(), forward.z = z.data();
-    forward.c_spans = c_spans.data(), forward.hT = hT.data(), forward.cT = cT.data();
+    forward.cell_checkpoints = cell_checkpoints.data(), forward.hT = hT.data(), forward.cT = cT.data();
     run_forward(forward);
-    digest.add(h, c, kept, z, c_spans, hT, cT);
+    digest.add(h, c, kept, z, cell_checkpoints, hT, cT);
 
     // Only the final state, in place, from weights that are packed already.
-    const Block packed = pack_weights<T>(call);
-    forward.h = forward.c = forward.gates = forward.z = forward.c_spans = nullptr;
+    const AlignedBuffer packed = pack_weights<T>(call);
+    forward.h = forward.c = forward.gates = forward.z = forward.cell_checkpoints = nullptr;
     forward.packed = packed.template as<T>();
     hT = h0, cT = c0;
     forward.h0 = forward.hT, forward.c0 = forward.cT;
@@ -100,7 +100,7 @@ template <class T> void one_call(Random& random, Digest& digest, bool few) {
         auto dh0 = zeros(B * H), dc0 = dh0;
         backward.h = h.data();
         if (recompute)
-            pass.c_spans = c_spans.data();
+            pass.cell_checkpoints = cell_checkpoints.data();
         else
             backward.c = c.data(), backward.gates = kept.data(), backward.z = z.data();
         backward.dh_all = dh_all.data(), pass.dhT = dhT.data(), pass.dcT = dcT.data();

@@ -1,4 +1,4 @@
-// How often a call looks at its interrupt, within one step too. Run by test_endings.py with the name of a pass; prints the
+// How often a call looks at its cancellation, within one step too. Run by test_endings.py with the name of a pass; prints the
 // times that it asked, and how often where it was told to stop at the fifth time.
 #include <cstdio>
 #include <cstdlib>
@@ -10,45 +10,45 @@
 
 using namespace glasscell;
 
-struct Counter : Interrupt {
+struct Counter : CancellationToken {
     long asked = 0, last;
 
-    explicit Counter(long last) : Interrupt{&Counter::count, pthread_self(), false}, last(last) {}
+    explicit Counter(long last) : CancellationToken{&Counter::count, pthread_self(), false}, last(last) {}
 
-    static void count(Interrupt* self) {
+    static void count(CancellationToken* self) {
         Counter& counter = *static_cast<Counter*>(self);
-        if (++counter.asked == counter.last) stop(self);
+        if (++counter.asked == counter.last) cancel(self);
     }
 };
 
 struct Problem {
     int64_t B, time, I, H;
-    bool outputs_first;
+    bool transposed_weights;
     std::vector<float> x, kernel, recurrent, state, h, c, gates, dx, d_kernel, d_recurrent, dh, dc;
 
-    Problem(int64_t B, int64_t time, int64_t I, int64_t H, bool outputs_first)
-        : B(B), time(time), I(I), H(H), outputs_first(outputs_first), x(size_t(B * time * I)), kernel(size_t(I * 4 * H)),
+    Problem(int64_t B, int64_t time, int64_t I, int64_t H, bool transposed_weights)
+        : B(B), time(time), I(I), H(H), transposed_weights(transposed_weights), x(size_t(B * time * I)), kernel(size_t(I * 4 * H)),
           recurrent(size_t(H * 4 * H)), state(size_t(B * H)), h(size_t(B * time * H)), c(h), gates(4 * h.size()), dx(x),
           d_kernel(kernel), d_recurrent(recurrent), dh(state), dc(state) {}
 
-    void fill(Call<float>& call, Interrupt* interrupt) const {
-        call.B = B, call.time = time, call.I = I, call.H = H, call.outputs_first = outputs_first;
+    void fill(Call<float>& call, CancellationToken* cancellation) const {
+        call.B = B, call.time = time, call.I = I, call.H = H, call.transposed_weights = transposed_weights;
         call.options = {Activation::tanh, Activation::sigmoid, false};
         call.x = x.data(), call.kernel = kernel.data(), call.recurrent_kernel = recurrent.data();
-        call.h0 = call.c0 = state.data(), call.interrupt = interrupt;
+        call.h0 = call.c0 = state.data(), call.cancellation = cancellation;
     }
 
-    void forward(Interrupt* interrupt) {
+    void forward(CancellationToken* cancellation) {
         ForwardCall<float> call{};
-        fill(call, interrupt);
-        call.span = {0, time};
+        fill(call, cancellation);
+        call.time_block = {0, time};
         call.h = h.data(), call.c = c.data(), call.gates = gates.data(), call.hT = dh.data(), call.cT = dc.data();
         run_forward(call);
     }
 
-    void backward(Interrupt* interrupt, bool inputs) {
+    void backward(CancellationToken* cancellation, bool inputs) {
         Backward<float> pass{};
-        fill(pass.call, interrupt);
+        fill(pass.call, cancellation);
         pass.call.h = h.data(), pass.call.c = c.data(), pass.call.gates = gates.data();
         pass.call.dx = inputs ? dx.data() : nullptr;
         pass.call.d_kernel = d_kernel.data(), pass.call.d_recurrent = d_recurrent.data();
@@ -56,9 +56,9 @@ struct Problem {
         run_backward(pass);
     }
 
-    void pack(Interrupt* interrupt) {
+    void pack(CancellationToken* cancellation) {
         Call<float> call{};
-        fill(call, interrupt);
+        fill(call, cancellation);
         pack_weights(call);
     }
 };
@@ -69,11 +69,11 @@ int main(int, char** arguments) {
     int64_t sizes[4];
     for (int k = 0; k < 4; ++k) sizes[k] = std::atoll(arguments[3 + k]);
     Problem problem(sizes[0], sizes[1], sizes[2], sizes[3], std::atoi(arguments[7]) != 0);
-    const auto run = [&](Interrupt* interrupt) {
-        if (!std::strcmp(name, "forward")) problem.forward(interrupt);
-        if (!std::strcmp(name, "backward")) problem.backward(interrupt, true);
-        if (!std::strcmp(name, "weights")) problem.backward(interrupt, false);
-        if (!std::strcmp(name, "pack")) problem.pack(interrupt);
+    const auto run = [&](CancellationToken* cancellation) {
+        if (!std::strcmp(name, "forward")) problem.forward(cancellation);
+        if (!std::strcmp(name, "backward")) problem.backward(cancellation, true);
+        if (!std::strcmp(name, "weights")) problem.backward(cancellation, false);
+        if (!std::strcmp(name, "pack")) problem.pack(cancellation);
     };
     Counter all(0), few(5);
     run(&all), run(&few);

@@ -159,8 +159,8 @@ static void parallel(void (*body)(void*), void* argument, unsigned, unsigned) {
 }
 
 static int borrowed() {
-    borrow_threads({parallel, [] { return team; }, [] { return most; }});
-    CHECK(borrows_threads());
+    use_openmp_threads({parallel, [] { return team; }, [] { return most; }});
+    CHECK(uses_openmp_threads());
     const bool two = std::thread::hardware_concurrency() > 1;
     for (int round = 0; round < 50; ++round) {
         team = 2;
@@ -173,8 +173,8 @@ static int borrowed() {
         CHECK(!run_together(2, 2, [](void*, int) { std::abort(); }, nullptr));
         CHECK(throws(2, 1, 2));
     }
-    borrow_threads({});
-    CHECK(!borrows_threads());
+    use_openmp_threads({});
+    CHECK(!uses_openmp_threads());
     if (two) CHECK(all_meet(2));
     return 0;
 }

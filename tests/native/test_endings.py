@@ -152,7 +152,7 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
     assert child.returncode == -signal.SIGINT
 
 
-@pytest.mark.parametrize("outputs_first", [0, 1])
+@pytest.mark.parametrize("transposed_weights", [0, 1])
 @pytest.mark.parametrize(
     ("which", "sizes", "threads"),
     [
@@ -167,13 +167,13 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
         ("pack", (1, 1, 4096, 1024), 2),
     ],
 )
-def test_a_call_asks_within_a_step(which, sizes, threads, outputs_first):
+def test_a_call_asks_within_a_step(which, sizes, threads, transposed_weights):
     """Whether it is to end: every four million multiply-adds of the thread that made it, a millisecond or so, and every
     four million numbers that are packed. Told to stop, it does nothing more."""
     files = [f"engine/{name}.cpp" for name in ("engine", "thread_pool", "partition", "dispatch")]
     files.append("kernel/target.cpp")
     _, interrupt = program("interrupt.cpp", *files, options=("-DGLASSCELL_TARGET=baseline",))
-    command = [interrupt, which, threads, *sizes, outputs_first]
+    command = [interrupt, which, threads, *sizes, transposed_weights]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     asked, asked_until_stopped = map(int, done.stdout.split())
     B, T, I, H = sizes

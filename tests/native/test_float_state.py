@@ -10,7 +10,7 @@ from compare import assert_same_bits
 from fresh import run_python
 from glasscell import LSTM, Stream
 from glasscell._ops import operands as directions
-from glasscell._ops.operands import Direction, flatten
+from glasscell._ops.operands import Operands, flatten
 from preload import library
 
 B, T, I, H = 8, 40, 24, 64  # work for two threads
@@ -86,14 +86,14 @@ def stream():
     return call
 
 
-def both(outputs_first):
-    turned = (lambda a: np.ascontiguousarray(a.T)) if outputs_first else (lambda a: a)
+def both(transposed_weights):
+    turned = (lambda a: np.ascontiguousarray(a.T)) if transposed_weights else (lambda a: a)
     own = []
     for back in (False, True):
         cell = layer().cell
         kernels = map(turned, cell.weights[:2])
         states = small(2, B, H, seed=1)
-        own.append(Direction(cell.options(back), *kernels, None, *states, outputs_first=outputs_first))
+        own.append(Operands(cell.options(back), *kernels, None, *states, transposed_weights=transposed_weights))
     absent = np.empty(0, np.float32)
     tensors, codes = flatten(own, absent)
     x, dy, steps = small(B, T, I), small(B, T, H, seed=2), np.empty(0, np.uint8)

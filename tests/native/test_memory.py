@@ -70,9 +70,9 @@ def tape_bytes(B, T, H, keep, **arguments):
     """Of the arrays of the tape."""
     cell = LSTM(H, **arguments).build(4, seed=0).cell
     x = np.ones((B, T, 4), np.float32)
-    call = engine.make_call(cell.weights, cell.options(), x, None, engine.Masks())
+    call = engine.make_call(cell.weights, cell.options(), x, None, engine.SequenceOptions())
     tape = engine.forward(call, keep, "native").tape
-    arrays = [getattr(tape, name) for name in ("h", "c", "gates", "z", "c_spans")]
+    arrays = [getattr(tape, name) for name in ("h", "c", "gates", "z", "cell_checkpoints")]
     return sum(array.nbytes for array in arrays if array is not None)
 
 

@@ -211,10 +211,10 @@ assert same and os.waitpid(child, 0)[1] == 0
 @pytest.fixture
 def own_pool():
     """Native calls on threads of the pool's own, whatever this process has imported."""
-    _native.borrow_threads(0, 0, 0)
+    _native.use_openmp_threads(0, 0, 0)
     yield
     if "glasscell.torch" in sys.modules:
-        sys.modules["glasscell._ops.torch_threads"].borrow()
+        sys.modules["glasscell._ops.torch_threads"].use_openmp_threads()
 
 
 def test_borrowed_threads_give_the_same_bits():

@@ -10,7 +10,7 @@ from compare import assert_same_bits
 from fresh import HERE, run_python
 from glasscell import LSTM, Stream, _native
 from glasscell._ops import operands as directions
-from glasscell._ops.operands import Direction, flatten
+from glasscell._ops.operands import Operands, flatten
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
@@ -31,7 +31,7 @@ def unaligned(array, off=1):
     return odd
 
 
-RESULTS = {"forward": ("h", "c", "gates", "z", "c_spans", "hT", "cT"),
+RESULTS = {"forward": ("h", "c", "gates", "z", "cell_checkpoints", "hT", "cT"),
            "backward": ("dx", "d_kernel", "d_recurrent", "d_bias", "dh0", "dc0")}  # fmt: skip
 
 
@@ -52,18 +52,18 @@ def test_native_functions_read_unaligned_arrays_and_write_none(function, dtype):
                 call(**{**good, name: unaligned(good[name], off)}, **CODES)
 
 
-@pytest.mark.parametrize("outputs_first", [False, True])
-def test_directions_read_unaligned_arrays(outputs_first):
+@pytest.mark.parametrize("transposed_weights", [False, True])
+def test_directions_read_unaligned_arrays(transposed_weights):
     rng = np.random.default_rng(0)
     B, T, I, H = 3, 5, 7, 9
-    shapes = [(4 * H, I), (4 * H, H)] if outputs_first else [(I, 4 * H), (H, 4 * H)]
+    shapes = [(4 * H, I), (4 * H, H)] if transposed_weights else [(I, 4 * H), (H, 4 * H)]
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in (*shapes, (4 * H,), (B, H), (B, H))]
     x, dy, absent = (rng.standard_normal((B, T, n)).astype(np.float32) for n in (I, H, 0))
     absent = absent[0, 0]
     results = []
     for give in (lambda array: array, unaligned):
         options = LSTM(H).build(I).cell.options()
-        own, codes = flatten([Direction(options, *map(give, arrays), outputs_first=outputs_first)], absent)
+        own, codes = flatten([Operands(options, *map(give, arrays), transposed_weights=transposed_weights)], absent)
         kept = directions.forward(give(x), np.empty(0, np.uint8), own, codes, True, True)
         kept = [give(array) if array.size else array for array in kept]
         given = [absent, absent, give(dy)]

@@ -229,16 +229,27 @@ def test_lookups():
 
 FORWARD = {
     "x": (B, T, I), "kernel": (I, 4 * H), "recurrent_kernel": (H, 4 * H), "bias": (4 * H,), "h0": (B, H), "c0": (B, H),
-    "steps": (B, T), "input_mask": (4, B, I), "recurrent_mask": (1, B, H), "h": (B, T, H), "c": (B, T, H),
-    "gates": (B, T, 4, H), "z": (B, T, 4, H), "c_spans": (1, B, H), "hT": (B, H), "cT": (B, H),
+    "steps": (B, T), "dropout_mask": (4, B, I), "recurrent_dropout_mask": (1, B, H), "h": (B, T, H), "c": (B, T, H),
+    "gates": (B, T, 4, H), "z": (B, T, 4, H), "cell_checkpoints": (1, B, H), "hT": (B, H), "cT": (B, H),
 }  # fmt: skip
 BACKWARD = {
-    **{name: FORWARD[name] for name in ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0", "steps", "input_mask",
-                                        "recurrent_mask", "h", "c", "gates", "z", "c_spans")},
+    **{name: FORWARD[name] for name in ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0", "steps", "dropout_mask",
+                                        "recurrent_dropout_mask", "h", "c", "gates", "z", "cell_checkpoints")},
     "dh_all": (B, T, H), "dhT": (B, H), "dcT": (B, H), "dx": (B, T, I), "d_kernel": (I, 4 * H),
     "d_recurrent": (H, 4 * H), "d_bias": (4 * H,), "dh0": (B, H), "dc0": (B, H),
 }  # fmt: skip
-OPTIONAL = {"bias", "steps", "input_mask", "recurrent_mask", "c", "gates", "z", "c_spans", "dh_all", "d_bias"}
+OPTIONAL = {
+    "bias",
+    "steps",
+    "dropout_mask",
+    "recurrent_dropout_mask",
+    "c",
+    "gates",
+    "z",
+    "cell_checkpoints",
+    "dh_all",
+    "d_bias",
+}
 CODES = {"activation": 0, "recurrent_activation": 1, "go_backwards": False}
 
 
@@ -286,7 +297,7 @@ def test_native_functions_take_what_is_optional(function):
     """Any optional array may be missing, alone or all at once; backward goes by the tape or by the spans."""
     shapes, call = (FORWARD if function == "forward" else BACKWARD), getattr(_native, function)
     optional = [name for name in shapes if is_optional(name, function)]
-    most = optional if function == "forward" else [name for name in optional if name != "c_spans"]
+    most = optional if function == "forward" else [name for name in optional if name != "cell_checkpoints"]
     for missing in [*([name] for name in optional), most]:
         arguments = {**native_arguments(shapes), **dict.fromkeys(missing)}
         result = "hT" if function == "forward" else "dx"
@@ -312,14 +323,14 @@ def test_native_functions_refuse_codes_and_read_only_outputs(function):
 
 
 def test_native_backward_wants_the_raw_gates_it_needs():
-    good = {**native_arguments(BACKWARD), "c_spans": None}
+    good = {**native_arguments(BACKWARD), "cell_checkpoints": None}
     silu = activations.BUILT_IN["silu"].code
     assert _native.needs_raw_gates(silu, 1)
     assert not _native.needs_raw_gates(0, 1)
     with pytest.raises(ValueError, match="z: expected the raw gates"):
         _native.backward(**{**good, "z": None}, **{**CODES, "activation": silu})
     for missing in ("c", "gates"):
-        with pytest.raises(ValueError, match="c, gates: expected what forward kept, or c_spans, got None"):
+        with pytest.raises(ValueError, match="c, gates: expected what forward kept, or cell_checkpoints, got None"):
             _native.backward(**{**good, missing: None}, **CODES)
     with pytest.raises((ValueError, TypeError)):
         _native.needs_raw_gates(99, 0)
@@ -370,13 +381,13 @@ def test_native_functions_take_empty_arrays(sizes):
             return 4 * sizes[3] if n == 4 * H else renamed[n]
 
         resized_shapes = {
-            name: tuple(n if name in ("gates", "z", "input_mask", "recurrent_mask") and k == gate_axis(name)
+            name: tuple(n if name in ("gates", "z", "dropout_mask", "recurrent_dropout_mask") and k == gate_axis(name)
                         else resized(n) for k, n in enumerate(shape)) for name, shape in shapes.items()
-            if name != "c_spans"
+            if name != "cell_checkpoints"
         }  # fmt: skip
-        resized_shapes["c_spans"] = (_native.span_count(*sizes[:2]), sizes[0], sizes[3])
+        resized_shapes["cell_checkpoints"] = (_native.time_block_count(*sizes[:2]), sizes[0], sizes[3])
         arguments = native_arguments(resized_shapes)
-        call(**{**arguments, "c_spans": None}, **CODES)
+        call(**{**arguments, "cell_checkpoints": None}, **CODES)
         call(**arguments, **CODES)
 
 

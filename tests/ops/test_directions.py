@@ -6,14 +6,14 @@ import pytest
 import glasscell as gc
 from compare import assert_same_bits
 from glasscell._ops import operands as directions
-from glasscell._ops.call import plan_steps
-from glasscell._ops.operands import KEPT, WEIGHTS, Direction, flatten
+from glasscell._ops.call import step_flags_of
+from glasscell._ops.operands import RESIDUALS, WEIGHTS, Operands, flatten
 
 ABSENT = np.empty(0, np.float32)
 
 
 def problem(B, T, features, units, dtype="float32", seed=0):
-    """A layer and a `Direction` for each of `units`, the second backwards, and what they share: x and steps."""
+    """A layer and a `Operands` for each of `units`, the second backwards, and what they share: x and steps."""
     rng = np.random.default_rng(seed)
     layers, own = [], []
     for k, H in enumerate(units):
@@ -22,7 +22,7 @@ def problem(B, T, features, units, dtype="float32", seed=0):
         layers.append(layer.build(features, seed=k))
         states = [rng.standard_normal((B, H)).astype(dtype) for _ in "hc"]
         mask = rng.random((4, B, H)).astype(dtype) if k == 0 else None
-        own.append(Direction(layer.cell.options(bool(k)), *layer.cell.weights, *states, None, mask))
+        own.append(Operands(layer.cell.options(bool(k)), *layer.cell.weights, *states, None, mask))
     mask = rng.random((B, T)) < 0.8
     return layers, own, rng.standard_normal((B, T, features)).astype(dtype), mask
 
@@ -30,16 +30,18 @@ def problem(B, T, features, units, dtype="float32", seed=0):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("units", [[5], [5, 9], [64, 64], [8, 8, 8]])
 @pytest.mark.parametrize(("B", "T"), [(1, 60), (3, 7), (40, 12)])
-@pytest.mark.parametrize("outputs_first", [False, True])
-def test_bits_are_those_of_each_layer_alone(B, T, units, dtype, outputs_first):
+@pytest.mark.parametrize("transposed_weights", [False, True])
+def test_bits_are_those_of_each_layer_alone(B, T, units, dtype, transposed_weights):
     layers, own, x, mask = problem(B, T, 6, units, dtype)
-    turned = (lambda a: np.ascontiguousarray(a.T)) if outputs_first else (lambda a: a)
+    turned = (lambda a: np.ascontiguousarray(a.T)) if transposed_weights else (lambda a: a)
     own = [
-        d._replace(kernel=turned(d.kernel), recurrent_kernel=turned(d.recurrent_kernel), outputs_first=outputs_first)
+        d._replace(
+            kernel=turned(d.kernel), recurrent_kernel=turned(d.recurrent_kernel), transposed_weights=transposed_weights
+        )
         for d in own
     ]
     tensors, codes = flatten(own, np.empty(0, dtype))
-    steps = plan_steps(B, T, mask)
+    steps = step_flags_of(B, T, mask)
     kept = directions.forward(x, steps, tensors, codes, True, True)
     assert_same_bits(directions.forward(x, steps, tensors, codes, True, False)[2], kept[2])
     dys = [np.random.default_rng(k).standard_normal((B, T, H)).astype(dtype) for k, H in enumerate(units)]
@@ -47,10 +49,10 @@ def test_bits_are_those_of_each_layer_alone(B, T, units, dtype, outputs_first):
     dx, *gradients = directions.backward(x, steps, tensors, codes, kept, cotangents)
     total = None
     for k, (layer, direction, dy) in enumerate(zip(layers, own, dys, strict=True)):
-        given = {"mask": mask, "recurrent_dropout_mask": direction.recurrent_mask}
+        given = {"mask": mask, "recurrent_dropout_mask": direction.recurrent_dropout_mask}
         y, pullback = layer.vjp(x, (direction.h0, direction.c0), **given)
         right = pullback(dy)
-        assert_same_bits(kept[len(KEPT) * k + 2], y)
+        assert_same_bits(kept[len(RESIDUALS) * k + 2], y)
         for n, name in enumerate(WEIGHTS):
             expected = np.empty(0, dtype) if getattr(right, name) is None else getattr(right, name)
             expected = turned(expected) if "kernel" in name else expected
@@ -78,7 +80,10 @@ def test_large_arrays_start_at_a_cache_line():
         (lambda own, codes: codes.pop(), "own, codes: expected 7 arrays and 4 codes for each direction"),
         (lambda own, codes: codes.__setitem__(0, 99), "activation: expected 0..12, got 99"),
         (lambda own, codes: own.__setitem__(3, own[3][:, :-1].copy()), r"h0: expected shape \(2,5,\), got \(2,4,\)"),
-        (lambda own, codes: own.__setitem__(6, own[6][:2].copy()), r"recurrent_mask: expected shape \(1,2,5,\)"),
+        (
+            lambda own, codes: own.__setitem__(6, own[6][:2].copy()),
+            r"recurrent_dropout_mask: expected shape \(1,2,5,\)",
+        ),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(change, message):

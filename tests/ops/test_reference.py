@@ -12,7 +12,7 @@ from cases import GRADIENTS, NAMES, make_case, run
 from compare import assert_close
 from glasscell._cells.weights import LSTMWeights
 from glasscell._ops import reference
-from glasscell._ops.numpy import Masks, make_call
+from glasscell._ops.numpy import SequenceOptions, make_call
 
 B, T, I, H = 2, 3, 2, 3
 
@@ -216,7 +216,7 @@ def test_no_steps(rng):
     """An empty sequence leaves the state as it was, and its gradient is handed through."""
     case = small_case(OPTIONS["initial_state"])
     call = make_call(case.weights, case.layer("reference", np.float64).cell.options(), rng.standard_normal((B, 0, I)),
-                     case.options["initial_state"], Masks())  # fmt: skip
+                     case.options["initial_state"], SequenceOptions())  # fmt: skip
     done = reference.forward(call, "tape")
     np.testing.assert_array_equal(done.final, case.options["initial_state"])
     assert done.h.shape == (B, 0, H)

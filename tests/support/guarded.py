@@ -14,8 +14,8 @@ from glasscell import LSTMCell, Stream, _native
 from glasscell._layers.rnn import RNN
 from glasscell._ops import aligned
 from glasscell._ops import numpy as engine
-from glasscell._ops.call import plan_steps
-from glasscell._ops.operands import KEPT, Direction, backward, flatten, forward
+from glasscell._ops.call import step_flags_of
+from glasscell._ops.operands import RESIDUALS, Operands, backward, flatten, forward
 
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
@@ -99,24 +99,24 @@ def layer_calls(case, dtype):
     both_kinds(run)
 
 
-def direction_calls(B, T, I, H, gates, outputs_first, dtype):
+def direction_calls(B, T, I, H, gates, transposed_weights, dtype):
     rng = np.random.default_rng(B + T + I + H)
     normal = rng.standard_normal
-    shapes = [(4 * H, I), (4 * H, H)] if outputs_first else [(I, 4 * H), (H, 4 * H)]
+    shapes = [(4 * H, I), (4 * H, H)] if transposed_weights else [(I, 4 * H), (H, 4 * H)]
     arrays = [normal(shape).astype(dtype) for shape in (*shapes, (4 * H,), (B, H), (B, H))]
     masks = [normal((gates, B, n)).astype(dtype) for n in (I, H)] if gates else [None, None]
     x, dy, absent = normal((B, T, I)).astype(dtype), normal((B, T, H)).astype(dtype), np.empty(0, dtype)
-    steps = plan_steps(B, T, rng.random((B, T)) < 0.8, reset=rng.random((B, T)) < 0.2)
+    steps = step_flags_of(B, T, rng.random((B, T)) < 0.8, reset=rng.random((B, T)) < 0.2)
 
     def run(guard):
         own = [
-            Direction(LSTMCell(H, "silu" if back else "tanh").options(back),
-                      *map(guard, arrays), *(m if m is None else guard(m) for m in masks), outputs_first)
+            Operands(LSTMCell(H, "silu" if back else "tanh").options(back),
+                      *map(guard, arrays), *(m if m is None else guard(m) for m in masks), transposed_weights)
             for back in (False, True)
         ]  # fmt: skip
         tensors, codes = flatten(own, absent)
         kept = forward(guard(x), guard(steps), tensors, codes, True, True)
-        written = [array for k, array in enumerate(kept) if k % len(KEPT) < 4]  # no gates: none at skipped steps
+        written = [array for k, array in enumerate(kept) if k % len(RESIDUALS) < 4]  # no gates: none at skipped steps
         cotangents = [guard(dy[:, 0].copy()), absent, guard(dy)] * 2
         return written + backward(guard(x), guard(steps), tensors, codes, kept, cotangents)
 
@@ -131,9 +131,9 @@ def main():
             for dtype in (np.float32, np.float64):
                 layer_calls(make_case(seed, largest=(7, 6, 37, 37)), dtype)
         for n, H in enumerate((1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 65)):
-            for outputs_first in (False, True):
+            for transposed_weights in (False, True):
                 B, T, I = 1 + n % 7, 1 + n % 5, 1 + 5 * n % 37
-                direction_calls(B, T, I, H, (0, 1, 4)[n % 3], outputs_first, (np.float32, np.float64)[n // 3 % 2])
+                direction_calls(B, T, I, H, (0, 1, 4)[n % 3], transposed_weights, (np.float32, np.float64)[n // 3 % 2])
     print(_native.target())
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 import glasscell as gc
 from glasscell._ops import operands as directions
-from glasscell._ops.call import plan_steps
-from glasscell._ops.operands import Direction, flatten
+from glasscell._ops.call import step_flags_of
+from glasscell._ops.operands import Operands, flatten
 
 B, T, I, H = 2, 50, 16, 32  # work for two threads: in one direction by rows, in two each on a thread
 rng = np.random.default_rng(0)
@@ -70,19 +70,19 @@ def gradients_of(found):
     return [found.x, found.kernel]
 
 
-def both(outputs_first=False):
+def both(transposed_weights=False):
     own = [
-        Direction(rnn.cell.options(back), *rnn.cell.weights, *np.zeros((2, B, H), np.float32), None, gates[1][:1])
+        Operands(rnn.cell.options(back), *rnn.cell.weights, *np.zeros((2, B, H), np.float32), None, gates[1][:1])
         for rnn, back in ((layer(), False), (layer(), True))
     ]
-    if outputs_first:
+    if transposed_weights:
         turn = np.ascontiguousarray
         own = [
-            d._replace(kernel=turn(d.kernel.T), recurrent_kernel=turn(d.recurrent_kernel.T), outputs_first=True)
+            d._replace(kernel=turn(d.kernel.T), recurrent_kernel=turn(d.recurrent_kernel.T), transposed_weights=True)
             for d in own
         ]
     tensors, codes = flatten(own, np.empty(0, np.float32))
-    steps, absent = plan_steps(B, T, mask), np.empty(0, np.float32)
+    steps, absent = step_flags_of(B, T, mask), np.empty(0, np.float32)
 
     def call():
         kept = directions.forward(x, steps, tensors, codes, True, True)
@@ -97,7 +97,7 @@ def both_outputs_first():
 
 def unaligned():
     cell, states = layer().cell, np.zeros((2, B, H), np.float32)
-    own, codes = flatten([Direction(cell.options(), *cell.weights, *states)], np.empty(0, np.float32))
+    own, codes = flatten([Operands(cell.options(), *cell.weights, *states)], np.empty(0, np.float32))
     odd = np.frombuffer(b"." + x.tobytes(), np.float32, offset=1).reshape(x.shape)
     return lambda: directions.forward(odd, np.empty(0, np.uint8), own, codes, True, False)[:3]
 
@@ -140,7 +140,7 @@ def jax():
     from glasscell._ops import jax as jax_op
 
     own = [
-        Direction(rnn.cell.options(back), *map(jnp.asarray, rnn.cell.weights), *jnp.zeros((2, B, H)))
+        Operands(rnn.cell.options(back), *map(jnp.asarray, rnn.cell.weights), *jnp.zeros((2, B, H)))
         for rnn, back in ((layer(), False), (layer(), True))
     ]
 

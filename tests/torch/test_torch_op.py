@@ -8,7 +8,7 @@ from test_torch import normal, pair
 from compare import assert_close, assert_same_bits
 from glasscell._cells.activations import BUILT_IN
 from glasscell._ops import torch as op
-from glasscell._ops.call import plan_steps
+from glasscell._ops.call import step_flags_of
 
 
 def test_compiles_without_a_break():
@@ -89,7 +89,7 @@ def test_operators_are_what_they_say(tape):
         own += [W, R, b, h0, c0, absent, drawn.detach() if mask is None else mask]
     silu = list(BUILT_IN).index("silu")
     x, codes = normal(rng, (B, T, I), torch.float32), [0, 1, 0, 1, silu, 1, 1, 1]
-    steps = torch.from_numpy(plan_steps(B, T, reset=rng.random((B, T)) < 0.3))
+    steps = torch.from_numpy(step_flags_of(B, T, reset=rng.random((B, T)) < 0.3))
     torch.library.opcheck(op.forward, (x, steps, own, codes, True, tape))
     if tape:
         own = [t.detach() for t in own]

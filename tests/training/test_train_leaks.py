@@ -12,7 +12,7 @@ from rich.console import Console
 
 import glasscell as gc
 from glasscell._training import train as training
-from glasscell._training.train import build_model, check_arguments, linear_baseline, open_up, split, train
+from glasscell._training.train import build_model, check_arguments, linear_baseline, split, trace_example, train
 from glasscell.data import MAX_FRAMES, Utterances, load_japanese_vowels
 
 TINY = {"units": 4, "epochs": 2, "batch_size": 9, "learning_rate": 0.02}
@@ -68,11 +68,11 @@ def run(data, tmp_path, monkeypatch):
 
     def opened(model, test, probabilities):
         seen.update(probabilities=probabilities, weights=model.get_weights())
-        return open_up(model, test, probabilities)
+        return trace_example(model, test, probabilities)
 
     monkeypatch.setattr(training, "load_japanese_vowels", lambda: data)
     monkeypatch.setattr(training, "linear_baseline", baseline)
-    monkeypatch.setattr(training, "open_up", opened)
+    monkeypatch.setattr(training, "trace_example", opened)
     metrics = train(tmp_path, **TINY, console=Console(file=io.StringIO()))
     return SimpleNamespace(metrics=metrics, **seen)
 
@@ -200,7 +200,7 @@ def test_the_recording_that_is_opened(few, right):
     for row, n in enumerate(test.lengths):
         test.x[row, n:] = 0
     answers = np.where(np.isin(np.arange(7), right), test.labels, (test.labels + 1) % 9)
-    example = open_up(model, test, np.eye(9)[answers])
+    example = trace_example(model, test, np.eye(9)[answers])
     row = max(right or range(7), key=lambda k: test.lengths[k])
     assert (example.row, example.truth) == (row, test.labels[row])
     x = (test.x[row, : test.lengths[row]] - frames(learn).mean(0)) / frames(learn).std(0)

@@ -14,7 +14,7 @@ from glasscell._cells.lstm import Gates, Options
 from glasscell._cells.weights import LSTMWeights, State, check_state, get_initializer, read_array
 from glasscell._ops import numpy as engines
 from glasscell._ops.call import Forward, Keep
-from glasscell._ops.numpy import Engine, Masks
+from glasscell._ops.numpy import Engine, SequenceOptions
 
 Array = npt.NDArray[Any]
 Activation = str | Callable[[Array], Array] | None
@@ -205,7 +205,7 @@ class LSTMCell:
         if state is not None:
             state = check_state("state", state, len(x), len(weights.recurrent_kernel), weights.kernel.dtype)
         packed = self.packed(weights)
-        call = engines.make_call(weights, self.options(), x[:, None], state, Masks(), packed)
+        call = engines.make_call(weights, self.options(), x[:, None], state, SequenceOptions(), packed)
         self.engine_used = used = engines.choose(self.engine, call)
         return engines.forward(call, keep, used)
 

@@ -12,7 +12,7 @@ from glasscell._cells.weights import State, check_array, check_state, read_array
 from glasscell._layers.lstm_cell import LSTMCell
 from glasscell._ops import numpy as engines
 from glasscell._ops.call import KEEP, Call, Forward, Gradients, Keep
-from glasscell._ops.numpy import Engine, Masks
+from glasscell._ops.numpy import Engine, SequenceOptions
 from glasscell._trace import Trace
 
 Array = npt.NDArray[Any]
@@ -68,7 +68,7 @@ class RNN:
         Returns the output, or (output, h, c) with `return_state`.
         Raises: ValueError or TypeError naming the argument, what was expected and what came.
         """
-        masks = Masks(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        masks = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
         call, done = self._run(x, initial_state, masks, "sequence" if self.return_sequences else "state")
         output = self._output(call, done)
         return (output, *done.final) if self.return_state else output
@@ -87,7 +87,7 @@ class RNN:
         the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0, and can be called
         again. They are the gradients of this call, whatever is written into its arguments or set anew afterwards.
         """
-        masks = Masks(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        masks = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
         call, done = self._run(x, initial_state, masks, "checkpoints" if recompute else "tape")
         tape, output = done.tape, self._output(call, done)
         assert tape is not None
@@ -115,7 +115,7 @@ class RNN:
         *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
     ) -> Trace:  # fmt: skip
         """Every gate, raw and activated, and every h and c, of the same call. Arguments as in `__call__`."""
-        masks = Masks(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        masks = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
         _, done = self._run(x, initial_state, masks, "trace")
         assert done.tape is not None
         return Trace.from_tape(done.tape)
@@ -137,7 +137,7 @@ class RNN:
         """Forget the state that `stateful` keeps: the next call starts from zeros, with any batch size."""
         self._state = None
 
-    def _run(self, x: Any, initial_state: Any, masks: Masks, keep: Keep) -> tuple[Call, Forward]:
+    def _run(self, x: Any, initial_state: Any, masks: SequenceOptions, keep: Keep) -> tuple[Call, Forward]:
         cell = self.cell
         x, kept = read_array("x", x), self._state if self.stateful else None
         if initial_state is None and kept is not None:
@@ -168,9 +168,9 @@ class RNN:
 
     def _silent(self, call: Call) -> Array | None:
         """Where the output is zero because its step was skipped; broadcasts against the output. None: nowhere."""
-        if not self.zero_output_for_mask or call.steps is None or call.x.shape[1] == 0:
+        if not self.zero_output_for_mask or call.step_flags is None or call.x.shape[1] == 0:
             return None
-        skipped: Array = (call.steps & KEEP) == 0
+        skipped: Array = (call.step_flags & KEEP) == 0
         if self.go_backwards:
             skipped = skipped[:, ::-1]
         return skipped[:, :, None] if self.return_sequences else skipped[:, -1, None]

@@ -14,7 +14,7 @@ from glasscell._cells.weights import State, check_array, check_state, read_array
 from glasscell._layers.rnn import RNN
 from glasscell._ops import numpy as engines
 from glasscell._ops.call import Call
-from glasscell._ops.numpy import Masks, Used
+from glasscell._ops.numpy import SequenceOptions, Used
 
 Array = npt.NDArray[Any]
 
@@ -128,7 +128,7 @@ class Stream:
         self._h[which] = self._c[which] = 0
 
     def _call(self, x: Any) -> Call:
-        return engines.make_call(self._weights, self._options, x, (self._h, self._c), Masks(), self._packed)
+        return engines.make_call(self._weights, self._options, x, (self._h, self._c), SequenceOptions(), self._packed)
 
     def _checked(self, x: Any) -> Array:
         inputs = len(self._weights.kernel)

@@ -17,7 +17,7 @@ from glasscell._cells.weights import LSTMWeights, State, read_array
 Array = npt.NDArray[Any]
 Keep = Literal["state", "sequence", "checkpoints", "tape", "trace"]
 
-KEEP, RESET = 1, 2  # the bits of `Call.steps`; native/interface/kernels.h has the same
+KEEP, RESET = 1, 2  # the bits of `Call.step_flags`; native/interface/kernels.h has the same
 
 
 @dataclass(frozen=True, eq=False)  # here and below: equality of arrays has no single truth
@@ -26,10 +26,10 @@ class Call:
 
     x: (B, T, I), C-contiguous.
     initial: State of (B, H) arrays.
-    steps: (B, T) uint8 in the order of x, or None where every step is kept: bit KEEP runs the step (else the state
+    step_flags: (B, T) uint8 in the order of x, or None where every step is kept: bit KEEP runs the step (else the state
         carries over and its input is never read), bit RESET sets the state to zero before it.
-    input_mask: (1 or 4, B, I) or None, multiplies x; recurrent_mask: (1 or 4, B, H) or None, multiplies h on its way
-        into the gates. One mask for all gates or one for each of i, f, g, o; the same at all steps (dropout).
+    dropout_mask: (1 or 4, B, I) or None, multiplies x; recurrent_dropout_mask: (1 or 4, B, H) or None,
+        multiplies h on its way into the gates. One mask for all gates or one for each of i, f, g, o; the same at all steps (dropout).
     packed: the weights once more, as the native engine reads them; None: it packs them itself.
     """
 
@@ -37,9 +37,9 @@ class Call:
     options: Options
     x: Array
     initial: State
-    steps: Array | None = None
-    input_mask: Array | None = None
-    recurrent_mask: Array | None = None
+    step_flags: Array | None = None
+    dropout_mask: Array | None = None
+    recurrent_dropout_mask: Array | None = None
     packed: Any = None
 
     @property
@@ -49,13 +49,15 @@ class Call:
 
     def detached(self) -> Call:
         """The same call on copies of what may be the caller's own arrays, who may write into them."""
-        input_mask, recurrent_mask = (None if m is None else m.copy() for m in (self.input_mask, self.recurrent_mask))
+        dropout_mask, recurrent_dropout_mask = (
+            None if m is None else m.copy() for m in (self.dropout_mask, self.recurrent_dropout_mask)
+        )
         return replace(
             self,
             x=self.x.copy(),
             initial=State(*(s.copy() for s in self.initial)),
-            input_mask=input_mask,
-            recurrent_mask=recurrent_mask,
+            dropout_mask=dropout_mask,
+            recurrent_dropout_mask=recurrent_dropout_mask,
         )
 
 
@@ -65,8 +67,8 @@ class Tape:
 
     h, c: (B, T, H) after each step; gates: (B, T, 4, H) activated i, f, g, o; z: the same, raw, or None where neither
     the gradient nor a trace needs it. `gates` and `z` are undefined at steps that were not kept.
-    c_spans: (spans, B, H) in place of c, gates and z, which are None then: the cell state at every so many steps, from
-    which the gradient computes them anew.
+    cell_checkpoints: (time blocks, B, H) in place of c, gates and z, which are None then: the cell state before each
+    block of steps, from which the gradient computes them anew.
     """
 
     call: Call
@@ -74,7 +76,7 @@ class Tape:
     c: Array | None
     gates: Array | None
     z: Array | None
-    c_spans: Array | None = None
+    cell_checkpoints: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +100,8 @@ class Gradients:
     c0: Array
 
 
-def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, reset: Any = None) -> Array | None:
-    """The `Call.steps` of a mask, lengths and resets; None where all steps simply run.
+def step_flags_of(batch: int, time: int, mask: Any = None, lengths: Any = None, reset: Any = None) -> Array | None:
+    """The `Call.step_flags` of a mask, lengths and resets; None where all steps simply run.
 
     mask: (B, T) bool, True = use the step. lengths: (B,) integers in 0..T; steps from there on are not used, and
     their resets do not happen. reset: (B, T) bool, True = the state is zero before the step, used or not (an episode
@@ -122,12 +124,12 @@ def plan_steps(batch: int, time: int, mask: Any = None, lengths: Any = None, res
         None if value is None else _bools(name, value, batch, time)
         for name, value in (("mask", mask), ("reset", reset))
     )
-    steps: Array = step_bits(inside, mask, reset, np.uint8)
-    return steps
+    flags: Array = flag_bits(inside, mask, reset, np.uint8)
+    return flags
 
 
-def step_bits(inside: Any, mask: Any, reset: Any, uint8: Any) -> Any:
-    """`Call.steps` of (B, T) bools, arrays or tensors: the steps inside the lengths, and the mask and resets if any."""
+def flag_bits(inside: Any, mask: Any, reset: Any, uint8: Any) -> Any:
+    """`Call.step_flags` of (B, T) bools, arrays or tensors: the steps inside the lengths, and the mask and resets if any."""
     used = inside if mask is None else inside & mask
     bits = used * uint8(KEEP)
     return bits if reset is None else bits | (reset & inside) * uint8(RESET)

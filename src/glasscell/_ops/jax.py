@@ -11,7 +11,7 @@ import numpy as np
 
 from glasscell._native import jax_handlers
 from glasscell._ops.jax_rules import forward_p
-from glasscell._ops.operands import KEPT, OUTPUTS, Direction, flatten
+from glasscell._ops.operands import OUTPUTS, RESIDUALS, Operands, flatten
 
 Array = Any
 FEW_ROWS = 8
@@ -43,15 +43,19 @@ def why_slower(x: Array) -> str | None:
 
 
 def run(
-    x: Array, steps: Array | None, directions: Sequence[Direction], sequences: bool, training: bool
+    x: Array, step_flags: Array | None, directions: Sequence[Operands], sequences: bool, training: bool
 ) -> list[tuple[Array | None, Array, Array]]:
-    """A whole pass of each direction over `x: (B, T, I)`, float32 or float64 like all else; steps: as `Call.steps`.
+    """A whole pass of each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
+
+    step_flags: as `Call.step_flags`.
 
     Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
     Differentiable as often as wanted. `training` changes nothing: JAX tells whether it differentiates.
     """
-    own, codes = flatten(directions, jnp.zeros(0, x.dtype))
-    steps = jnp.zeros(0, np.uint8) if steps is None else steps
-    kept = forward_p.bind(x, steps, *own, codes=tuple(codes), sequences=sequences, tape=False, batch=0)
-    each = (kept[k:][:OUTPUTS] for k in range(0, len(kept), len(KEPT)))
+    inputs, option_codes = flatten(directions, jnp.zeros(0, x.dtype))
+    step_flags = jnp.zeros(0, np.uint8) if step_flags is None else step_flags
+    residuals = forward_p.bind(
+        x, step_flags, *inputs, option_codes=tuple(option_codes), sequences=sequences, tape=False, batch=0
+    )
+    each = (residuals[k:][:OUTPUTS] for k in range(0, len(residuals), len(RESIDUALS)))
     return [(h if sequences else None, hT, cT) for hT, cT, h in each]

@@ -18,33 +18,45 @@ import numpy as np
 from glasscell._cells import activations
 from glasscell._cells.lstm import Options, raw_gates, step
 from glasscell._ops.call import KEEP, RESET
-from glasscell._ops.operands import CODES, KEPT, OUTPUTS, OWN, WEIGHTS, given, kept_shapes
+from glasscell._ops.operands import (
+    INPUTS,
+    OPTION_CODES,
+    OUTPUTS,
+    RESIDUALS,
+    WEIGHTS,
+    none_if_placeholder,
+    residual_shapes,
+)
 
 Array = Any
 Codes = tuple[int, ...]
 
 
-def forward(*operands: Array, codes: Codes, sequences: bool, tape: bool, batch: int) -> list[Array]:
-    """What `glasscell._ops.operands.forward` gives. operands: x, steps, own."""
+def forward(*operands: Array, option_codes: Codes, sequences: bool, tape: bool, batch: int) -> list[Array]:
+    """What `operands.forward` gives. operands: x, step_flags, inputs."""
 
-    def one(x: Array, steps: Array, *own: Array) -> list[Array]:
-        kept = [t for d in _directions(codes, own) for t in _loop(x, steps, *d)]
-        shapes = kept_shapes(x, own, codes, sequences, tape)
-        return [t if shape == t.shape else jnp.zeros(shape, x.dtype) for t, shape in zip(kept, shapes, strict=True)]
+    def one(x: Array, step_flags: Array, *inputs: Array) -> list[Array]:
+        residuals = [t for d in _directions(option_codes, inputs) for t in _loop(x, step_flags, *d)]
+        shapes = residual_shapes(x, inputs, option_codes, sequences, tape)
+        return [
+            t if shape == t.shape else jnp.zeros(shape, x.dtype) for t, shape in zip(residuals, shapes, strict=True)
+        ]
 
     return _over(batch, one)(*operands)
 
 
-def tangent(*operands: Array, codes: Codes, sequences: bool, wanted: tuple[bool, ...], batch: int) -> list[Array]:
-    """The tangents of `forward`'s `OUTPUTS`, h absent unless `sequences`.
+def tangent(
+    *operands: Array, option_codes: Codes, sequences: bool, wanted: tuple[bool, ...], batch: int
+) -> list[Array]:
+    """The tangents of `forward`'s `OUTPUTS`, h a placeholder unless `sequences`.
 
-    operands: x, steps, own, kept; then the tangents of x and of each direction's `WEIGHTS`, those that are `wanted`.
-    The others are zero.
+    operands: x, step_flags, inputs, residuals; then the tangents of x and of each direction's `WEIGHTS`, those
+    that are `wanted`. The others are zero.
     """
 
     def one(*operands: Array) -> list[Array]:
         rest = len(operands) - sum(wanted)
-        outputs, moving = _outputs(codes, sequences, operands)
+        outputs, moving = _outputs(option_codes, sequences, operands)
         tangents = iter(operands[rest:])
         along = [next(tangents) if moves else None for moves in wanted]
         found: list[Array] = derivative(outputs, moving, along)
@@ -53,14 +65,17 @@ def tangent(*operands: Array, codes: Codes, sequences: bool, wanted: tuple[bool,
     return _over(batch, one)(*operands)
 
 
-def backward(*operands: Array, codes: Codes, dx: bool, batch: int) -> list[Array]:
-    """What `glasscell._ops.operands.backward` gives. operands: x, steps, own, kept, cotangents."""
+def backward(*operands: Array, option_codes: Codes, dx: bool, batch: int) -> list[Array]:
+    """What `operands.backward` gives. operands: x, step_flags, inputs, residuals, cotangents."""
 
     def one(*operands: Array) -> list[Array]:
-        outputs, moving = _outputs(codes, True, operands)
+        outputs, moving = _outputs(option_codes, True, operands)
         found, pull = jax.vjp(outputs, *moving)
         cotangents = operands[len(operands) - len(found) :]
-        zeros = [jnp.zeros_like(t) if given(ct) is None else ct for ct, t in zip(cotangents, found, strict=True)]
+        zeros = [
+            jnp.zeros_like(t) if none_if_placeholder(ct) is None else ct
+            for ct, t in zip(cotangents, found, strict=True)
+        ]
         d_x, *rest = pull(zeros)
         return [d_x if dx else jnp.zeros(0, d_x.dtype), *rest]
 
@@ -81,23 +96,23 @@ def derivative(function: Callable[..., Any], primals: Sequence[Array], tangents:
 
 
 def _outputs(
-    codes: Codes, sequences: bool, operands: Sequence[Array]
+    option_codes: Codes, sequences: bool, operands: Sequence[Array]
 ) -> tuple[Callable[..., list[Array]], list[Array]]:
     """`forward`'s `OUTPUTS` as a function of what has gradients: of x and of each direction's `WEIGHTS`; and those."""
-    x, steps, *rest = operands
-    directions = len(codes) // CODES
-    own = [rest[k * len(OWN) :][: len(OWN)] for k in range(directions)]
-    masks = [t[len(WEIGHTS) :] for t in own]
+    x, step_flags, *rest = operands
+    directions = len(option_codes) // OPTION_CODES
+    inputs = [rest[k * len(INPUTS) :][: len(INPUTS)] for k in range(directions)]
+    masks = [t[len(WEIGHTS) :] for t in inputs]
 
     def outputs(x: Array, *weights: Array) -> list[Array]:
         each = zip((weights[k * len(WEIGHTS) :][: len(WEIGHTS)] for k in range(directions)), masks, strict=True)
-        kept = forward(
-            x, steps, *(t for parts in each for part in parts for t in part),
-            codes=codes, sequences=sequences, tape=False, batch=0,
+        residuals = forward(
+            x, step_flags, *(t for parts in each for part in parts for t in part),
+            option_codes=option_codes, sequences=sequences, tape=False, batch=0,
         )  # fmt: skip
-        return [t for k in range(0, len(kept), len(KEPT)) for t in kept[k:][:OUTPUTS]]
+        return [t for k in range(0, len(residuals), len(RESIDUALS)) for t in residuals[k:][:OUTPUTS]]
 
-    return outputs, [x, *(t for w in own for t in w[: len(WEIGHTS)])]
+    return outputs, [x, *(t for w in inputs for t in w[: len(WEIGHTS)])]
 
 
 def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., list[Array]]:
@@ -113,40 +128,40 @@ def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., lis
     return over if batch else function
 
 
-def _directions(codes: Codes, own: Sequence[Array]) -> list[tuple[Any, ...]]:
+def _directions(option_codes: Codes, inputs: Sequence[Array]) -> list[tuple[Any, ...]]:
     """The options of each direction, with the framework's own activations, and its tensors."""
     names = list(activations.BUILT_IN)
     found: list[tuple[Any, ...]] = []
-    for k in range(len(codes) // CODES):
-        a, s, go_backwards, _ = codes[k * CODES :][:CODES]
+    for k in range(len(option_codes) // OPTION_CODES):
+        a, s, go_backwards, _ = option_codes[k * OPTION_CODES :][:OPTION_CODES]
         # Keras's functions: their derivatives of every order are the framework's, at kinks too.
         a_function, s_function = (activations.get(keras.activations.get(names[code])) for code in (a, s))
         options = Options(a_function, s_function, bool(go_backwards))
-        found.append((options, *map(given, own[k * len(OWN) :][: len(OWN)])))
+        found.append((options, *map(none_if_placeholder, inputs[k * len(INPUTS) :][: len(INPUTS)])))
     return found
 
 
 def _loop(
-    x: Array, steps: Array, options: Options, kernel: Array, recurrent_kernel: Array, bias: Array | None,
-    h0: Array, c0: Array, input_mask: Array | None, recurrent_mask: Array | None,
+    x: Array, step_flags: Array, options: Options, kernel: Array, recurrent_kernel: Array, bias: Array | None,
+    h0: Array, c0: Array, dropout_mask: Array | None, recurrent_dropout_mask: Array | None,
 ) -> list[Array]:  # fmt: skip
-    """One direction over time: what `KEPT` names."""
+    """One direction over time: what `RESIDUALS` names."""
     bias = jnp.zeros(kernel.shape[1], x.dtype) if bias is None else bias
-    bits = jnp.full(x.shape[:2], KEEP, np.uint8) if given(steps) is None else steps
+    bits = jnp.full(x.shape[:2], KEEP, np.uint8) if none_if_placeholder(step_flags) is None else step_flags
 
     def one(state: tuple[Array, Array], now: tuple[Array, Array]) -> Any:
         x_t, bits_t = now
         used, reset = (bits_t & KEEP != 0)[:, None], (bits_t & RESET != 0)[:, None]
         h, c = (jnp.where(reset, 0, t) for t in state)
-        seen = _masked(jnp.where(used, x_t, 0), input_mask)  # what stands at an unused step is never looked at
-        z = raw_gates(seen, _masked(h, recurrent_mask), kernel, recurrent_kernel, bias, jnp)
+        seen = _masked(jnp.where(used, x_t, 0), dropout_mask)  # what stands at an unused step is never looked at
+        z = raw_gates(seen, _masked(h, recurrent_dropout_mask), kernel, recurrent_kernel, bias, jnp)
         gates, h_next, c_next = step(z, c, options, jnp)
         h, c = jnp.where(used, h_next, h), jnp.where(used, c_next, c)
         return (h, c), (h, c, jnp.stack(gates, 1), jnp.stack(z, 1))
 
     over_time = [jnp.swapaxes(t[:, ::-1] if options.go_backwards else t, 0, 1) for t in (x, bits)]
-    final, kept = jax.lax.scan(one, (h0, c0), tuple(over_time))
-    return [*final, *(jnp.swapaxes(t, 0, 1) for t in kept)]
+    final, residuals = jax.lax.scan(one, (h0, c0), tuple(over_time))
+    return [*final, *(jnp.swapaxes(t, 0, 1) for t in residuals)]
 
 
 def _masked(value: Array, mask: Array | None) -> list[Array]:

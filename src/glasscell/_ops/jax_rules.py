@@ -2,8 +2,8 @@
 
 `forward_p` is a pass, `tangent_p` its derivative along tangents, `backward_p` the transpose of that. Forward and
 backward are native calls; the derivative along tangents, and every derivative of `tangent_p` and `backward_p`, is that
-of the equations (`jax_equations`). What a primitive takes as kept of a pass follows from x, steps and own, and only
-`backward_p`'s native call reads it: it counts as a constant.
+of the equations (`jax_equations`). What a primitive takes as residuals of a pass follows from x, step_flags and inputs,
+and only `backward_p`'s native call reads it: it counts as a constant.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 from glasscell._ops import jax_equations as equations
-from glasscell._ops.operands import CODES, KEPT, OUTPUTS, OWN, WEIGHTS, gradient_shapes, kept_shapes
+from glasscell._ops.operands import INPUTS, OPTION_CODES, OUTPUTS, RESIDUALS, WEIGHTS, gradient_shapes, residual_shapes
 
 Array = Any
 Codes = tuple[int, ...]
@@ -27,35 +27,38 @@ Codes = tuple[int, ...]
 forward_p, tangent_p, backward_p = map(Primitive, ("glasscell_forward", "glasscell_tangent", "glasscell_backward"))
 
 
-def _counts(codes: Codes) -> tuple[int, int]:
-    """How many operands x, steps and own are, and how many those and kept."""
-    directions = len(codes) // CODES
-    own = 2 + directions * len(OWN)
-    return own, own + directions * len(KEPT)
+def _counts(option_codes: Codes) -> tuple[int, int]:
+    """How many operands x, step_flags and inputs are, and how many those and residuals."""
+    directions = len(option_codes) // OPTION_CODES
+    inputs = 2 + directions * len(INPUTS)
+    return inputs, inputs + directions * len(RESIDUALS)
 
 
-def _gradients_at(codes: Codes) -> list[int]:
+def _gradients_at(option_codes: Codes) -> list[int]:
     """The places among the operands of what has gradients: of x and of each direction's `WEIGHTS`."""
-    return [0, *(2 + k * len(OWN) + w for k in range(len(codes) // CODES) for w in range(len(WEIGHTS)))]
+    return [
+        0,
+        *(2 + k * len(INPUTS) + w for k in range(len(option_codes) // OPTION_CODES) for w in range(len(WEIGHTS))),
+    ]
 
 
 # --- the shapes of results
 
 
-def _forward_shapes(*operands: Any, codes: Codes, sequences: bool, tape: bool, batch: int) -> list[Any]:
-    x, _, *own = _cores(operands, batch)
-    return kept_shapes(x, own, codes, sequences, tape)
+def _forward_shapes(*operands: Any, option_codes: Codes, sequences: bool, tape: bool, batch: int) -> list[Any]:
+    x, _, *inputs = _cores(operands, batch)
+    return residual_shapes(x, inputs, option_codes, sequences, tape)
 
 
-def _tangent_shapes(*operands: Any, codes: Codes, sequences: bool, wanted: Any, batch: int) -> list[Any]:
-    x, _, *own = _cores(operands[: _counts(codes)[0]], batch)
-    shapes = kept_shapes(x, own, codes, sequences, False)
-    return [shape for k in range(0, len(shapes), len(KEPT)) for shape in shapes[k:][:OUTPUTS]]
+def _tangent_shapes(*operands: Any, option_codes: Codes, sequences: bool, wanted: Any, batch: int) -> list[Any]:
+    x, _, *inputs = _cores(operands[: _counts(option_codes)[0]], batch)
+    shapes = residual_shapes(x, inputs, option_codes, sequences, False)
+    return [shape for k in range(0, len(shapes), len(RESIDUALS)) for shape in shapes[k:][:OUTPUTS]]
 
 
-def _backward_shapes(*operands: Any, codes: Codes, dx: bool, batch: int) -> list[Any]:
-    x, _, *own = _cores(operands[: _counts(codes)[0]], batch)
-    return gradient_shapes(x, own, dx)
+def _backward_shapes(*operands: Any, option_codes: Codes, dx: bool, batch: int) -> list[Any]:
+    x, _, *inputs = _cores(operands[: _counts(option_codes)[0]], batch)
+    return gradient_shapes(x, inputs, dx)
 
 
 def _cores(operands: Sequence[Any], batch: int) -> list[Any]:
@@ -81,11 +84,13 @@ def _results(shapes: Callable[..., list[Any]], *operands: Any, batch: int, **par
 # --- the native calls
 
 
-def _native(name: str, shapes: Callable[..., list[Any]], *operands: Array, codes: Codes, **parameters: Any) -> Any:
-    x, steps, *rest = operands
-    results = _results(shapes, *operands, codes=codes, **parameters)
+def _native(
+    name: str, shapes: Callable[..., list[Any]], *operands: Array, option_codes: Codes, **parameters: Any
+) -> Any:
+    x, step_flags, *rest = operands
+    results = _results(shapes, *operands, option_codes=option_codes, **parameters)
     call = jax.ffi.ffi_call(f"glasscell_{name}_{x.dtype.name}", results)
-    return call(steps, x, *rest, codes=np.asarray(codes, np.int64))
+    return call(step_flags, x, *rest, option_codes=np.asarray(option_codes, np.int64))
 
 
 def _define(primitive: Primitive, shapes: Callable[..., list[Any]], equation: Callable[..., Any], native: bool) -> None:
@@ -114,27 +119,27 @@ _define(backward_p, _backward_shapes, equations.backward, native=True)
 
 
 def _forward_jvp(
-    primals: Sequence[Array], tangents: Sequence[Any], *, codes: Codes, sequences: bool, tape: bool, batch: int
+    primals: Sequence[Array], tangents: Sequence[Any], *, option_codes: Codes, sequences: bool, tape: bool, batch: int
 ) -> tuple[list[Array], list[Any]]:
-    at = _gradients_at(codes)
-    parameters: dict[str, Any] = {"codes": codes, "sequences": sequences, "batch": batch}
+    at = _gradients_at(option_codes)
+    parameters: dict[str, Any] = {"option_codes": option_codes, "sequences": sequences, "batch": batch}
     if any(t is not None for k, t in enumerate(_nonzero(tangents)) if k not in at):
         # Masks that depend on what is differentiated: for the native engine they are constants.
         function = functools.partial(equations.forward, tape=tape, **parameters)
         return _with_tangents(function(*primals), equations.derivative(function, primals, _nonzero(tangents)))
-    kept = forward_p.bind(*primals, tape=True, **parameters)
+    residuals = forward_p.bind(*primals, tape=True, **parameters)
     given = _nonzero([tangents[k] for k in at])
     wanted = tuple(t is not None for t in given)
-    found = tangent_p.bind(*primals, *kept, *(t for t in given if t is not None), wanted=wanted, **parameters)
+    found = tangent_p.bind(*primals, *residuals, *(t for t in given if t is not None), wanted=wanted, **parameters)
     shapes = _results(_forward_shapes, *primals, tape=tape, **parameters)
-    outputs = [t if t.shape == s.shape else jnp.zeros(s.shape, s.dtype) for t, s in zip(kept, shapes, strict=True)]
-    each, none = range(0, len(found), OUTPUTS), [None] * (len(KEPT) - OUTPUTS)
+    outputs = [t if t.shape == s.shape else jnp.zeros(s.shape, s.dtype) for t, s in zip(residuals, shapes, strict=True)]
+    each, none = range(0, len(found), OUTPUTS), [None] * (len(RESIDUALS) - OUTPUTS)
     return _with_tangents(outputs, [t for k in each for t in (*found[k:][:OUTPUTS], *none)])
 
 
 def _equations_jvp(primitive: Primitive, primals: Sequence[Array], tangents: Sequence[Any], **parameters: Any) -> Any:
-    own, kept = _counts(parameters["codes"])
-    given = [None if own <= k < kept else t for k, t in enumerate(_nonzero(tangents))]
+    inputs, residuals = _counts(parameters["option_codes"])
+    given = [None if inputs <= k < residuals else t for k, t in enumerate(_nonzero(tangents))]
     function: Any = functools.partial(_EQUATIONS[primitive], **parameters)
     return _with_tangents(primitive.bind(*primals, **parameters), equations.derivative(function, primals, given))
 
@@ -145,7 +150,7 @@ def _nonzero(tangents: Sequence[Any]) -> list[Array | None]:
 
 
 def _with_tangents(results: list[Array], tangents: Sequence[Array | None]) -> tuple[list[Array], list[Any]]:
-    """What a rule gives; a tangent that is None, or that of an array that is absent, is zero."""
+    """What a rule gives; a tangent that is None, or that of a placeholder, is zero."""
     return results, [
         ad.Zero(jax.typeof(result).to_tangent_aval()) if t is None or t.shape != result.shape else t
         for result, t in zip(results, tangents, strict=True)
@@ -153,23 +158,30 @@ def _with_tangents(results: list[Array], tangents: Sequence[Array | None]) -> tu
 
 
 def _tangent_transpose(
-    cotangents: Sequence[Any], *operands: Any, codes: Codes, sequences: bool, wanted: tuple[bool, ...], batch: int
+    cotangents: Sequence[Any],
+    *operands: Any,
+    option_codes: Codes,
+    sequences: bool,
+    wanted: tuple[bool, ...],
+    batch: int,
 ) -> list[Any]:
     rest = operands[: len(operands) - sum(wanted)]
-    absent = jnp.zeros((1,) * batch + (0,), rest[0].dtype)
-    given = [absent if t is None else t for t in _nonzero(cotangents)]
-    found = backward_p.bind(*rest, *given, codes=codes, dx=wanted[0], batch=batch)
-    asked = [_shared(t, batch, rest[k]) for t, k, w in zip(found, _gradients_at(codes), wanted, strict=True) if w]
+    placeholder = jnp.zeros((1,) * batch + (0,), rest[0].dtype)
+    given = [placeholder if t is None else t for t in _nonzero(cotangents)]
+    found = backward_p.bind(*rest, *given, option_codes=option_codes, dx=wanted[0], batch=batch)
+    asked = [
+        _shared(t, batch, rest[k]) for t, k, w in zip(found, _gradients_at(option_codes), wanted, strict=True) if w
+    ]
     return [None] * len(rest) + asked
 
 
 def _backward_transpose(
-    cotangents: Sequence[Any], *operands: Any, codes: Codes, dx: bool, batch: int
+    cotangents: Sequence[Any], *operands: Any, option_codes: Codes, dx: bool, batch: int
 ) -> list[Array | None]:
-    at = _counts(codes)[1]
+    at = _counts(option_codes)[1]
     given = _nonzero(cotangents)
     wanted = tuple(t is not None for t in given)
-    parameters = {"codes": codes, "sequences": True, "wanted": wanted, "batch": batch}
+    parameters = {"option_codes": option_codes, "sequences": True, "wanted": wanted, "batch": batch}
     found = tangent_p.bind(*operands[:at], *(t for t in given if t is not None), **parameters)
     results: list[Array | None] = [None] * at
     for t, operand in zip(found, operands[at:], strict=True):
@@ -204,12 +216,14 @@ def _batch(primitive: Primitive, operands: Sequence[Array], axes: Sequence[int |
 
 def _batch_forward(operands: Sequence[Array], axes: Sequence[int | None], **parameters: Any) -> Any:
     """As rows of one batch, where all have the same weights; else one more leading axis."""
-    weights = [2 + k for k in range(len(operands) - 2) if k % len(OWN) < 3]
+    weights = [2 + k for k in range(len(operands) - 2) if k % len(INPUTS) < 3]
     if parameters["batch"] or any(axes[k] is not None for k in weights):
         return _batch(forward_p, operands, axes, **parameters)
     size = next(t.shape[axis] for t, axis in zip(operands, axes, strict=True) if axis is not None)
     # Where B is: in the masks after the gates, in all else first.
-    rows = [None if k in weights else int(k > 1 and (k - 2) % len(OWN) >= len(WEIGHTS)) for k in range(len(operands))]
+    rows = [
+        None if k in weights else int(k > 1 and (k - 2) % len(INPUTS) >= len(WEIGHTS)) for k in range(len(operands))
+    ]
     folded = [_fold(t, axis, size, row) for t, axis, row in zip(operands, axes, rows, strict=True)]
     results = forward_p.bind(*folded, **parameters)
     unfolded = [t if t.shape == (0,) else t.reshape(size, -1, *t.shape[1:]) for t in results]

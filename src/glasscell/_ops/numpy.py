@@ -12,7 +12,7 @@ from glasscell import _native
 from glasscell._cells.lstm import Options
 from glasscell._cells.weights import LSTMWeights, State, check_array, check_state, read_array
 from glasscell._ops import aligned, reference
-from glasscell._ops.call import Call, Forward, Gradients, Keep, Tape, plan_steps
+from glasscell._ops.call import Call, Forward, Gradients, Keep, Tape, step_flags_of
 
 Array = npt.NDArray[Any]
 Engine = Literal["auto", "native", "reference"]
@@ -22,10 +22,10 @@ ENGINES = get_args(Engine)
 FRAMEWORKS = ("keras", "jax", "tensorflow", "torch")
 
 
-class Masks(NamedTuple):
+class SequenceOptions(NamedTuple):
     """Which steps and which elements of a call take part.
 
-    mask: (B, T) bool; lengths: (B,) integers; reset: (B, T) bool, as `plan_steps` reads them.
+    mask: (B, T) bool; lengths: (B,) integers; reset: (B, T) bool, as `step_flags_of` reads them.
     dropout_mask: (B, I), or (4, B, I) one for each gate; recurrent_dropout_mask: (B, H) or (4, B, H). Factors.
     """
 
@@ -37,7 +37,7 @@ class Masks(NamedTuple):
 
 
 def make_call(
-    weights: LSTMWeights, options: Options, x: Any, initial_state: Any, masks: Masks, packed: Any = None
+    weights: LSTMWeights, options: Options, x: Any, initial_state: Any, masks: SequenceOptions, packed: Any = None
 ) -> Call:
     """Check everything a pass takes. `packed`: what `pack(weights)` gave, if it was called.
 
@@ -53,7 +53,7 @@ def make_call(
         options,
         check_array("x", x, (batch, time, inputs), dtype, "(B, T, I)"),
         check_state("initial_state", initial_state, batch, units, dtype),
-        plan_steps(batch, time, masks.mask, masks.lengths, masks.reset),
+        step_flags_of(batch, time, masks.mask, masks.lengths, masks.reset),
         _factors("dropout_mask", masks.dropout_mask, batch, inputs, dtype, "I"),
         _factors("recurrent_dropout_mask", masks.recurrent_dropout_mask, batch, units, dtype, "H"),
         packed,
@@ -109,18 +109,20 @@ def forward(call: Call, keep: Keep, engine: Used) -> Forward:
     dtype, codes = call.x.dtype, call.options.codes()
     final = State(np.empty((B, H), dtype), np.empty((B, H), dtype))
     h = None if keep == "state" else aligned.empty((B, T, H), dtype)
-    c = gates = z = c_spans = None
+    c = gates = z = cell_checkpoints = None
     if keep in ("tape", "trace"):
         c, gates = aligned.empty((B, T, H), dtype), aligned.empty((B, T, 4, H), dtype)
         if keep == "trace" or _native.needs_raw_gates(codes["activation"], codes["recurrent_activation"]):
             z = aligned.empty((B, T, 4, H), dtype)
     elif keep == "checkpoints":
-        c_spans = np.empty((_native.span_count(B, T), B, H), dtype)
+        cell_checkpoints = np.empty((_native.time_block_count(B, T), B, H), dtype)
     _native.forward(
-        call.x, *call.weights, call.packed, *call.initial, call.steps, call.input_mask, call.recurrent_mask,
-        h, c, gates, z, c_spans, *final, **codes,
+        call.x, *call.weights, call.packed, *call.initial, call.step_flags, call.dropout_mask, call.recurrent_dropout_mask,
+        h, c, gates, z, cell_checkpoints, *final, **codes,
     )  # fmt: skip
-    tape = None if h is None or (c is None and c_spans is None) else Tape(call, h, c, gates, z, c_spans)
+    tape = (
+        None if h is None or (c is None and cell_checkpoints is None) else Tape(call, h, c, gates, z, cell_checkpoints)
+    )
     return Forward(h, final, tape)
 
 
@@ -138,8 +140,8 @@ def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array, engine: Use
         c0=np.empty_like(dc),
     )
     _native.backward(
-        call.x, *call.weights, *call.initial, call.steps, call.input_mask, call.recurrent_mask,
-        tape.h, tape.c, tape.gates, tape.z, tape.c_spans, dh_all, dh, dc,
+        call.x, *call.weights, *call.initial, call.step_flags, call.dropout_mask, call.recurrent_dropout_mask,
+        tape.h, tape.c, tape.gates, tape.z, tape.cell_checkpoints, dh_all, dh, dc,
         gradients.x, gradients.kernel, gradients.recurrent_kernel, gradients.bias, gradients.h0, gradients.c0,
         **call.options.codes(),
     )  # fmt: skip
@@ -165,7 +167,7 @@ def show_config() -> dict[str, Any]:
         "target": _native.target(),
         "targets": _native.targets(),
         "threads": _native.num_threads(),
-        "threads_of": "PyTorch (OpenMP)" if _native.borrows_threads() else "glasscell",
+        "threads_of": "PyTorch (OpenMP)" if _native.uses_openmp_threads() else "glasscell",
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "jax_call": bool(_native.jax_handlers()),
         **{name: _version(name) for name in FRAMEWORKS},

@@ -24,7 +24,7 @@ def forward(call: Call, keep: Keep = "sequence") -> Forward:
     with np.errstate(all="ignore"):  # NaN and infinity pass as IEEE says, without a word
         for s, (_, x_t, used, reset) in enumerate(_steps(call)):
             h, c = np.where(reset, 0, h), np.where(reset, 0, c)
-            z = raw_gates(_masked(x_t, call.input_mask), _masked(h, call.recurrent_mask), *_weights(call), np)
+            z = raw_gates(_masked(x_t, call.dropout_mask), _masked(h, call.recurrent_dropout_mask), *_weights(call), np)
             activated, h_next, c_next = step(z, c, call.options, np)
             h, c = np.where(used, h_next, h), np.where(used, c_next, c)
             hs[:, s], cs[:, s] = h, c
@@ -55,11 +55,14 @@ def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array) -> Gradient
             z, gates = Gates(*np.moveaxis(tape.z[:, s], 1, 0)), Gates(*np.moveaxis(tape.gates[:, s], 1, 0))
             dz, dc_prev = step_gradient(z, gates, c_prev, tape.c[:, s], dh, dc, call.options, np)
             dz = Gates(*(np.where(used, d, 0) for d in dz))
-            x_in, h_in = _masked(x_t, call.input_mask), _masked(np.where(used, h_prev, 0), call.recurrent_mask)
+            x_in, h_in = (
+                _masked(x_t, call.dropout_mask),
+                _masked(np.where(used, h_prev, 0), call.recurrent_dropout_mask),
+            )
             dx_in, dh_in, dk, dr, db = raw_gates_gradient(dz, x_in, h_in, kernel, recurrent_kernel, np)
             d_kernel, d_recurrent, d_bias = d_kernel + dk, d_recurrent + dr, d_bias + db
-            dx[:, t] = np.where(used, sum(_masked(dx_in, call.input_mask)), 0)
-            dh_prev = sum(_masked(dh_in, call.recurrent_mask))
+            dx[:, t] = np.where(used, sum(_masked(dx_in, call.dropout_mask)), 0)
+            dh_prev = sum(_masked(dh_in, call.recurrent_dropout_mask))
             dh, dc = np.where(used, dh_prev, dh), np.where(used, dc_prev, dc)
             dh, dc = np.where(reset, 0, dh), np.where(reset, 0, dc)
     return Gradients(dx, d_kernel, d_recurrent, None if call.weights.bias is None else d_bias, dh, dc)
@@ -71,7 +74,7 @@ def _steps(call: Call) -> list[tuple[int, Array, Array, Array]]:
     The input of an unused step is replaced by zeros: what stands there, NaN even, is never looked at.
     """
     B, T, _, _ = call.sizes
-    steps = np.full((B, T), KEEP, np.uint8) if call.steps is None else call.steps
+    steps = np.full((B, T), KEEP, np.uint8) if call.step_flags is None else call.step_flags
     used, reset = (steps & KEEP) != 0, (steps & RESET) != 0
     order = range(T - 1, -1, -1) if call.options.go_backwards else range(T)
     return [(t, np.where(used[:, t, None], call.x[:, t], 0), used[:, t, None], reset[:, t, None]) for t in order]

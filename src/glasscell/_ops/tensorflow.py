@@ -12,7 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from glasscell._ops import operands as engine
-from glasscell._ops.operands import KEPT, OUTPUTS, Direction, flatten, gradient_shapes, kept_shapes, own_gradients
+from glasscell._ops.operands import (
+    OUTPUTS,
+    RESIDUALS,
+    Operands,
+    flatten,
+    gradient_shapes,
+    input_gradients,
+    residual_shapes,
+)
 
 Tensor = Any
 Pass = tuple[Tensor | None, Tensor, Tensor]
@@ -54,33 +62,35 @@ def may_be_saved() -> bool:
 
 
 def run(
-    x: Tensor, steps: Tensor | None, directions: Sequence[Direction], sequences: bool, training: bool
+    x: Tensor, step_flags: Tensor | None, directions: Sequence[Operands], sequences: bool, training: bool
 ) -> list[Pass]:
-    """A whole pass of each direction over `x: (B, T, I)`, float32 or float64 like all else; steps: as `Call.steps`.
+    """A whole pass of each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
+
+    step_flags: as `Call.step_flags`.
 
     Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
-    Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
+    Differentiable, once, in x, the weights and the initial states. With `training` the tape is residuals for the gradient;
     without, a gradient runs the pass again.
     """
     if not tf.executing_eagerly() and isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
         tf.compat.v1.get_default_graph().capture(_not_to_be_saved())
-    x, absent = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # it may be a variable
-    given, codes = flatten(directions, absent)
-    steps = tf.constant([], tf.uint8) if steps is None else steps
+    x, placeholder = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # it may be a variable
+    given, option_codes = flatten(directions, placeholder)
+    step_flags = tf.constant([], tf.uint8) if step_flags is None else step_flags
     outputs = OUTPUTS if sequences else 2  # of a direction: all, or hT and cT
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def whole(x: Tensor, *own: Tensor) -> tuple[list[Tensor], Callable[..., list[Tensor | None]]]:
-        kept = _forward(x, steps, own, codes, sequences, training)
+    def whole(x: Tensor, *inputs: Tensor) -> tuple[list[Tensor], Callable[..., list[Tensor | None]]]:
+        residuals = _forward(x, step_flags, inputs, option_codes, sequences, training)
 
         def gradient(*cotangents: Tensor) -> list[Tensor | None]:
-            tape = kept if training else _forward(x, steps, own, codes, sequences, True)
-            rest = [absent] * (OUTPUTS - outputs)
+            tape = residuals if training else _forward(x, step_flags, inputs, option_codes, sequences, True)
+            rest = [placeholder] * (OUTPUTS - outputs)
             padded = [t for k in range(0, len(cotangents), outputs) for t in (*cotangents[k:][:outputs], *rest)]
-            dx, *found = _backward(x, steps, own, codes, tape, padded)
-            return [dx, *own_gradients(found)]
+            dx, *found = _backward(x, step_flags, inputs, option_codes, tape, padded)
+            return [dx, *input_gradients(found)]
 
-        return [t for k in range(0, len(kept), len(KEPT)) for t in kept[k:][:outputs]], gradient
+        return [t for k in range(0, len(residuals), len(RESIDUALS)) for t in residuals[k:][:outputs]], gradient
 
     flat = whole(x, *map(tf.convert_to_tensor, given))
     each = (flat[k:][:outputs] for k in range(0, len(flat), outputs))
@@ -88,23 +98,33 @@ def run(
 
 
 def _forward(
-    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], sequences: bool, tape: bool
+    x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: list[int], sequences: bool, tape: bool
 ) -> list[Tensor]:
     """`glasscell._ops.operands.forward` on tensors."""
-    return _call(forward, [sequences, tape, *codes], [x, steps, *own], kept_shapes(x, own, codes, sequences, tape))
+    return _call(
+        forward,
+        [sequences, tape, *option_codes],
+        [x, step_flags, *inputs],
+        residual_shapes(x, inputs, option_codes, sequences, tape),
+    )
 
 
 def _backward(
-    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], kept: list[Tensor], cotangents: list[Tensor]
+    x: Tensor,
+    step_flags: Tensor,
+    inputs: Sequence[Tensor],
+    option_codes: list[int],
+    residuals: list[Tensor],
+    cotangents: list[Tensor],
 ) -> list[Tensor]:
     """`glasscell._ops.operands.backward` on tensors; refuses to be differentiated."""
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def once(*tensors: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
-        numbers = [len(own), len(kept), *codes]
-        return _call(backward, numbers, tensors, gradient_shapes(x, own, dx=True)), _refuse
+        numbers = [len(inputs), len(residuals), *option_codes]
+        return _call(backward, numbers, tensors, gradient_shapes(x, inputs, dx=True)), _refuse
 
-    results: list[Tensor] = once(x, steps, *own, *kept, *cotangents)
+    results: list[Tensor] = once(x, step_flags, *inputs, *residuals, *cotangents)
     return results
 
 
@@ -114,17 +134,17 @@ def _refuse(*_: Tensor) -> Any:
     )
 
 
-def forward(numbers: Any, x: Any, steps: Any, *own: Any) -> list[Any]:
-    """The forward pass on arrays. numbers: `sequences`, `tape` and the codes."""
-    sequences, tape, *codes = map(int, numbers)
-    return engine.forward(x, steps, own, codes, bool(sequences), bool(tape))
+def forward(numbers: Any, x: Any, step_flags: Any, *inputs: Any) -> list[Any]:
+    """The forward pass on arrays. numbers: `sequences`, `tape` and the option codes."""
+    sequences, tape, *option_codes = map(int, numbers)
+    return engine.forward(x, step_flags, inputs, option_codes, bool(sequences), bool(tape))
 
 
-def backward(numbers: Any, x: Any, steps: Any, *rest: Any) -> list[Any]:
-    """The backward pass on arrays. numbers: of the tensors of `OWN`, of what was kept, and the codes."""
-    own, kept, *codes = map(int, numbers)
-    last = own + kept
-    return engine.backward(x, steps, rest[:own], codes, rest[own:last], rest[last:])
+def backward(numbers: Any, x: Any, step_flags: Any, *rest: Any) -> list[Any]:
+    """The backward pass on arrays. numbers: of the tensors of `INPUTS`, of the residuals, and the option codes."""
+    inputs, residuals, *option_codes = map(int, numbers)
+    last = inputs + residuals
+    return engine.backward(x, step_flags, rest[:inputs], option_codes, rest[inputs:last], rest[last:])
 
 
 def _call(

@@ -13,19 +13,21 @@ from torch.utils import _pytree
 from glasscell._ops import operands as engine
 from glasscell._ops import torch_equations as equations
 from glasscell._ops.operands import (
-    KEPT,
     OUTPUTS,
-    Direction,
+    RESIDUALS,
+    Operands,
     flatten,
-    given,
     gradient_shapes,
-    kept_shapes,
-    own_gradients,
+    input_gradients,
+    none_if_placeholder,
+    residual_shapes,
 )
-from glasscell._ops.torch_threads import borrow
+from glasscell._ops.torch_threads import use_openmp_threads
 
-ABSENT = {dtype: torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.float64, torch.uint8)}
-FINAL = (KEPT.index("hT"), KEPT.index("cT"))  # of `KEPT`, what `backward` does not read
+PLACEHOLDERS = {
+    dtype: torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.float64, torch.uint8)
+}
+FINAL = (RESIDUALS.index("hT"), RESIDUALS.index("cT"))  # of `RESIDUALS`, what `backward` does not read
 Pass = tuple[Tensor | None, Tensor, Tensor]
 
 
@@ -54,30 +56,32 @@ def why_in_torch(x: Tensor, *tensors: Tensor | None) -> str | None:
 
 
 def run(
-    x: Tensor, steps: Tensor | None, directions: Sequence[Direction], sequences: bool, training: bool
+    x: Tensor, step_flags: Tensor | None, directions: Sequence[Operands], sequences: bool, training: bool
 ) -> list[Pass]:
-    """A whole pass of each direction over `x: (B, T, I)`, float32 or float64 like all else; steps: as `Call.steps`.
+    """A whole pass of each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
+
+    step_flags: as `Call.step_flags`.
 
     Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
     The gradient keeps this h: who hands it out hands out a copy, for its new owner may write into it.
     Differentiable in x, the weights and the initial states. `training` changes nothing: autograd tells.
     """
-    own, codes = flatten(directions, _absent(x))
-    tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *own))
-    steps = _absent(x, torch.uint8) if steps is None else steps
+    inputs, option_codes = flatten(directions, _placeholder(x))
+    tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *inputs))
+    step_flags = _placeholder(x, torch.uint8) if step_flags is None else step_flags
     results: Sequence[Tensor]
-    each = len(KEPT)
-    if why_in_torch(x, *own) is not None:
+    each = len(RESIDUALS)
+    if why_in_torch(x, *inputs) is not None:
         in_torch = equations.forward if _transformed() else _not_compiled
-        results, each = in_torch(x, steps, own, codes), OUTPUTS
+        results, each = in_torch(x, step_flags, inputs, option_codes), OUTPUTS
     elif torch.compiler.is_compiling():
-        results = forward(x, steps, own, codes, sequences, tape)
-    elif not at_hand(x, *own):
-        results = _Forward.apply(x, steps, codes, sequences, *own)
+        results = forward(x, step_flags, inputs, option_codes, sequences, tape)
+    elif not at_hand(x, *inputs):
+        results = _Forward.apply(x, step_flags, option_codes, sequences, *inputs)
     elif tape:
-        results = _Direct.apply(x, steps, codes, sequences, *own)
+        results = _Direct.apply(x, step_flags, option_codes, sequences, *inputs)
     else:
-        results = _forward(x, steps, own, codes, sequences, tape)
+        results = _forward(x, step_flags, inputs, option_codes, sequences, tape)
     passes = (results[k : k + OUTPUTS] for k in range(0, len(results), each))
     return [(h if sequences else None, hT, cT) for hT, cT, h in passes]
 
@@ -98,96 +102,100 @@ def at_hand(*tensors: Tensor) -> bool:
 
 
 def _forward(
-    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: list[int], sequences: bool, tape: bool
+    x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: list[int], sequences: bool, tape: bool
 ) -> list[Tensor]:
     """`glasscell._ops.operands.forward` on tensors."""
-    results = engine.forward(_array(x), _array(steps), [_array(t) for t in own], codes, sequences, tape)
+    results = engine.forward(_array(x), _array(step_flags), [_array(t) for t in inputs], option_codes, sequences, tape)
     return [torch.from_numpy(array) for array in results]
 
 
 def _backward(
     x: Tensor,
-    steps: Tensor,
-    own: Sequence[Tensor],
-    codes: list[int],
-    kept: list[Tensor],
+    step_flags: Tensor,
+    inputs: Sequence[Tensor],
+    option_codes: list[int],
+    residuals: list[Tensor],
     cotangents: list[Tensor],
     dx: bool,
 ) -> list[Tensor]:
     """`glasscell._ops.operands.backward` on tensors."""
-    tape, given = ([_array(t) for t in tensors] for tensors in (kept, cotangents))
-    results = engine.backward(_array(x), _array(steps), [_array(t) for t in own], codes, tape, given, dx)
+    tape, given = ([_array(t) for t in tensors] for tensors in (residuals, cotangents))
+    results = engine.backward(_array(x), _array(step_flags), [_array(t) for t in inputs], option_codes, tape, given, dx)
     return [torch.from_numpy(array) for array in results]
 
 
 @torch.library.custom_op("glasscell::forward", mutates_args=())  # type: ignore[untyped-decorator]
-def forward(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], sequences: bool, tape: bool) -> list[Tensor]:
+def forward(
+    x: Tensor, step_flags: Tensor, inputs: list[Tensor], option_codes: list[int], sequences: bool, tape: bool
+) -> list[Tensor]:
     """The forward pass as compilers see it."""
-    return _forward(x, steps, own, codes, sequences, tape)
+    return _forward(x, step_flags, inputs, option_codes, sequences, tape)
 
 
 @torch.library.custom_op("glasscell::backward", mutates_args=())  # type: ignore[untyped-decorator]
 def backward(
     x: Tensor,
-    steps: Tensor,
-    own: list[Tensor],
-    codes: list[int],
-    kept: list[Tensor],
+    step_flags: Tensor,
+    inputs: list[Tensor],
+    option_codes: list[int],
+    residuals: list[Tensor],
     cotangents: list[Tensor],
     dx: bool,
 ) -> list[Tensor]:
     """The backward pass as compilers see it."""
-    return _backward(x, steps, own, codes, kept, cotangents, dx)
+    return _backward(x, step_flags, inputs, option_codes, residuals, cotangents, dx)
 
 
 @forward.register_fake  # type: ignore[untyped-decorator]
-def _(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], sequences: bool, tape: bool) -> list[Tensor]:
-    return [x.new_empty(shape) for shape in kept_shapes(x, own, codes, sequences, tape)]
+def _(
+    x: Tensor, step_flags: Tensor, inputs: list[Tensor], option_codes: list[int], sequences: bool, tape: bool
+) -> list[Tensor]:
+    return [x.new_empty(shape) for shape in residual_shapes(x, inputs, option_codes, sequences, tape)]
 
 
 @backward.register_fake  # type: ignore[untyped-decorator]
 def _(
     x: Tensor,
-    steps: Tensor,
-    own: list[Tensor],
-    codes: list[int],
-    kept: list[Tensor],
+    step_flags: Tensor,
+    inputs: list[Tensor],
+    option_codes: list[int],
+    residuals: list[Tensor],
     cotangents: list[Tensor],
     dx: bool,
 ) -> list[Tensor]:
-    return [x.new_empty(shape) for shape in gradient_shapes(x, own, dx)]
+    return [x.new_empty(shape) for shape in gradient_shapes(x, inputs, dx)]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-    x, steps, own, ctx.codes, *_ = inputs
-    ctx.own = len(own)
-    kept = [_absent(x) if k % len(KEPT) in FINAL else t for k, t in enumerate(output)]
-    ctx.save_for_backward(x, steps, *own, *kept)
+    x, step_flags, own, ctx.option_codes, *_ = inputs
+    ctx.inputs = len(own)
+    residuals = [_placeholder(x) if k % len(RESIDUALS) in FINAL else t for k, t in enumerate(output)]
+    ctx.save_for_backward(x, step_flags, *own, *residuals)
     ctx.set_materialize_grads(False)
 
 
 def _gradients(
     ctx: Any, cotangents: Sequence[Tensor | None], needed: Sequence[bool], backward: Callable[..., list[Tensor]]
 ) -> list[Any]:
-    """Of x, where it is needed, and of all of `OWN`."""
-    x, steps, *saved = ctx.saved_tensors
-    own, kept = saved[: ctx.own], saved[ctx.own :]
-    outputs = (t for k in range(0, len(kept), len(KEPT)) for t in cotangents[k:][:OUTPUTS])
-    absent = _absent(x)
-    wanted = [absent if t is None else t for t in outputs]
+    """Of x, where it is needed, and of all of `INPUTS`."""
+    x, step_flags, *saved = ctx.saved_tensors
+    inputs, residuals = saved[: ctx.inputs], saved[ctx.inputs :]
+    outputs = (t for k in range(0, len(residuals), len(RESIDUALS)) for t in cotangents[k:][:OUTPUTS])
+    placeholder = _placeholder(x)
+    wanted = [placeholder if t is None else t for t in outputs]
     if why_in_torch(*wanted) is not None or any(map(torch._C._functorch.is_legacy_batchedtensor, wanted)):
-        return list(equations.gradients(x, steps, own, ctx.codes, wanted, needed))
+        return list(equations.gradients(x, step_flags, inputs, ctx.option_codes, wanted, needed))
     again = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # someone may differentiate once more
-    if again or (backward is _backward and not at_hand(x, *own, *wanted)):
+    if again or (backward is _backward and not at_hand(x, *inputs, *wanted)):
         backward = _Backward.run
-    dx, *found = backward(x, steps, own, ctx.codes, kept, wanted, needed[0])
-    return [given(dx), *own_gradients([given(t) for t in found])]
+    dx, *found = backward(x, step_flags, inputs, ctx.option_codes, residuals, wanted, needed[0])
+    return [none_if_placeholder(dx), *input_gradients([none_if_placeholder(t) for t in found])]
 
 
 def _differentiate(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
     needed = ctx.needs_input_grad
-    dx, *own = _gradients(ctx, cotangents, [needed[0], *needed[2]], backward)
-    return dx, None, own, None, None, None
+    dx, *inputs = _gradients(ctx, cotangents, [needed[0], *needed[2]], backward)
+    return dx, None, inputs, None, None, None
 
 
 forward.register_autograd(_differentiate, setup_context=_save)
@@ -198,11 +206,11 @@ class _Direct(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, steps: Tensor, codes: list[int], sequences: bool, *own: Tensor
+        ctx: Any, x: Tensor, step_flags: Tensor, option_codes: list[int], sequences: bool, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
-        kept = tuple(_forward(x, steps, own, codes, sequences, tape=True))
-        _Forward.setup_context(ctx, (x, steps, codes, sequences, *own), kept)
-        return kept
+        residuals = tuple(_forward(x, step_flags, inputs, option_codes, sequences, tape=True))
+        _Forward.setup_context(ctx, (x, step_flags, option_codes, sequences, *inputs), residuals)
+        return residuals
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
@@ -213,22 +221,24 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
     """The same for transforms of `torch.func` and for subclasses of tensors. It takes PyTorch longer to call."""
 
     @staticmethod
-    def forward(x: Tensor, steps: Tensor, codes: list[int], sequences: bool, *own: Tensor) -> tuple[Tensor, ...]:
-        run = _forward if at_hand(x, *own) else forward
-        return tuple(run(x, steps, list(own), codes, sequences, True))
+    def forward(
+        x: Tensor, step_flags: Tensor, option_codes: list[int], sequences: bool, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        run = _forward if at_hand(x, *inputs) else forward
+        return tuple(run(x, step_flags, list(inputs), option_codes, sequences, True))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, steps, codes, _, *own = inputs
-        _save(ctx, (x, steps, own, codes), output)
-        ctx.mark_non_differentiable(*(t for k, t in enumerate(output) if k % len(KEPT) >= OUTPUTS))
+        x, step_flags, option_codes, _, *inputs = inputs
+        _save(ctx, (x, step_flags, inputs, option_codes), output)
+        ctx.mark_non_differentiable(*(t for k, t in enumerate(output) if k % len(RESIDUALS) >= OUTPUTS))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         compiling = torch.compiler.is_compiling()
         needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[4:]]
-        dx, *own = _gradients(ctx, cotangents, needed, backward if compiling else _backward)
-        return dx, None, None, None, *own
+        dx, *inputs = _gradients(ctx, cotangents, needed, backward if compiling else _backward)
+        return dx, None, None, None, *inputs
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
@@ -239,33 +249,42 @@ class _Backward(torch.autograd.Function):  # type: ignore[misc]
     """The gradients, which can be differentiated in turn."""
 
     @staticmethod
-    def run(x: Tensor, steps: Tensor, own: list[Tensor], codes: list[int], *rest: Any) -> list[Tensor]:
+    def run(x: Tensor, step_flags: Tensor, inputs: list[Tensor], option_codes: list[int], *rest: Any) -> list[Tensor]:
         """As `backward`."""
-        kept, cotangents, dx = rest
-        return list(_Backward.apply(x, steps, codes, dx, len(own), len(kept), *own, *kept, *cotangents))
+        residuals, cotangents, dx = rest
+        return list(
+            _Backward.apply(
+                x, step_flags, option_codes, dx, len(inputs), len(residuals), *inputs, *residuals, *cotangents
+            )
+        )
 
     @staticmethod
     def forward(
-        x: Tensor, steps: Tensor, codes: list[int], dx: bool, own: int, kept: int, *tensors: Tensor
+        x: Tensor, step_flags: Tensor, option_codes: list[int], dx: bool, inputs: int, residuals: int, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         run = _backward if at_hand(x, *tensors) else backward
-        parts = list(tensors[:own]), codes, list(tensors[own:][:kept]), list(tensors[own + kept :])
-        return tuple(run(x, steps, *parts, dx))
+        parts = (
+            list(tensors[:inputs]),
+            option_codes,
+            list(tensors[inputs:][:residuals]),
+            list(tensors[inputs + residuals :]),
+        )
+        return tuple(run(x, step_flags, *parts, dx))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, steps, ctx.codes, _, ctx.own, ctx.kept, *tensors = inputs
-        ctx.save_for_backward(x, steps, *tensors[: ctx.own], *tensors[ctx.own + ctx.kept :])
+        x, step_flags, ctx.option_codes, _, ctx.inputs, ctx.residuals, *tensors = inputs
+        ctx.save_for_backward(x, step_flags, *tensors[: ctx.inputs], *tensors[ctx.inputs + ctx.residuals :])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-        x, steps, *saved = ctx.saved_tensors
-        own, first = saved[: ctx.own], saved[ctx.own :]
+        x, step_flags, *saved = ctx.saved_tensors
+        inputs, first = saved[: ctx.inputs], saved[ctx.inputs :]
         (needed, *_), of_tensors = ctx.needs_input_grad[:6], ctx.needs_input_grad[6:]
-        wanted = [needed, *of_tensors[: ctx.own], *of_tensors[ctx.own + ctx.kept :]]
-        dx, *found = equations.second(x, steps, own, ctx.codes, first, cotangents, wanted)
-        return dx, *[None] * 5, *found[: ctx.own], *[None] * ctx.kept, *found[ctx.own :]
+        wanted = [needed, *of_tensors[: ctx.inputs], *of_tensors[ctx.inputs + ctx.residuals :]]
+        dx, *found = equations.second(x, step_flags, inputs, ctx.option_codes, first, cotangents, wanted)
+        return dx, *[None] * 5, *found[: ctx.inputs], *[None] * ctx.residuals, *found[ctx.inputs :]
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
@@ -284,11 +303,11 @@ def _one_by_one(function: Any, size: int, in_dims: tuple[Any, ...], arguments: t
     return results, (0,) * len(results)
 
 
-def _absent(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def _placeholder(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """What stands for None among tensors."""
     if torch.compiler.is_compiling() or type(like) not in (Tensor, torch.nn.Parameter) or like.is_meta:
         return like.new_empty(0, dtype=dtype)
-    return ABSENT[dtype or like.dtype]
+    return PLACEHOLDERS[dtype or like.dtype]
 
 
 def _array(tensor: Tensor) -> Any:
@@ -296,4 +315,4 @@ def _array(tensor: Tensor) -> Any:
     return array if array.flags.aligned else array.copy()  # `torch.frombuffer` takes any address
 
 
-borrow()
+use_openmp_threads()

@@ -13,57 +13,66 @@ from torch import Tensor
 
 from glasscell._cells.lstm import raw_gates, step
 from glasscell._ops.call import KEEP, RESET
-from glasscell._ops.operands import Direction, given, own_gradients, unflatten
+from glasscell._ops.operands import Operands, input_gradients, none_if_placeholder, unflatten
 
-Wanted = Sequence[bool]  # which gradients are: one for x and for each of `own`, and of the cotangents
+Wanted = Sequence[bool]  # which gradients are: one for x and for each of `inputs`, and of the cotangents
 
 
-def forward(x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: Sequence[int]) -> list[Tensor]:
+def forward(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: Sequence[int]) -> list[Tensor]:
     """For each direction hT and cT, each (B, H), and `h: (B, T, H)` in processing order."""
-    return [result for direction in unflatten(own, codes) for result in _direction(x, given(steps), direction)]
+    return [
+        result
+        for direction in unflatten(inputs, option_codes)
+        for result in _direction(x, none_if_placeholder(step_flags), direction)
+    ]
 
 
 def gradients(
-    x: Tensor, steps: Tensor, own: Sequence[Tensor], codes: Sequence[int], cotangents: Sequence[Tensor], wanted: Wanted
+    x: Tensor,
+    step_flags: Tensor,
+    inputs: Sequence[Tensor],
+    option_codes: Sequence[int],
+    cotangents: Sequence[Tensor],
+    wanted: Wanted,
 ) -> list[Tensor | None]:
-    """The gradients of x and of all of `own`, None where they are not wanted; in gradient mode with a graph."""
+    """The gradients of x and of all of `inputs`, None where they are not wanted; in gradient mode with a graph."""
 
     def run(sources: list[Tensor]) -> list[Tensor | None]:
-        return [*forward(sources[0], steps, sources[1:], codes)]
+        return [*forward(sources[0], step_flags, sources[1:], option_codes)]
 
-    return _pull(run, [x, *own], wanted, cotangents)
+    return _pull(run, [x, *inputs], wanted, cotangents)
 
 
 def second(
     x: Tensor,
-    steps: Tensor,
-    own: Sequence[Tensor],
-    codes: Sequence[int],
+    step_flags: Tensor,
+    inputs: Sequence[Tensor],
+    option_codes: Sequence[int],
     cotangents: Sequence[Tensor],
     of_gradients: Sequence[Tensor | None],
     wanted: Wanted,
 ) -> list[Tensor | None]:
-    """The gradients of x, of all of `own` and of the cotangents, from those of the gradients that `backward` gave."""
-    n, seeds = 1 + len(own), [of_gradients[0], *own_gradients(of_gradients[1:])]
-    used = [seed is not None and given(seed) is not None for seed in seeds]
+    """The gradients of x, of all of `inputs` and of the cotangents, from those of the gradients that `backward` gave."""
+    n, seeds = 1 + len(inputs), [of_gradients[0], *input_gradients(of_gradients[1:])]
+    used = [seed is not None and none_if_placeholder(seed) is not None for seed in seeds]
 
     def run(sources: list[Tensor]) -> list[Tensor | None]:
-        return gradients(sources[0], steps, sources[1:n], codes, sources[n:], used)
+        return gradients(sources[0], step_flags, sources[1:n], option_codes, sources[n:], used)
 
-    return _pull(run, [x, *own, *cotangents], wanted, seeds)
+    return _pull(run, [x, *inputs, *cotangents], wanted, seeds)
 
 
-def _direction(x: Tensor, steps: Tensor | None, d: Direction) -> tuple[Tensor, Tensor, Tensor]:
-    W, R = (d.kernel.t(), d.recurrent_kernel.t()) if d.outputs_first else (d.kernel, d.recurrent_kernel)
+def _direction(x: Tensor, step_flags: Tensor | None, d: Operands) -> tuple[Tensor, Tensor, Tensor]:
+    W, R = (d.kernel.t(), d.recurrent_kernel.t()) if d.transposed_weights else (d.kernel, d.recurrent_kernel)
     b = W.new_zeros(W.shape[1]) if d.bias is None else d.bias
     h, c, hs = d.h0, d.c0, []
     for t in sorted(range(x.shape[1]), reverse=d.options.go_backwards):
         x_t, before, used = x[:, t], (h, c), None
-        if steps is not None:
-            used, reset = ((steps[:, t, None] & bit) != 0 for bit in (KEEP, RESET))
+        if step_flags is not None:
+            used, reset = ((step_flags[:, t, None] & bit) != 0 for bit in (KEEP, RESET))
             h, c = before = torch.where(reset, 0, h), torch.where(reset, 0, c)
             x_t, h, c = (torch.where(used, value, 0) for value in (x_t, h, c))  # else what overflows is in gradients
-        z = raw_gates(_masked(x_t, d.input_mask), _masked(h, d.recurrent_mask), W, R, b, torch)
+        z = raw_gates(_masked(x_t, d.dropout_mask), _masked(h, d.recurrent_dropout_mask), W, R, b, torch)
         _, h, c = step(z, c, d.options, torch)
         if used is not None:
             h, c = (torch.where(used, after, value) for after, value in zip((h, c), before, strict=True))
@@ -84,12 +93,12 @@ def _pull(
 ) -> list[Tensor | None]:
     """The gradients of the sources that are wanted, from the cotangents of what the function makes of all of them.
 
-    One source may have been computed from another: each counts as a variable of its own.
+    One source may have been computed from another: each counts as a variable of its inputs.
     """
-    seeds = [None if t is None else given(t) for t in cotangents]
+    seeds = [None if t is None else none_if_placeholder(t) for t in cotangents]
     again, wanted = (
         torch.is_grad_enabled(),
-        [bool(w) and given(t) is not None for w, t in zip(wanted, sources, strict=True)],
+        [bool(w) and none_if_placeholder(t) is not None for w, t in zip(wanted, sources, strict=True)],
     )
     if not any(wanted) or all(seed is None for seed in seeds):
         return [None] * len(sources)
@@ -110,6 +119,6 @@ def _pull(
             views = [t.view_as(t) for t in chosen]
             apart = [t if t.requires_grad else t.detach().requires_grad_() for t in views]
             pairs = [(y, seed) for y, seed in zip(run(*apart), given_seeds, strict=True) if y.requires_grad]
-            outputs, kept = zip(*pairs, strict=True)
-            found = iter(torch.autograd.grad(outputs, apart, kept, create_graph=again, allow_unused=True))
+            outputs, residuals = zip(*pairs, strict=True)
+            found = iter(torch.autograd.grad(outputs, apart, residuals, create_graph=again, allow_unused=True))
     return [next(found) if w else None for w in wanted]

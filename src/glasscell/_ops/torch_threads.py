@@ -13,7 +13,7 @@ from glasscell import _native
 FUNCTIONS = ("GOMP_parallel", "omp_get_num_threads", "omp_get_max_threads")
 
 
-def borrow() -> None:
+def use_openmp_threads() -> None:
     """From now on native calls of this process run on torch's threads, as long as torch may use as many as we want.
 
     Those threads spin for milliseconds after each operation of torch's. Threads of our own would have to share the
@@ -26,4 +26,4 @@ def borrow() -> None:
     except (OSError, AttributeError):
         return
     if all(addresses):
-        _native.borrow_threads(*addresses)  # type: ignore[arg-type]
+        _native.use_openmp_threads(*addresses)  # type: ignore[arg-type]

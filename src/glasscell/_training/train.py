@@ -109,7 +109,7 @@ def train(
         metrics.update(seconds=round(seconds, 3), history=history)
         model.save(stage / "model.keras")
         (stage / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        training_report(stage / "report.html", metrics, open_up(model, data.test, probabilities))
+        training_report(stage / "report.html", metrics, trace_example(model, data.test, probabilities))
         _print_result(metrics, console)
     console.print(f"Written to {output}: {', '.join(FILES)}", highlight=False, soft_wrap=True)
     return metrics
@@ -311,7 +311,7 @@ def _measure(
     }
 
 
-def open_up(model: Any, test: Utterances, probabilities: Array) -> Example:
+def trace_example(model: Any, test: Utterances, probabilities: Array) -> Example:
     """The longest held-out recording that the model gets right (or the longest), traced in NumPy."""
     from keras import ops
 

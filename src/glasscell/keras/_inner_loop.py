@@ -17,7 +17,7 @@ from keras import ops
 from glasscell._cells import activations
 from glasscell._cells.lstm import Options
 from glasscell._ops.call import KEEP
-from glasscell._ops.operands import Direction
+from glasscell._ops.operands import Operands
 
 Tensor = Any
 Loop = tuple[Tensor, Tensor, list[Any]]  # last output, outputs, states: what `keras.layers.RNN.inner_loop` returns
@@ -164,11 +164,11 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[Loop]:
 
 
 def _steps(kept: Tensor | None) -> Tensor | None:
-    """`Call.steps` of a mask."""
+    """`Call.step_flags` of a mask."""
     return None if kept is None else ops.cast(kept, "uint8") * np.uint8(KEEP)
 
 
-def _direction(p: Pass, cell: Any, x: Tensor, state: Any, first: bool) -> Direction:
+def _direction(p: Pass, cell: Any, x: Tensor, state: Any, first: bool) -> Operands:
     """What the operation takes of a cell; `first`: of its stack, the only one for which time may run backwards."""
     activation, recurrent_activation = built_in(cell.activation), built_in(cell.recurrent_activation)
     assert activation is not None, "why_not_native lets no other through"
@@ -181,9 +181,9 @@ def _direction(p: Pass, cell: Any, x: Tensor, state: Any, first: bool) -> Direct
         state = [ops.copy(s) for s in state]  # the gradient needs them when the layer has written its new state
     weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
     W, R, b = (None if w is None else ops.convert_to_tensor(w) for w in weights)
-    input_mask, recurrent_mask = _dropout_masks(cell, x, state, p.training)
+    dropout_mask, recurrent_dropout_mask = _dropout_masks(cell, x, state, p.training)
     h0, c0 = state
-    return Direction(options, W, R, b, h0, c0, input_mask, recurrent_mask)
+    return Operands(options, W, R, b, h0, c0, dropout_mask, recurrent_dropout_mask)
 
 
 def _dropout_masks(cell: Any, x: Tensor, state: Any, training: bool) -> list[Tensor | None]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from glasscell._ops import torch as op
-from glasscell._ops.call import plan_steps, step_bits
+from glasscell._ops.call import flag_bits, step_flags_of
 
 
 class ShapeError(ValueError, RuntimeError):
@@ -72,7 +72,7 @@ def states(hx: Any, x: Tensor, count: int, units: int, squeeze: bool) -> tuple[T
 
 
 def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squeeze: bool) -> Tensor | None:
-    """`Call.steps`, (B, T) uint8, for `x: (B, T, I)`. mask, reset: in the layout that the input came in."""
+    """`Call.step_flags`, (B, T) uint8, for `x: (B, T, I)`. mask, reset: in the layout that the input came in."""
     B, T, _ = x.shape
     expected = (T,) if squeeze else (B, T) if batch_first else (T, B)
     flags: list[Any] = []
@@ -91,11 +91,11 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
         inside = x.new_ones((B, T), dtype=torch.bool)
         if ends is not None:
             inside = torch.arange(T, device=inside.device) < ends.to(inside.device)[:, None]
-        bits: Tensor = step_bits(
+        bits: Tensor = flag_bits(
             inside, flags[0], flags[1], lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device)
         )
         return bits
-    planned = plan_steps(B, T, *(None if t is None else t.numpy(force=True) for t in (flags[0], ends, flags[1])))
+    planned = step_flags_of(B, T, *(None if t is None else t.numpy(force=True) for t in (flags[0], ends, flags[1])))
     return None if planned is None else torch.from_numpy(planned)
 
 

@@ -15,7 +15,7 @@ from glasscell._cells.weights import LSTMWeights, State
 from glasscell._ops import numpy as engine
 from glasscell._ops import torch as op
 from glasscell._ops.call import KEEP, Call
-from glasscell._ops.operands import Direction
+from glasscell._ops.operands import Operands
 from glasscell._trace import Trace
 from glasscell.torch import _arguments as arguments
 from glasscell.torch._packed import Packing
@@ -231,7 +231,7 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
             if layer and self.dropout and self.training:
                 x = self._dropped(x, packing)
             directions = [
-                Direction(*cell, h0[k], c0[k], None, self._recurrent_mask(x), True)
+                Operands(*cell, h0[k], c0[k], None, self._recurrent_mask(x), True)
                 for k, cell in enumerate(self._cells(layer), layer * self._directions)
             ]
             reason = op.why_in_torch(x, *(t for d in directions for t in d[1:6]))
@@ -264,7 +264,7 @@ def _operates(tensor: Tensor) -> bool:
 
 
 def draw_masks(x: Tensor, units: int, rate: float) -> Tensor:
-    """Masks of recurrent dropout, (4, B, H): 0 for a share `rate` of all elements, 1 / (1 - rate) for the others.
+    """SequenceOptions of recurrent dropout, (4, B, H): 0 for a share `rate` of all elements, 1 / (1 - rate) for the others.
 
     Drawn by torch's generator; `torch.nn.functional.dropout` of ones takes it three times as long.
     """

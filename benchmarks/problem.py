@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 import glasscell as gc
 from benchmarks.shapes import DROPOUT, PACKED, RESET, TORCH, trains
-from glasscell._cells.weights import LSTMWeights
+from glasscell._cells.layouts import LSTMWeights
 from glasscell._cli import bench
 from glasscell._cli.bench import Shape, draw_weights
 

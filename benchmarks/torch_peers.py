@@ -18,7 +18,7 @@ from benchmarks.problem import DROPPED, SEED, Problem, Work
 from benchmarks.shapes import DROPOUT, TORCH
 from glasscell._cells import lstm as cell
 from glasscell._cells.activations import Activation
-from glasscell._cells.weights import to_torch
+from glasscell._cells.layouts import to_torch
 from glasscell.torch import LSTM
 from glasscell.torch._lstm import draw_masks
 

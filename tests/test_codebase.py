@@ -1,5 +1,6 @@
 """The repository itself: what an import costs, the public names, the versions, and the rules of the house."""
 
+import ast
 import inspect
 import json
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import glasscell
+from glasscell import _native
 from glasscell._cells import activations
 
 ROOT = Path(__file__).parent.parent
@@ -98,13 +100,34 @@ def test_equations_stand_in_two_places():
     assert files_with(r"V<T> sigmoid\(", *native) == ["native/simd/math.h"]
 
 
-def test_native_activations_are_in_the_same_order():
-    text = (ROOT / "native/interface/kernels.h").read_text()
-    (enumeration,) = re.findall(r"enum class Activation[^{]*\{([^}]*)\}", text)
-    assert re.findall(r"\w+", enumeration) == list(activations.BUILT_IN)
-    assert re.search(rf"kActivations = {len(activations.BUILT_IN)};", text)
-    cases = re.findall(r"case Activation::(\w+)", (ROOT / "native/kernel/activations.h").read_text())
-    assert cases == [*activations.BUILT_IN] * 2  # the functions, then their derivatives
+def test_native_names_are_those_of_the_enumerations():
+    """What Python reads from the module by position stands in C++ twice, side by side: as numbers and as names."""
+    assert set(_native.ACTIVATIONS) == set(activations.BUILT_IN)
+    text = "".join(path.read_text() for path in (ROOT / "native").rglob("*.h"))
+    for enumeration, names in (("Activation", "ACTIVATIONS"), ("Input", "INPUTS"), ("Residual", "RESIDUALS")):
+        (body,) = re.findall(rf"enum (?:class )?{enumeration} [^{{]*{{([^}}]*)}}", text)
+        members = [name for name in re.findall(r"\w+", body) if name not in ("kInputs", "kResiduals")]
+        aliases = {"final_h": "hT", "final_c": "cT"}
+        snake = [re.sub(r"(?<!^)(?=[A-Z])", "_", name.removeprefix("k")).lower() for name in members]
+        assert [aliases.get(name, name) for name in snake] == list(getattr(_native, names))
+    for function in ("V<T> activate(", "V<T> derivative("):
+        body = (ROOT / "native/kernel/activations.h").read_text().partition(function)[2]
+        cases = re.findall(r"case Activation::(\w+)", body)[: len(_native.ACTIVATIONS)]
+        assert cases == list(_native.ACTIVATIONS)
+
+
+def test_the_stub_of_the_native_module_is_true():
+    """`_native.pyi` names what the module has, and the arguments that its functions show."""
+    stub = ast.parse((SOURCE / "_native.pyi").read_text())
+    declared = {n.name for n in stub.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    declared |= {n.target.id for n in stub.body if isinstance(n, ast.AnnAssign)}
+    assert declared == {name for name in vars(_native) if not name.startswith("_")}
+    for function in (n for n in ast.walk(stub) if isinstance(n, ast.FunctionDef) and not n.name.startswith("__")):
+        owner = _native if hasattr(_native, function.name) else _native.StreamFloat
+        shown = re.findall(r"(\w+): ", getattr(owner, function.name).__doc__.splitlines()[0])
+        arguments = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+        if not all(re.fullmatch(r"self|arg\d*", name) for name in shown):
+            assert [a for a in shown if a != "self"] == [a for a in arguments if a != "self"], function.name
 
 
 def tracked_files():

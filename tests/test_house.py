@@ -20,9 +20,10 @@ PYTHON = {
     "_report": set(),
     "data": set(),
     "threads": {"_native"},
+    "_config": {"_native"},
     "_training": {"keras", "_report", "data", ""},  # "": the public names of `glasscell`
     "_cli": {"_native", "_cells", "_layers", "keras", "torch", "_training", "data", "threads", ""},
-    "": {"_cells", "_layers", "_ops", "_trace", "threads"},
+    "": {"_config", "_cells", "_layers", "_ops", "_trace", "threads"},
 }
 # Imports against the arrows, each inside the one function that needs it.
 WHEN_CALLED = {("_trace", "report", "_report")}

@@ -10,8 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "bindings/calls.h"
-#include "engine/engine.h"
+#include "bindings/operands.h"
 
 namespace glasscell {
 
@@ -96,20 +95,21 @@ template <class T> using Out = Array<T>;
 template <class T> using OptionalIn = std::optional<In<T>>;
 template <class T> using OptionalOut = std::optional<Out<T>>;
 
-// The weights as the kernels read them, made once. They stay right as long as the arrays they were made of. In Python a
-// capsule of this name.
-template <class T> struct Packed {
-    static constexpr const char* kName = sizeof(T) == 4 ? "glasscell.PackedFloat" : "glasscell.PackedDouble";
+// In Python, PackedWeights are a capsule of this name.
+template <class T> inline constexpr const char* kCapsule = sizeof(T) == 4 ? "glasscell.PackedFloat" : "glasscell.PackedDouble";
 
-    AlignedBuffer block;
-    int64_t I, H;
+// Null where the object is no such capsule.
+template <class T> const PackedWeights<T>* packed_weights(nb::handle object) {
+    if (!PyCapsule_IsValid(object.ptr(), kCapsule<T>)) return nullptr;
+    return static_cast<const PackedWeights<T>*>(PyCapsule_GetPointer(object.ptr(), kCapsule<T>));
+}
 
-    // Null where the object is none of these.
-    static const Packed* of(nb::handle object) {
-        void* const found = PyCapsule_IsValid(object.ptr(), kName) ? PyCapsule_GetPointer(object.ptr(), kName) : nullptr;
-        return static_cast<const Packed*>(found);
-    }
-};
+inline std::vector<int64_t> numbers(nb::list list) {
+    std::vector<int64_t> values(list.size());
+    for (size_t k = 0; k < values.size(); ++k)
+        if (!nb::try_cast(list[k], values[k])) throw nb::type_error("option_codes: expected integers");
+    return values;
+}
 
 }  // namespace glasscell
 

@@ -1,39 +1,112 @@
 #include "bindings/operands.h"
 
-#include "bindings/calls.h"
-#include "engine/engine.h"
+#include "bindings/checks.h"
 
 namespace glasscell {
-namespace {
 
-template <class T> std::optional<View<T>> given(const View<T>& view) {
-    return view.rank == 1 && view.dimensions[0] == 0 ? std::nullopt : std::optional<View<T>>(view);
+Options options_of(const int64_t* codes) {
+    return {activation("activation", codes[kActivation]),
+            activation("recurrent_activation", codes[kRecurrentActivation]), codes[kGoBackwards] != 0};
 }
 
-// How many directions the lists have arrays for.
-template <class T> size_t count(const Directions<T>& directions) {
-    const size_t n = directions.codes.size() / kCodes;
-    if (n == 0 || directions.codes.size() != kCodes * n || directions.own.size() != 7 * n)
-        throw std::invalid_argument("own, codes: expected 7 arrays and 4 codes for each direction");
-    return n;
+namespace {
+
+template <class T> std::optional<View<T>> none_if_placeholder(const View<T>& view) {
+    return view.rank == 1 && view.dimensions[0] == 0 ? std::nullopt : std::optional<View<T>>(view);
 }
 
 void expect(const char* name, size_t got, size_t expected) {
     if (got != expected)
-        throw std::invalid_argument(std::string(name) + ": expected " + std::to_string(expected) + " arrays, got " +
+        throw std::invalid_argument(std::string(name) + ": expected " + std::to_string(expected) + ", got " +
                                     std::to_string(got));
 }
 
-template <class T> Call<T> make_call(const Directions<T>& d, size_t n) {
-    const auto& own = &d.own[7 * n];
-    const auto& codes = &d.codes[kCodes * n];
-    Call<T> call = make_call<T>(d.x, own[0], own[1], given(own[2]), own[3], own[4], given(d.step_flags), given(own[5]),
-                                given(own[6]), codes[0], codes[1], codes[2], codes[3] != 0);
-    call.cancellation = d.cancellation;
+// Counts the directions that the lists have arrays for.
+template <class T> size_t direction_count(const Operands<T>& operands) {
+    const size_t n = operands.option_codes.size() / kOptionCodes;
+    if (n == 0) throw std::invalid_argument("option_codes: expected some for each direction, got none");
+    expect("option_codes", operands.option_codes.size(), kOptionCodes * n);
+    expect("inputs", operands.inputs.size(), kInputs * n);
+    return n;
+}
+
+// Counts the gates that a dropout mask distinguishes: 0 without one.
+template <class T> int64_t gates_of(const std::optional<View<const T>>& mask) {
+    return !mask ? 0 : mask->ndim() && mask->shape(0) == 4 ? 4 : 1;
+}
+
+// Decodes and checks what direction n reads.
+template <class T> Call<T> make_call(const Operands<T>& operands, size_t n) {
+    const View<const T>* const in = &operands.inputs[kInputs * n];
+    const int64_t* const codes = &operands.option_codes[kOptionCodes * n];
+    const auto &x = operands.x, &dropout = in[kDropoutMask], &recurrent_dropout = in[kRecurrentDropoutMask];
+    if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (B, T, I), got another rank");
+    Call<T> call{};
+    call.cancellation = operands.cancellation;
+    call.options = options_of(codes);
+    call.transposed_weights = codes[kTransposedWeights] != 0;
+    set_weights(call, in[kKernel], in[kRecurrentKernel], none_if_placeholder(in[kBias]));
+    call.B = x.shape(0), call.time = x.shape(1);
+    call.x = checked("x", x, {call.B, call.time, call.I});
+    call.h0 = checked("h0", in[kH0], {call.B, call.H}), call.c0 = checked("c0", in[kC0], {call.B, call.H});
+    call.step_flags = checked("step_flags", none_if_placeholder(operands.step_flags), {call.B, call.time});
+    const auto mask = none_if_placeholder(dropout), recurrent_mask = none_if_placeholder(recurrent_dropout);
+    call.input_gates = gates_of(mask), call.recurrent_gates = gates_of(recurrent_mask);
+    call.dropout_mask = checked("dropout_mask", mask, {call.input_gates, call.B, call.I});
+    call.recurrent_dropout_mask =
+        checked("recurrent_dropout_mask", recurrent_mask, {call.recurrent_gates, call.B, call.H});
     return call;
 }
 
-// What stands at place n of the first axis, which has `count` places, or one for all of them.
+template <class T> ForwardCall<T> make_forward(const Operands<T>& operands, const View<T>* out, size_t n) {
+    ForwardCall<T> call{};
+    static_cast<Call<T>&>(call) = make_call(operands, n);
+    const int64_t B = call.B, time = call.time, H = call.H;
+    const auto kept = [&](Residual k, std::initializer_list<int64_t> shape) {
+        return checked(kResidualNames[k], none_if_placeholder(out[k]), shape);
+    };
+    call.time_block = {0, time};
+    call.hT = checked("hT", out[kFinalH], {B, H}), call.cT = checked("cT", out[kFinalC], {B, H});
+    call.h = kept(kH, {B, time, H}), call.c = kept(kC, {B, time, H});
+    call.gates = kept(kGates, {B, time, 4, H}), call.z = kept(kZ, {B, time, 4, H});
+    call.cell_checkpoints = kept(kCellCheckpoints, {time_block_count(B, time), B, H});
+    if (const PackedWeights<T>* const packed = operands.packed) {
+        if (packed->I != call.I || packed->H != H)
+            throw std::invalid_argument("packed: expected the weights of this call, got those of other sizes");
+        if (!per_gate_masks(call)) call.packed = packed->buffer.template as<T>();  // else another layout is wanted
+    }
+    return call;
+}
+
+template <class T>
+Backward<T> make_backward(const Operands<T>& operands, const View<const T>* residuals, const View<const T>* d,
+                          const View<T>& dx, const View<T>* out, size_t n) {
+    Backward<T> pass{};
+    BackwardCall<T>& call = pass.call;
+    static_cast<Call<T>&>(call) = make_call(operands, n);
+    const int64_t B = call.B, time = call.time, I = call.I, H = call.H;
+    const auto kept = [&](Residual k, std::initializer_list<int64_t> shape) {
+        return checked(kResidualNames[k], none_if_placeholder(residuals[k]), shape);
+    };
+    call.h = checked("h", residuals[kH], {B, time, H}), call.c = kept(kC, {B, time, H});
+    call.gates = kept(kGates, {B, time, 4, H}), call.z = kept(kZ, {B, time, 4, H});
+    pass.cell_checkpoints = kept(kCellCheckpoints, {time_block_count(B, time), B, H});
+    if (!pass.cell_checkpoints && !(call.c && call.gates))
+        throw std::invalid_argument("c, gates: expected what forward kept, or cell_checkpoints, got neither");
+    if (!pass.cell_checkpoints && !call.z &&
+        (needs_raw(call.options.activation) || needs_raw(call.options.recurrent_activation)))
+        throw std::invalid_argument("z: expected the raw gates, which this activation's derivative needs, got none");
+    pass.dhT = checked("dhT", none_if_placeholder(d[0]), {B, H}), pass.dcT = checked("dcT", none_if_placeholder(d[1]), {B, H});
+    call.dh_all = checked("dh", none_if_placeholder(d[2]), {B, time, H});
+    call.dx = checked("dx", none_if_placeholder(dx), {B, time, I});
+    call.d_kernel = checked_kernel("d_kernel", out[kKernel], call, I);
+    call.d_recurrent = checked_kernel("d_recurrent_kernel", out[kRecurrentKernel], call, H);
+    call.d_bias = checked("d_bias", none_if_placeholder(out[kBias]), {4 * H});
+    call.dh = checked("dh0", out[kH0], {B, H}), call.dc = checked("dc0", out[kC0], {B, H});
+    return pass;
+}
+
+// Selects place n of the first axis, which has `count` places, or one for all of them.
 template <class T> View<T> part(const View<T>& view, int64_t n, int64_t count) {
     if (view.rank == 0 || (view.dimensions[0] != count && view.dimensions[0] != 1))
         throw std::invalid_argument("a leading axis: expected size 1 or " + std::to_string(count));
@@ -49,115 +122,90 @@ template <class T> Views<T> part(const Views<T>& views, int64_t n, int64_t count
     return parts;
 }
 
-template <class T> Directions<T> part(const Directions<T>& d, int64_t n, int64_t count) {
-    return {part(d.x, n, count), part(d.step_flags, n, count), part(d.own, n, count), d.codes, d.cancellation};
+template <class T> Operands<T> part(const Operands<T>& all, int64_t n, int64_t count) {
+    return {part(all.x, n, count), part(all.step_flags, n, count), part(all.inputs, n, count), all.option_codes, all.packed,
+            all.cancellation};
 }
 
-// Calls work(n, count) for the places of the first axis, where the arrays have leading axes.
-template <class T, class Work> bool each_part(const Directions<T>& directions, const View<T>& out, Work work) {
-    if (directions.x.rank <= 3) return false;
+// Calls work(n, count) for the places of the first axis. False where the arrays have no leading axes.
+template <class T, class Work> bool each_part(const Operands<T>& operands, const View<T>& out, Work work) {
+    if (operands.x.rank <= 3) return false;
     const int64_t count = out.rank ? out.dimensions[0] : 0;
     for (int64_t n = 0; n < count; ++n) work(n, count);
     return true;
 }
 
 template <class T>
-void collect(const Directions<T>& directions, const Views<T>& kept, std::vector<ForwardCall<T>>& calls) {
-    const size_t n = count(directions);
-    expect("kept", kept.size(), 6 * n);
-    if (each_part(directions, kept[0], [&](int64_t at, int64_t parts) {
-            collect(part(directions, at, parts), part(kept, at, parts), calls);
+void collect(const Operands<T>& operands, const Views<T>& residuals, std::vector<ForwardCall<T>>& calls) {
+    const size_t directions = direction_count(operands);
+    expect("residuals", residuals.size(), kResiduals * directions);
+    if (each_part(operands, residuals[0], [&](int64_t n, int64_t count) {
+            collect(part(operands, n, count), part(residuals, n, count), calls);
         }))
         return;
-    for (size_t k = 0; k < n; ++k) {
-        ForwardCall<T> call{};
-        static_cast<Call<T>&>(call) = make_call(directions, k);
-        const View<T>* const out = &kept[6 * k];
-        const int64_t B = call.B, time = call.time, H = call.H;
-        call.time_block = {0, time};
-        call.hT = checked("hT", out[0], {B, H}), call.cT = checked("cT", out[1], {B, H});
-        call.h = checked("h", given(out[2]), {B, time, H}), call.c = checked("c", given(out[3]), {B, time, H});
-        call.gates = checked("gates", given(out[4]), {B, time, 4, H});
-        call.z = checked("z", given(out[5]), {B, time, 4, H});
-        calls.push_back(call);
-    }
+    for (size_t n = 0; n < directions; ++n) calls.push_back(make_forward(operands, &residuals[kResiduals * n], n));
 }
 
-// dx of a direction after the first, to be added to that of the first.
-template <class T> struct More {
-    AlignedBuffer block;
+// The dx of a direction after the first, to be added to that of the first.
+template <class T> struct Summand {
+    AlignedBuffer buffer;
     T* sum;
     int64_t size;
 };
 
 template <class T>
-void collect(const Directions<T>& directions, const Views<const T>& kept, const Views<const T>& cotangents,
-             const Views<T>& gradients, std::vector<Backward<T>>& passes, std::vector<More<T>>& others) {
-    const size_t n = count(directions);
-    expect("kept", kept.size(), 6 * n), expect("cotangents", cotangents.size(), 3 * n);
-    expect("gradients", gradients.size(), 1 + 5 * n);
-    if (each_part(directions, gradients[1], [&](int64_t at, int64_t parts) {
-            collect(part(directions, at, parts), part(kept, at, parts), part(cotangents, at, parts),
-                    part(gradients, at, parts), passes, others);
+void collect(const Operands<T>& operands, const Views<const T>& residuals, const Views<const T>& cotangents,
+             const Views<T>& gradients, std::vector<Backward<T>>& passes, std::vector<Summand<T>>& summands) {
+    const size_t directions = direction_count(operands);
+    expect("residuals", residuals.size(), kResiduals * directions);
+    expect("cotangents", cotangents.size(), kOutputs * directions);
+    expect("gradients", gradients.size(), 1 + kWeights * directions);
+    if (each_part(operands, gradients[1], [&](int64_t n, int64_t count) {
+            collect(part(operands, n, count), part(residuals, n, count), part(cotangents, n, count),
+                    part(gradients, n, count), passes, summands);
         }))
         return;
-    for (size_t k = 0; k < n; ++k) {
-        Backward<T> pass{};
-        BackwardCall<T>& call = pass.call;
-        static_cast<Call<T>&>(call) = make_call(directions, k);
-        const View<const T>*tape = &kept[6 * k], *d = &cotangents[3 * k];
-        const View<T>* const out = &gradients[1 + 5 * k];
-        const int64_t B = call.B, time = call.time, I = call.I, H = call.H;
-        call.h = checked("h", tape[2], {B, time, H}), call.c = checked("c", tape[3], {B, time, H});
-        call.gates = checked("gates", tape[4], {B, time, 4, H});
-        call.z = checked("z", given(tape[5]), {B, time, 4, H});
-        if (!call.z && (needs_raw(call.options.activation) || needs_raw(call.options.recurrent_activation)))
-            throw std::invalid_argument("z: expected the raw gates, which this activation's derivative needs");
-        pass.dhT = checked("dhT", given(d[0]), {B, H}), pass.dcT = checked("dcT", given(d[1]), {B, H});
-        call.dh_all = checked("dh", given(d[2]), {B, time, H});
-        call.dx = checked("dx", given(gradients[0]), {B, time, I});
-        if (k > 0 && call.dx) {
-            others.push_back({AlignedBuffer(size_t(B * time * I) * sizeof(T)), call.dx, B * time * I});
-            call.dx = others.back().block.template as<T>();
+    for (size_t n = 0; n < directions; ++n) {
+        passes.push_back(make_backward(operands, &residuals[kResiduals * n], &cotangents[kOutputs * n], gradients[0],
+                                       &gradients[1 + kWeights * n], n));
+        BackwardCall<T>& call = passes.back().call;
+        if (n > 0 && call.dx) {
+            const int64_t size = call.B * call.time * call.I;
+            summands.push_back({AlignedBuffer(size_t(size) * sizeof(T)), call.dx, size});
+            call.dx = summands.back().buffer.template as<T>();
         }
-        call.d_kernel = checked_kernel("d_kernel", out[0], call, I);
-        call.d_recurrent = checked_kernel("d_recurrent", out[1], call, H);
-        call.d_bias = checked("d_bias", given(out[2]), {4 * H});
-        call.dh = checked("dh0", out[3], {B, H}), call.dc = checked("dc0", out[4], {B, H});
-        passes.push_back(pass);
     }
 }
 
 }  // namespace
 
-template <class T> void run_forward(const Directions<T>& directions, const Views<T>& kept) {
+template <class T> void run_forward(const Operands<T>& operands, const Views<T>& residuals) {
     std::vector<ForwardCall<T>> calls;
-    calls.reserve(directions.codes.size() / kCodes);
-    collect(directions, kept, calls);
+    collect(operands, residuals, calls);
     if (!calls.empty()) run_forward(calls);
 }
 
 template <class T>
-void run_backward(const Directions<T>& directions, const Views<const T>& kept, const Views<const T>& cotangents,
+void run_backward(const Operands<T>& operands, const Views<const T>& residuals, const Views<const T>& cotangents,
                   const Views<T>& gradients) {
     std::vector<Backward<T>> passes;
-    std::vector<More<T>> others;
-    collect(directions, kept, cotangents, gradients, passes, others);
+    std::vector<Summand<T>> summands;
+    collect(operands, residuals, cotangents, gradients, passes, summands);
     if (!passes.empty()) run_backward(passes);
-    for (const More<T>& other : others) {
-        const T* const more = other.block.template as<T>();
+    for (const Summand<T>& summand : summands) {
+        const T* const more = summand.buffer.template as<T>();
         const auto add = [&](int64_t begin, int64_t end) {
-            for (int64_t m = begin; m < end; ++m) other.sum[m] += more[m];
+            for (int64_t m = begin; m < end; ++m) summand.sum[m] += more[m];
         };
-        split_into_pieces(other.size, 1 << 22, worth_threads(double(other.size)), directions.cancellation, add);
+        split_into_pieces(summand.size, 1 << 22, worth_threads(double(summand.size)), operands.cancellation, add);
     }
 }
 
-template void run_forward(const Directions<float>&, const Views<float>&);
-template void run_forward(const Directions<double>&, const Views<double>&);
-template void run_backward(const Directions<float>&, const Views<const float>&, const Views<const float>&,
+template void run_forward(const Operands<float>&, const Views<float>&);
+template void run_forward(const Operands<double>&, const Views<double>&);
+template void run_backward(const Operands<float>&, const Views<const float>&, const Views<const float>&,
                            const Views<float>&);
-template void run_backward(const Directions<double>&, const Views<const double>&, const Views<const double>&,
+template void run_backward(const Operands<double>&, const Views<const double>&, const Views<const double>&,
                            const Views<double>&);
 
 }  // namespace glasscell

@@ -1,17 +1,36 @@
-// Directions over the same input, as the operators of frameworks give them: flat lists of arrays, what is absent as one of
-// shape (0). src/glasscell/_ops/operands.py names the arrays of a direction and their order. All may have more axes in front:
-// then it is a call for each place of these; an array has size 1 there where it is the same for all, outputs never.
+// The way into the engine for every array library: flat lists of arrays, one part of a list for each direction over the same
+// input. The order of the arrays stands here alone; Python reads it from the module (src/glasscell/_ops/operands.py).
+//
+// A placeholder, an array of shape (0), stands for an array that is not there. All arrays may have more axes in front: then
+// each place of these is a call; an array has size 1 there where it is the same for all, outputs never.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
-#include "interface/cancellation.h"
+#include "engine/engine.h"
 
 namespace glasscell {
 
-constexpr size_t kCodes = 4;
+// What one direction reads. The first kWeights have gradients.
+enum Input : size_t { kKernel, kRecurrentKernel, kBias, kH0, kC0, kDropoutMask, kRecurrentDropoutMask, kInputs };
+constexpr const char* kInputNames[kInputs] = {
+    "kernel", "recurrent_kernel", "bias", "h0", "c0", "dropout_mask", "recurrent_dropout_mask"};
+constexpr size_t kWeights = 5;
+
+// What a direction leaves. The first kOutputs have cotangents.
+enum Residual : size_t { kFinalH, kFinalC, kH, kC, kGates, kZ, kCellCheckpoints, kResiduals };
+constexpr const char* kResidualNames[kResiduals] = {"hT", "cT", "h", "c", "gates", "z", "cell_checkpoints"};
+constexpr size_t kOutputs = 3;
+
+// The numbers that are a direction's options.
+enum OptionCode : size_t { kActivation, kRecurrentActivation, kGoBackwards, kTransposedWeights, kOptionCodes };
+constexpr const char* kOptionNames[kOptionCodes] = {
+    "activation", "recurrent_activation", "go_backwards", "transposed_weights"};
+
+// Decodes a direction's numbers. Throws std::invalid_argument for an activation that is none.
+Options options_of(const int64_t* option_codes);
 
 // A C-contiguous array of someone else's.
 template <class T> struct View {
@@ -25,20 +44,28 @@ template <class T> struct View {
 };
 template <class T> using Views = std::vector<View<T>>;
 
-template <class T> struct Directions {
+// Weights as the kernels read them, packed once for many calls. They stay right as long as the arrays do.
+template <class T> struct PackedWeights {
+    AlignedBuffer buffer;
+    int64_t I, H;
+};
+
+template <class T> struct Operands {
     View<const T> x;
     View<const uint8_t> step_flags;
-    Views<const T> own;          // 7 for each direction
-    std::vector<int64_t> codes;  // kCodes for each direction
+    Views<const T> inputs;              // kInputs for each direction
+    std::vector<int64_t> option_codes;  // kOptionCodes for each direction
+    const PackedWeights<T>* packed = nullptr;  // those of the only direction; null: packed anew
     CancellationToken* cancellation = nullptr;
 };
 
 // Both throw std::invalid_argument for arrays that do not fit, naming them.
-// kept: 6 for each direction, out.
-template <class T> void run_forward(const Directions<T>& directions, const Views<T>& kept);
-// cotangents: 3 for each direction. gradients: of x, summed over the directions, or absent; then 5 for each, out.
+// residuals: kResiduals for each direction, out.
+template <class T> void run_forward(const Operands<T>& operands, const Views<T>& residuals);
+// cotangents: kOutputs for each direction. gradients: of x, summed over the directions, or a placeholder; then kWeights for
+// each direction, out.
 template <class T>
-void run_backward(const Directions<T>& directions, const Views<const T>& kept, const Views<const T>& cotangents,
+void run_backward(const Operands<T>& operands, const Views<const T>& residuals, const Views<const T>& cotangents,
                   const Views<T>& gradients);
 
 }  // namespace glasscell

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "bindings/arguments.h"
+#include "bindings/checks.h"
 #include "engine/engine.h"
 #include "bindings/gil.h"
 
@@ -15,16 +16,19 @@ template <class T> class Stream {
   public:
     // h, c: (B, H), the state, kept up to date in place. y: what `step` returns, an array of the caller's over h; y_row:
     // the same for an input of one row, (I,).
-    Stream(nb::object packed, Out<T> h, Out<T> c, nb::object y, nb::object y_row, int a, int s)
+    Stream(nb::object packed, Out<T> h, Out<T> c, nb::object y, nb::object y_row, nb::list option_codes)
         : packed_(std::move(packed)), y_(std::move(y)), y_row_(std::move(y_row)) {
-        const Packed<T>* const weights = Packed<T>::of(packed_);
+        const PackedWeights<T>* const weights = packed_weights<T>(packed_);
         if (!weights) throw nb::type_error("packed: expected what pack gave for weights of this dtype");
         if (h.ndim() != 2) throw std::invalid_argument("h: expected shape (B, H), got another rank");
         call_.B = int64_t(h.shape(0)), call_.time = 1, call_.I = weights->I, call_.H = weights->H, call_.time_block = {0, 1};
-        call_.options = {activation("activation", a), activation("recurrent_activation", s), false};
+        const std::vector<int64_t> codes = numbers(option_codes);
+        if (codes.size() != kOptionCodes) throw std::invalid_argument("option_codes: expected those of one direction");
+        call_.options = options_of(codes.data());
+        if (call_.options.go_backwards) throw std::invalid_argument("option_codes: a stream cannot go backwards");
         call_.hT = checked("h", h, {call_.B, call_.H}), call_.cT = checked("c", c, {call_.B, call_.H});
         call_.h0 = call_.hT, call_.c0 = call_.cT;
-        call_.packed = weights->block.template as<T>();
+        call_.packed = weights->buffer.template as<T>();
         work_ = double(call_.B) * double(call_.H) * double(call_.I + call_.H);
         pass_ = std::make_unique<ForwardPass<T>>(call_);
         h_ = std::move(h), c_ = std::move(c);
@@ -66,9 +70,9 @@ template <class T> class Stream {
 
 template <class T> void bind(nb::module_& m, const char* name) {
     nb::class_<Stream<T>>(m, name)
-        .def(nb::init<nb::object, Out<T>, Out<T>, nb::object, nb::object, int, int>(), nb::arg("packed"),
-             nb::arg("h").noconvert(), nb::arg("c").noconvert(), nb::arg("y"), nb::arg("y_row").none(), nb::kw_only(),
-             nb::arg("activation"), nb::arg("recurrent_activation"))
+        .def(nb::init<nb::object, Out<T>, Out<T>, nb::object, nb::object, nb::list>(), nb::arg("packed"),
+             nb::arg("h").noconvert(), nb::arg("c").noconvert(), nb::arg("y"), nb::arg("y_row").none(),
+             nb::arg("option_codes"))
         .def("step", &Stream<T>::step, nb::arg("x").none());
 }
 

@@ -1,4 +1,4 @@
-// The kernels as XLA custom calls, for jax.ffi: the lists of directions.h, one after another.
+// The kernels as XLA custom calls, for jax.ffi: the lists of operands.h, one after another.
 #include "bindings/xla_ffi.h"
 
 #include <exception>
@@ -65,29 +65,29 @@ template <class Work> ffi::Error guarded(Work work) {
 template <ffi::DataType D, class T> struct Handlers {
     using Steps = ffi::Buffer<ffi::U8>;
 
-    static Directions<T> directions(const Steps& steps, Arguments<T, D>& arguments, Codes codes) {
+    static Operands<T> operands(const Steps& steps, Arguments<T, D>& arguments, Codes codes) {
         const View<const T> x = arguments.next();
-        return {x, view<const uint8_t>(steps), arguments.next(codes.size() / kCodes * 7),
+        return {x, view<const uint8_t>(steps), arguments.next(codes.size() / kOptionCodes * kInputs),
                 std::vector<int64_t>(codes.begin(), codes.end())};
     }
 
     static ffi::Error forward(Steps steps, ffi::RemainingArgs args, ffi::RemainingRets rets, Codes codes) {
         return guarded([&] {
             Arguments<T, D> arguments{args};
-            run_forward(directions(steps, arguments, codes), results<D, T>(rets));
+            run_forward(operands(steps, arguments, codes), results<D, T>(rets));
         });
     }
 
     static ffi::Error backward(Steps steps, ffi::RemainingArgs args, ffi::RemainingRets rets, Codes codes) {
         return guarded([&] {
             Arguments<T, D> arguments{args};
-            const Directions<T> given = directions(steps, arguments, codes);
-            const Views<const T> kept = arguments.next(codes.size() / kCodes * 6);
-            run_backward(given, kept, arguments.next(codes.size() / kCodes * 3), results<D, T>(rets));
+            const Operands<T> given = operands(steps, arguments, codes);
+            const Views<const T> kept = arguments.next(codes.size() / kOptionCodes * kResiduals);
+            run_backward(given, kept, arguments.next(codes.size() / kOptionCodes * kOutputs), results<D, T>(rets));
         });
     }
 
-    static auto bind() { return ffi::Ffi::Bind().Arg<Steps>().RemainingArgs().RemainingRets().template Attr<Codes>("codes"); }
+    static auto bind() { return ffi::Ffi::Bind().Arg<Steps>().RemainingArgs().RemainingRets().template Attr<Codes>("option_codes"); }
 };
 
 using F32Handlers = Handlers<ffi::F32, float>;

@@ -17,11 +17,14 @@
 
 namespace glasscell {
 
-// The order is that of glasscell/_cells/activations.py.
+// By Keras's names. Python reads them from the module.
 enum class Activation : int {
     tanh, sigmoid, linear, relu, hard_sigmoid, leaky_relu, elu, selu, exponential, softplus, softsign, silu, gelu
 };
 constexpr int kActivations = 13;
+constexpr const char* kActivationNames[kActivations] = {
+    "tanh", "sigmoid", "linear",      "relu",     "hard_sigmoid", "leaky_relu", "elu",
+    "selu", "exponential", "softplus", "softsign", "silu",         "gelu"};
 constexpr double kSeluScale = 1.0507009873554805, kSeluAlpha = 1.6732632423543772, kLeakySlope = 0.2;
 
 // Whether the derivative needs the raw gate beside the activated one.

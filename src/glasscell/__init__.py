@@ -1,10 +1,10 @@
 """glasscell: the LSTM cell as Keras defines it, open, fast and the same everywhere."""
 
-from glasscell._cells.weights import LSTMWeights
+from glasscell._cells.layouts import LSTMWeights
+from glasscell._config import show_config
 from glasscell._layers.lstm_cell import LSTMCell
 from glasscell._layers.rnn import LSTM, RNN
 from glasscell._layers.stream import Stream
-from glasscell._ops.numpy import show_config
 from glasscell._trace import Trace
 from glasscell.threads import num_threads, set_num_threads
 

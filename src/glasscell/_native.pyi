@@ -1,4 +1,8 @@
-"""The C++ module: native/bindings/module.cpp. Arrays are C-contiguous, all of one dtype, float32 or float64."""
+"""The C++ module, native/bindings/module.cpp. Arrays are C-contiguous, all of one dtype, float32 or float64.
+
+A list holds the arrays of each direction, in the order that its name below says; None or an array of shape (0,) stands
+for one that is not there.
+"""
 
 from typing import Any
 
@@ -6,87 +10,40 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+INPUTS: tuple[str, ...]
+WEIGHTS: int
+RESIDUALS: tuple[str, ...]
+OUTPUTS: int
+OPTION_CODES: tuple[str, ...]
+ACTIVATIONS: tuple[str, ...]
+
 def forward(
     x: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None,
-    packed: Any,
-    h0: Array,
-    c0: Array,
-    steps: Array | None,
-    dropout_mask: Array | None,
-    recurrent_dropout_mask: Array | None,
-    h: Array | None,
-    c: Array | None,
-    gates: Array | None,
-    z: Array | None,
-    cell_checkpoints: Array | None,
-    hT: Array,
-    cT: Array,
-    *,
-    activation: int,
-    recurrent_activation: int,
-    go_backwards: int,
+    step_flags: Array | None,
+    inputs: list[Any],
+    option_codes: list[int],
+    residuals: list[Any],
+    packed: Any = None,
 ) -> None: ...
 def backward(
     x: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None,
-    h0: Array,
-    c0: Array,
-    steps: Array | None,
-    dropout_mask: Array | None,
-    recurrent_dropout_mask: Array | None,
-    h: Array,
-    c: Array | None,
-    gates: Array | None,
-    z: Array | None,
-    cell_checkpoints: Array | None,
-    dh_all: Array | None,
-    dhT: Array,
-    dcT: Array,
-    dx: Array,
-    d_kernel: Array,
-    d_recurrent: Array,
-    d_bias: Array | None,
-    dh0: Array,
-    dc0: Array,
-    *,
-    activation: int,
-    recurrent_activation: int,
-    go_backwards: int,
+    step_flags: Array | None,
+    inputs: list[Any],
+    option_codes: list[int],
+    residuals: list[Any],
+    cotangents: list[Any],
+    gradients: list[Any],
 ) -> None: ...
 def pack(kernel: Array, recurrent_kernel: Array, bias: Array | None) -> Any: ...
-def forward_directions(x: Array, steps: Array, own: list[Array], codes: list[int], kept: list[Array]) -> None: ...
-def backward_directions(
-    x: Array,
-    steps: Array,
-    own: list[Array],
-    codes: list[int],
-    kept: list[Array],
-    cotangents: list[Array],
-    gradients: list[Array],
-) -> None: ...
 def time_block_count(B: int, time: int) -> int: ...
 
-class _Stream:
+class StreamFloat:
     def __init__(
-        self,
-        packed: Any,
-        h: Array,
-        c: Array,
-        y: Array,
-        y_row: Array | None,
-        *,
-        activation: int,
-        recurrent_activation: int,
+        self, packed: Any, h: Array, c: Array, y: Array, y_row: Array | None, option_codes: list[int]
     ) -> None: ...
-    def step(self, x: Any, /) -> Array | None: ...
+    def step(self, x: Any) -> Array | None: ...
 
-class StreamFloat(_Stream): ...
-class StreamDouble(_Stream): ...
+class StreamDouble(StreamFloat): ...
 
 def needs_raw_gates(activation: int, recurrent_activation: int, /) -> bool: ...
 def target() -> str: ...

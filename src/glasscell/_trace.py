@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glasscell._ops.call import KEEP, Tape
+from glasscell._ops.call import Call, Record
 
 if TYPE_CHECKING:  # 5 ms that `import glasscell` need not pay
     from pathlib import Path
@@ -39,22 +39,13 @@ class Trace:
     mask: Array | None = None
 
     @classmethod
-    def from_tape(cls, tape: Tape) -> Trace:
-        """Open a tape that was kept for a trace (its raw gates included)."""
-        assert tape.c is not None
-        assert tape.gates is not None
-        assert tape.z is not None
-        mask = None
-        gates, z = tape.gates, tape.z
-        if tape.call.step_flags is not None:
-            mask = (tape.call.step_flags & KEEP) != 0
-            if tape.call.options.go_backwards:
-                mask = mask[:, ::-1]
+    def of(cls, call: Call, record: Record) -> Trace:
+        """The trace of a call, over the arrays of its record."""
+        mask, gates, z = call.kept_steps(), record.gates, record.z
+        if mask is not None:
             gates[~mask], z[~mask] = np.nan, np.nan
-        activated, raw = (np.moveaxis(a, 2, 0) for a in (gates, z))
-        i, f, g, o = activated
-        zi, zf, zg, zo = raw
-        return cls(i, f, g, o, tape.c, tape.h, zi, zf, zg, zo, mask)
+        (i, f, g, o), (zi, zf, zg, zo) = (np.moveaxis(a, 2, 0) for a in (gates, z))
+        return cls(i, f, g, o, record.c, record.h, zi, zf, zg, zo, mask)
 
     def asdict(self) -> dict[str, Array]:
         """The arrays by name, without those that are None; `numpy.savez(path, **trace.asdict())` keeps them."""

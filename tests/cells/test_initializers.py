@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from glasscell import LSTMCell
-from glasscell._cells.weights import get_initializer
+from glasscell._cells.initializers import get_initializer
 
 KERAS = keras.initializers
 SHAPES = [(60, 240), (240, 60), (1, 4000), (2000,)]

@@ -9,7 +9,7 @@ import pytest
 from cases import GRADIENTS
 from compare import assert_close, assert_same_bits
 from glasscell import LSTM, LSTMCell
-from glasscell._ops import numpy as engine
+from glasscell._layers import lstm_cell
 
 I, H = 4, 33
 X = np.random.default_rng(0).standard_normal((3, 7, I))
@@ -112,15 +112,15 @@ def test_copies_of_a_cell_that_has_run(again):
 def test_new_weights_in_the_middle_of_a_call(monkeypatch):
     """As another thread may set them: the call has the old weights as a whole, its gradient too, the next the new."""
     rnn, old, new = layer(), layer(), layer(seed=1)
-    pack = engine.pack
+    pack = lstm_cell.pack
 
     def pack_and_set(weights):
         packed = pack(weights)
-        monkeypatch.setattr(engine, "pack", pack)
+        monkeypatch.setattr(lstm_cell, "pack", pack)
         rnn.cell.set_weights(new.cell.get_weights())
         return packed
 
-    monkeypatch.setattr(engine, "pack", pack_and_set)
+    monkeypatch.setattr(lstm_cell, "pack", pack_and_set)
     for expected in (old, new):
         (y, pullback), (wanted_y, wanted) = rnn.vjp(X), expected.vjp(X)
         assert_same_bits(y, wanted_y)

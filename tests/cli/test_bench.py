@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from glasscell import _native
-from glasscell._cells.weights import LSTMWeights, to_onnx, to_torch
+from glasscell._cells.layouts import LSTMWeights, to_onnx, to_torch
 from glasscell._cli import bench
 from glasscell._cli import main as cli
 from glasscell._cli.bench import CONTESTANTS, Shape, check, draw_problem, main, missing, numpy_lstm, timed, turn

@@ -6,7 +6,8 @@ import pytest
 
 from compare import assert_close, assert_same_bits
 from glasscell import LSTM, LSTMCell
-from glasscell._cells.weights import LSTMWeights, get_initializer
+from glasscell._cells.initializers import get_initializer
+from glasscell._cells.layouts import LSTMWeights
 
 FLOAT32 = 1e-6  # 8 epsilons of the array's scale: the rounding of a sum of eight products and some operations on it
 

@@ -12,7 +12,7 @@ import torch
 from cases import NAMES
 from compare import assert_close, assert_same_bits
 from glasscell import LSTM, RNN, LSTMCell, Stream
-from glasscell._cells.weights import LSTMWeights
+from glasscell._cells.layouts import LSTMWeights
 
 B, T, I, H = 6, 7, 3, 5
 # Against Keras in float32: 8 epsilons of the array's scale. Either side rounds the sums of eight products and some

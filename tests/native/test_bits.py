@@ -14,7 +14,7 @@ from cases import GRADIENTS, make_case, run
 from compare import assert_same_bits
 from fresh import HERE, run_python
 from glasscell import LSTM, RNN, _native
-from glasscell._cells.weights import LSTMWeights
+from glasscell._cells.layouts import LSTMWeights
 from preload import library
 
 DTYPES = [np.float32, np.float64]

@@ -10,7 +10,8 @@ from cases import GRADIENTS, make_case
 from compare import assert_same_bits
 from fresh import run_python
 from glasscell import LSTM
-from glasscell._ops import numpy as engine
+from glasscell._ops.call import Call
+from glasscell._ops.numpy import run
 from preload import run_with
 
 CHUNK, CHUNKS = 60, 6
@@ -70,10 +71,8 @@ def tape_bytes(B, T, H, keep, **arguments):
     """Of the arrays of the tape."""
     cell = LSTM(H, **arguments).build(4, seed=0).cell
     x = np.ones((B, T, 4), np.float32)
-    call = engine.make_call(cell.weights, cell.options(), x, None, engine.SequenceOptions())
-    tape = engine.forward(call, keep, "native").tape
-    arrays = [getattr(tape, name) for name in ("h", "c", "gates", "z", "cell_checkpoints")]
-    return sum(array.nbytes for array in arrays if array is not None)
+    residuals = run(Call.checked(cell.weights, cell.options(), x), keep, "native").residuals
+    return sum(getattr(residuals, field.name).nbytes for field in dataclasses.fields(residuals))
 
 
 @pytest.mark.parametrize(("B", "T", "H"), [(1, 4096, 64), (4, 4096, 64), (32, 100, 50), (300, 7, 33)])

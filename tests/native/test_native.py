@@ -9,7 +9,7 @@ import pytest
 from cases import GRADIENTS, make_case, run
 from compare import assert_close, assert_same_bits, error, scale
 from glasscell import RNN, LSTMCell
-from glasscell._cells.weights import LSTMWeights
+from glasscell._cells.layouts import LSTMWeights
 from glasscell._ops import numpy as engine
 from glasscell._ops import reference
 

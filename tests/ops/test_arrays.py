@@ -4,13 +4,13 @@ import sys
 
 import numpy as np
 import pytest
-from test_bad_input import BACKWARD, CODES, FORWARD, native_arguments
 
 from compare import assert_same_bits
 from fresh import HERE, run_python
 from glasscell import LSTM, Stream, _native
-from glasscell._ops import operands as directions
+from glasscell._ops import operands
 from glasscell._ops.operands import Operands, flatten
+from native_call import SHAPES, backward, forward, native_arguments
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
@@ -31,25 +31,24 @@ def unaligned(array, off=1):
     return odd
 
 
-RESULTS = {"forward": ("h", "c", "gates", "z", "cell_checkpoints", "hT", "cT"),
-           "backward": ("dx", "d_kernel", "d_recurrent", "d_bias", "dh0", "dc0")}  # fmt: skip
+RESULTS = {forward: ("h", "c", "gates", "z", "cell_checkpoints", "hT", "cT"),
+           backward: ("dx", "d_kernel", "d_recurrent_kernel", "d_bias", "d_h0", "d_c0")}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("function", ["forward", "backward"])
-def test_native_functions_read_unaligned_arrays_and_write_none(function, dtype):
-    shapes, call = (FORWARD if function == "forward" else BACKWARD), getattr(_native, function)
-    good = native_arguments(shapes, dtype)
-    call(**good, **CODES)
-    expected = {name: good[name].copy() for name in RESULTS[function]}
+@pytest.mark.parametrize("call", SHAPES)
+def test_native_functions_read_unaligned_arrays_and_write_none(call, dtype):
+    good = native_arguments(SHAPES[call], dtype)
+    call(good)
+    expected = {name: good[name].copy() for name in RESULTS[call]}
     for off in (1, 2, np.dtype(dtype).itemsize // 2):
-        inputs = {n: a for n, a in good.items() if n not in RESULTS[function] and getattr(a, "dtype", None) == dtype}
-        call(**{**good, **{n: unaligned(a, off) for n, a in inputs.items()}}, **CODES)
+        inputs = {n: a for n, a in good.items() if n not in RESULTS[call] and a.dtype == dtype}
+        call({**good, **{n: unaligned(a, off) for n, a in inputs.items()}})
         for name, value in expected.items():
             assert_same_bits(good[name], value, name)
-        for name in RESULTS[function]:
+        for name in RESULTS[call]:
             with pytest.raises(TypeError):
-                call(**{**good, name: unaligned(good[name], off)}, **CODES)
+                call({**good, name: unaligned(good[name], off)})
 
 
 @pytest.mark.parametrize("transposed_weights", [False, True])
@@ -64,10 +63,10 @@ def test_directions_read_unaligned_arrays(transposed_weights):
     for give in (lambda array: array, unaligned):
         options = LSTM(H).build(I).cell.options()
         own, codes = flatten([Operands(options, *map(give, arrays), transposed_weights=transposed_weights)], absent)
-        kept = directions.forward(give(x), np.empty(0, np.uint8), own, codes, True, True)
+        kept = operands.forward(give(x), np.empty(0, np.uint8), own, codes, True, True)
         kept = [give(array) if array.size else array for array in kept]
         given = [absent, absent, give(dy)]
-        results.append(kept + directions.backward(give(x), np.empty(0, np.uint8), own, codes, kept, given))
+        results.append(kept + operands.backward(give(x), np.empty(0, np.uint8), own, codes, kept, given))
     for one, other in zip(*results, strict=True):
         assert_same_bits(one, other)
 

@@ -5,11 +5,12 @@ import pytest
 
 import glasscell as gc
 from compare import assert_same_bits
-from glasscell._ops import operands as directions
+from glasscell import _native
+from glasscell._ops import operands
 from glasscell._ops.call import step_flags_of
 from glasscell._ops.operands import RESIDUALS, WEIGHTS, Operands, flatten
 
-ABSENT = np.empty(0, np.float32)
+PLACEHOLDER = np.empty(0, np.float32)
 
 
 def problem(B, T, features, units, dtype="float32", seed=0):
@@ -42,11 +43,11 @@ def test_bits_are_those_of_each_layer_alone(B, T, units, dtype, transposed_weigh
     ]
     tensors, codes = flatten(own, np.empty(0, dtype))
     steps = step_flags_of(B, T, mask)
-    kept = directions.forward(x, steps, tensors, codes, True, True)
-    assert_same_bits(directions.forward(x, steps, tensors, codes, True, False)[2], kept[2])
+    kept = operands.forward(x, steps, tensors, codes, True, True)
+    assert_same_bits(operands.forward(x, steps, tensors, codes, True, False)[2], kept[2])
     dys = [np.random.default_rng(k).standard_normal((B, T, H)).astype(dtype) for k, H in enumerate(units)]
     cotangents = [a for dy in dys for a in (np.empty(0, dtype), np.empty(0, dtype), dy)]
-    dx, *gradients = directions.backward(x, steps, tensors, codes, kept, cotangents)
+    dx, *gradients = operands.backward(x, steps, tensors, codes, kept, cotangents)
     total = None
     for k, (layer, direction, dy) in enumerate(zip(layers, own, dys, strict=True)):
         given = {"mask": mask, "recurrent_dropout_mask": direction.recurrent_dropout_mask}
@@ -59,7 +60,7 @@ def test_bits_are_those_of_each_layer_alone(B, T, units, dtype, transposed_weigh
             assert_same_bits(gradients[len(WEIGHTS) * k + n], expected)
         total = right.x if total is None else total + right.x
     assert_same_bits(dx, total)
-    absent, *again = directions.backward(x, steps, tensors, codes, kept, cotangents, dx=False)
+    absent, *again = operands.backward(x, steps, tensors, codes, kept, cotangents, dx=False)
     assert absent.shape == (0,)
     for one, other in zip(again, gradients, strict=True):
         assert_same_bits(one, other)
@@ -67,8 +68,8 @@ def test_bits_are_those_of_each_layer_alone(B, T, units, dtype, transposed_weigh
 
 def test_large_arrays_start_at_a_cache_line():
     _, own, x, _ = problem(16, 40, 6, [64])
-    tensors, codes = flatten(own, ABSENT)
-    for array in directions.forward(x, np.empty(0, np.uint8), tensors, codes, True, True)[2:5]:
+    tensors, codes = flatten(own, PLACEHOLDER)
+    for array in operands.forward(x, np.empty(0, np.uint8), tensors, codes, True, True)[2:5]:
         assert array.ctypes.data % 64 == 0
         assert array.flags.c_contiguous
 
@@ -76,8 +77,8 @@ def test_large_arrays_start_at_a_cache_line():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda own, codes: own.pop(), "own, codes: expected 7 arrays and 4 codes for each direction"),
-        (lambda own, codes: codes.pop(), "own, codes: expected 7 arrays and 4 codes for each direction"),
+        (lambda own, codes: own.pop(), "inputs: expected 7, got 6"),
+        (lambda own, codes: codes.pop(), "option_codes: expected some for each direction, got none"),
         (lambda own, codes: codes.__setitem__(0, 99), "activation: expected 0..12, got 99"),
         (lambda own, codes: own.__setitem__(3, own[3][:, :-1].copy()), r"h0: expected shape \(2,5,\), got \(2,4,\)"),
         (
@@ -88,22 +89,20 @@ def test_large_arrays_start_at_a_cache_line():
 )
 def test_lists_that_do_not_fit_are_refused(change, message):
     _, own, x, _ = problem(2, 3, 6, [5])
-    tensors, codes = flatten(own, ABSENT)
+    tensors, codes = flatten(own, PLACEHOLDER)
     change(tensors, codes)
-    kept = [np.empty(shape, np.float32) for shape in ((2, 5), (2, 5), (2, 3, 5), (0,), (0,), (0,))]
-    from glasscell import _native
-
+    kept = [np.empty(shape, np.float32) for shape in ((2, 5), (2, 5), (2, 3, 5), (0,), (0,), (0,), (0,))]
     with pytest.raises(ValueError, match=message):
-        _native.forward_directions(x, np.empty(0, np.uint8), tensors, codes, kept)
+        _native.forward(x, np.empty(0, np.uint8), tensors, codes, kept)
 
 
 def test_what_was_not_kept_is_missed():
     _, own, x, _ = problem(2, 3, 6, [5, 4])
-    tensors, codes = flatten(own, ABSENT)
-    kept = directions.forward(x, np.empty(0, np.uint8), tensors, codes, True, False)
-    with pytest.raises(ValueError, match=r"c: expected shape \(2,3,5,\), got \(0,\)"):
-        directions.backward(x, np.empty(0, np.uint8), tensors, codes, kept, [ABSENT] * 6)
-    kept = directions.forward(x, np.empty(0, np.uint8), tensors, codes, True, True)
-    kept[-1] = ABSENT
+    tensors, codes = flatten(own, PLACEHOLDER)
+    kept = operands.forward(x, np.empty(0, np.uint8), tensors, codes, True, False)
+    with pytest.raises(ValueError, match="c, gates: expected what forward kept, or cell_checkpoints, got neither"):
+        operands.backward(x, np.empty(0, np.uint8), tensors, codes, kept, [PLACEHOLDER] * 6)
+    kept = operands.forward(x, np.empty(0, np.uint8), tensors, codes, True, True)
+    kept[-2] = PLACEHOLDER
     with pytest.raises(ValueError, match="z: expected the raw gates"):
-        directions.backward(x, np.empty(0, np.uint8), tensors, codes, kept, [ABSENT] * 6)
+        operands.backward(x, np.empty(0, np.uint8), tensors, codes, kept, [PLACEHOLDER] * 6)

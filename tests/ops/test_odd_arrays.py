@@ -10,7 +10,7 @@ import torch
 
 from compare import assert_same_bits
 from glasscell import LSTM, LSTMCell, Stream
-from glasscell._cells.weights import LSTMWeights
+from glasscell._cells.layouts import LSTMWeights
 
 B, T, I, H = 2, 3, 4, 5
 MASK = np.array([[True, False, True], [True, True, False]])

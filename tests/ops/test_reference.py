@@ -10,9 +10,9 @@ from numpy.random import default_rng
 
 from cases import GRADIENTS, NAMES, make_case, run
 from compare import assert_close
-from glasscell._cells.weights import LSTMWeights
+from glasscell._cells.layouts import LSTMWeights
 from glasscell._ops import reference
-from glasscell._ops.numpy import SequenceOptions, make_call
+from glasscell._ops.call import Call
 
 B, T, I, H = 2, 3, 2, 3
 
@@ -215,11 +215,10 @@ def test_dtype_is_kept():
 def test_no_steps(rng):
     """An empty sequence leaves the state as it was, and its gradient is handed through."""
     case = small_case(OPTIONS["initial_state"])
-    call = make_call(case.weights, case.layer("reference", np.float64).cell.options(), rng.standard_normal((B, 0, I)),
-                     case.options["initial_state"], SequenceOptions())  # fmt: skip
-    done = reference.forward(call, "tape")
-    np.testing.assert_array_equal(done.final, case.options["initial_state"])
-    assert done.h.shape == (B, 0, H)
-    gradients = reference.backward(done.tape, None, *case.dstate)
+    options, x = case.layer("reference", np.float64).cell.options(), rng.standard_normal((B, 0, I))
+    result = reference.run(Call.checked(case.weights, options, x, case.options["initial_state"]), "tape")
+    np.testing.assert_array_equal(result.final, case.options["initial_state"])
+    assert result.h.shape == (B, 0, H)
+    gradients = result.pullback(None, *case.dstate)
     np.testing.assert_array_equal((gradients.h0, gradients.c0), case.dstate)
     assert not gradients.kernel.any()

@@ -9,7 +9,7 @@ import numpy as np
 
 from glasscell import RNN, LSTMCell
 from glasscell._cells.activations import BUILT_IN
-from glasscell._cells.weights import LSTMWeights
+from glasscell._cells.layouts import LSTMWeights
 
 NAMES = list(BUILT_IN)
 BOUNDED = {"tanh", "sigmoid", "hard_sigmoid", "softsign"}

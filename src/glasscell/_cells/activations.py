@@ -28,14 +28,18 @@ LEAKY_SLOPE = 0.2
 class Activation:
     """A function applied to each element, and its derivative.
 
-    `name` is Keras's name; `code` is the native kernel's number for it, None for a function only Python knows;
-    `derivative` is None where only the function was given. Calling the activation on a NumPy array applies it.
+    `name` is Keras's name; `derivative` is None where only the function was given. Calling the activation on a NumPy
+    array applies it.
     """
 
     name: str
     function: Function
     derivative: Function | None
-    code: int | None = None
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it is the activation that Keras's name stands for."""
+        return BUILT_IN.get(self.name) == self
 
     def __call__(self, x: Array) -> Array:
         return self.function(x, np)
@@ -166,26 +170,23 @@ def _normal_cdf(x: Array, xp: Any) -> Array:
     return (1 + erf(x / math.sqrt(2))) / 2
 
 
-# The order is the native kernel's: native/kernel/activations.h has the same list.
 BUILT_IN: dict[str, Activation] = {
-    name: Activation(name, function, derivative, code)
-    for code, (name, function, derivative) in enumerate(
-        [
-            ("tanh", tanh, tanh_derivative),
-            ("sigmoid", sigmoid, sigmoid_derivative),
-            ("linear", linear, linear_derivative),
-            ("relu", relu, relu_derivative),
-            ("hard_sigmoid", hard_sigmoid, hard_sigmoid_derivative),
-            ("leaky_relu", leaky_relu, leaky_relu_derivative),
-            ("elu", elu, elu_derivative),
-            ("selu", selu, selu_derivative),
-            ("exponential", exponential, exponential),
-            ("softplus", softplus, sigmoid),
-            ("softsign", softsign, softsign_derivative),
-            ("silu", silu, silu_derivative),
-            ("gelu", gelu, gelu_derivative),
-        ]
-    )
+    name: Activation(name, function, derivative)
+    for name, function, derivative in [
+        ("tanh", tanh, tanh_derivative),
+        ("sigmoid", sigmoid, sigmoid_derivative),
+        ("linear", linear, linear_derivative),
+        ("relu", relu, relu_derivative),
+        ("hard_sigmoid", hard_sigmoid, hard_sigmoid_derivative),
+        ("leaky_relu", leaky_relu, leaky_relu_derivative),
+        ("elu", elu, elu_derivative),
+        ("selu", selu, selu_derivative),
+        ("exponential", exponential, exponential),
+        ("softplus", softplus, sigmoid),
+        ("softsign", softsign, softsign_derivative),
+        ("silu", silu, silu_derivative),
+        ("gelu", gelu, gelu_derivative),
+    ]
 }
 ALIASES = {"swish": "silu"}
 

@@ -12,19 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from glasscell._cells.activations import Activation, Function
 
 Array = Any
-
-
-class Codes(TypedDict):
-    """`Options` as the native kernel takes them."""
-
-    activation: int
-    recurrent_activation: int
-    go_backwards: int
 
 
 @dataclass(frozen=True)
@@ -49,23 +41,6 @@ class Options:
 
         a, s = self.activation, self.recurrent_activation
         return derivative("activation", a), derivative("recurrent_activation", s)
-
-    def codes(self) -> Codes:
-        """The options as the native kernel takes them. Raises: ValueError if it does not know an activation."""
-
-        def code(name: str, activation: Activation) -> int:
-            if activation.code is None:
-                raise ValueError(
-                    f"{name}: the native engine runs the built-in activations only, got the callable "
-                    f'{activation.name!r}; use a Keras name, or engine="reference"'
-                )
-            return activation.code
-
-        return {
-            "activation": code("activation", self.activation),
-            "recurrent_activation": code("recurrent_activation", self.recurrent_activation),
-            "go_backwards": int(self.go_backwards),
-        }
 
 
 class Gates(NamedTuple):

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 import glasscell as gc
 from glasscell import _native
-from glasscell._cells.weights import LSTMWeights, to_onnx, to_torch
+from glasscell._cells.layouts import LSTMWeights, to_onnx, to_torch
 
 Array = npt.NDArray[Any]
 Work = Callable[[], tuple[Array, ...]]  # does the work once and gives its results

@@ -7,16 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from glasscell._cells import activations
+from glasscell._cells.checks import Array, State, check_state, read_array
+from glasscell._cells.initializers import get_initializer
+from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Gates, Options
-from glasscell._cells.weights import LSTMWeights, State, check_state, get_initializer, read_array
-from glasscell._ops import numpy as engines
-from glasscell._ops.call import Forward, Keep
-from glasscell._ops.numpy import Engine, SequenceOptions
+from glasscell._ops.call import Call, Engine
+from glasscell._ops.numpy import pack, run
 
-Array = npt.NDArray[Any]
 Activation = str | Callable[[Array], Array] | None
 
 
@@ -166,7 +165,7 @@ class LSTMCell:
             return None
         of, packed = self._packed
         if of is not weights:
-            packed = engines.pack(weights)
+            packed = pack(weights)
             self._packed = weights, packed
         return packed
 
@@ -188,26 +187,23 @@ class LSTMCell:
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Array, State]:
         """One step: `x: (B, I)`, `state: (h, c)` each (B, H), None for zeros. Returns h' and (h', c')."""
-        final = self._step(x, state).final
-        return final.h.copy(), final  # either may be written into
+        result = run(self._call(x, state), "state", self.engine)
+        self.engine_used = result.engine
+        return result.final.h.copy(), result.final  # either may be written into
 
     def gates(self, x: Any, state: Any = None) -> Gates:
         """The activated gates i, f, g, o, each (B, H), of the step that `cell(x, state)` makes."""
-        tape = self._step(x, state, "tape").tape
-        assert tape is not None
-        assert tape.gates is not None
-        return Gates(*(tape.gates[:, 0, k] for k in range(4)))
+        result = run(self._call(x, state), "trace", self.engine)
+        self.engine_used = result.engine
+        return Gates(*(result.record.gates[:, 0, k] for k in range(4)))
 
-    def _step(self, x: Any, state: Any, keep: Keep = "state") -> Forward:
+    def _call(self, x: Any, state: Any) -> Call:
         weights, x = self.weights, read_array("x", x)
         if x.ndim != 2:
             _refuse("x", f"shape (B, I) = (B, {len(weights.kernel)})", x.shape)
         if state is not None:
             state = check_state("state", state, len(x), len(weights.recurrent_kernel), weights.kernel.dtype)
-        packed = self.packed(weights)
-        call = engines.make_call(weights, self.options(), x[:, None], state, SequenceOptions(), packed)
-        self.engine_used = used = engines.choose(self.engine, call)
-        return engines.forward(call, keep, used)
+        return Call.checked(weights, self.options(), x[:, None], state, packed=self.packed(weights))
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it.
@@ -245,7 +241,7 @@ class LSTMCell:
 
 
 def _named(activation: activations.Activation) -> str | activations.Activation:
-    return activation.name if activation.code is not None else activation
+    return activation.name if activation.is_built_in else activation
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from glasscell._cells.weights import State, check_array, check_state, read_array
+from glasscell._cells.checks import Array, State, check_array, check_state, read_array
 from glasscell._layers.lstm_cell import LSTMCell
-from glasscell._ops import numpy as engines
-from glasscell._ops.call import KEEP, Call, Forward, Gradients, Keep
-from glasscell._ops.numpy import Engine, SequenceOptions
+from glasscell._ops.call import Call, Engine, Gradients, Result, SequenceOptions
+from glasscell._ops.numpy import run
 from glasscell._trace import Trace
 
-Array = npt.NDArray[Any]
 Pullback = Callable[..., Gradients]
+R = TypeVar("R", bound=Result)
 
 
 class RNN:
@@ -68,10 +66,14 @@ class RNN:
         Returns the output, or (output, h, c) with `return_state`.
         Raises: ValueError or TypeError naming the argument, what was expected and what came.
         """
-        masks = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
-        call, done = self._run(x, initial_state, masks, "sequence" if self.return_sequences else "state")
-        output = self._output(call, done)
-        return (output, *done.final) if self.return_state else output
+        call = self._call(x, initial_state, SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask))
+        if self.return_sequences:
+            sequence = self._ran(run(call, "sequence", self.engine))
+            output, final = self._zeroed(call, sequence.h), sequence.final
+        else:
+            final = self._ran(run(call, "state", self.engine)).final
+            output = self._output(call, final.h)
+        return (output, *final) if self.return_state else output
 
     def vjp(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
@@ -87,26 +89,22 @@ class RNN:
         the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0, and can be called
         again. They are the gradients of this call, whatever is written into its arguments or set anew afterwards.
         """
-        masks = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
-        call, done = self._run(x, initial_state, masks, "checkpoints" if recompute else "tape")
-        tape, output = done.tape, self._output(call, done)
-        assert tape is not None
+        sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        call = self._call(x, initial_state, sequence).detached()  # the gradient reads its arrays again
+        result = self._ran(run(call, "checkpoints" if recompute else "tape", self.engine))
+        sequences = self.return_sequences
+        output = self._output(call, result.h if sequences else result.final.h)
         B, _, _, H = call.sizes
-        dtype, engine = call.x.dtype, engines.choose(self.engine, call)
-        silent, sequences = self._silent(call), self.return_sequences
+        dtype, zeroed_steps = call.x.dtype, self._zeroed_steps(call)
 
         def pullback(dy: Any = None, dstate: Any = None) -> Gradients:
             dh, dc = check_state("dstate", dstate, B, H, dtype)
-            dh_all = None
-            if dy is not None:
-                dy = check_array("dy", dy, output.shape, dtype, "(B, T, H)" if sequences else "(B, H)")
-                if silent is not None:
-                    dy = np.where(silent, np.zeros((), dtype), dy)
-                if sequences:
-                    dh_all = dy
-                else:
-                    dh = dh + dy
-            return engines.backward(tape, dh_all, dh, dc, engine)
+            if dy is None:
+                return result.pullback(None, dh, dc)
+            dy = check_array("dy", dy, output.shape, dtype, "(B, T, H)" if sequences else "(B, H)")
+            if zeroed_steps is not None:
+                dy = np.where(zeroed_steps, np.zeros((), dtype), dy)
+            return result.pullback(dy, dh, dc) if sequences else result.pullback(None, dh + dy, dc)
 
         return output, pullback
 
@@ -115,10 +113,8 @@ class RNN:
         *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
     ) -> Trace:  # fmt: skip
         """Every gate, raw and activated, and every h and c, of the same call. Arguments as in `__call__`."""
-        masks = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
-        _, done = self._run(x, initial_state, masks, "trace")
-        assert done.tape is not None
-        return Trace.from_tape(done.tape)
+        call = self._call(x, initial_state, SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask))
+        return Trace.of(call, self._ran(run(call, "trace", self.engine)).record)
 
     @property
     def state(self) -> State | None:
@@ -137,43 +133,41 @@ class RNN:
         """Forget the state that `stateful` keeps: the next call starts from zeros, with any batch size."""
         self._state = None
 
-    def _run(self, x: Any, initial_state: Any, masks: SequenceOptions, keep: Keep) -> tuple[Call, Forward]:
+    def _call(self, x: Any, initial_state: Any, sequence: SequenceOptions) -> Call:
         cell = self.cell
-        x, kept = read_array("x", x), self._state if self.stateful else None
-        if initial_state is None and kept is not None:
-            if x.ndim and len(x) != len(kept.h):
+        if initial_state is None and self.stateful and self._state is not None:
+            x, initial_state = read_array("x", x), self._state
+            if x.ndim and len(x) != len(initial_state.h):
                 raise ValueError(
-                    f"x: expected the batch size of the stateful state, {len(kept.h)}, got {len(x)}; "
+                    f"x: expected the batch size of the stateful state, {len(initial_state.h)}, got {len(x)}; "
                     "reset_state() starts anew"
                 )
-            initial_state = kept
-        weights, options = cell.weights, cell.options(self.go_backwards)
-        call = engines.make_call(weights, options, x, initial_state, masks, cell.packed(weights))
-        self.engine_used = used = engines.choose(self.engine, call)
-        if keep in ("tape", "checkpoints"):
-            call = call.detached()  # its gradient reads them again
-        done = engines.forward(call, keep, used)
+        weights = cell.weights
+        options = cell.options(self.go_backwards)
+        return Call.checked(weights, options, x, initial_state, sequence, cell.packed(weights))
+
+    def _ran(self, result: R) -> R:
+        """Take note of what ran, and of the state if it is to be kept."""
+        self.engine_used = result.engine
         if self.stateful:
-            self._state = State(*(s.copy() for s in done.final))  # the caller may write into what was returned
-        return call, done
+            self._state = State(*(s.copy() for s in result.final))  # the caller may write into what was returned
+        return result
 
-    def _output(self, call: Call, done: Forward) -> Array:
-        output = done.final.h if not self.return_sequences else done.h
-        assert output is not None
-        silent = self._silent(call)
-        if silent is not None:
-            return np.where(silent, np.zeros((), output.dtype), output)
-        # A copy where the caller could otherwise write into the tape, or into the state returned beside the output.
-        return output.copy() if done.tape is not None or not self.return_sequences else output
+    def _output(self, call: Call, h: Array) -> Array:
+        """The output, which the caller may write into, of the h that a tape or a state keeps."""
+        zeroed = self._zeroed(call, h)
+        return h.copy() if zeroed is h else zeroed
 
-    def _silent(self, call: Call) -> Array | None:
+    def _zeroed(self, call: Call, h: Array) -> Array:
+        zeroed_steps = self._zeroed_steps(call)
+        return h if zeroed_steps is None else np.where(zeroed_steps, np.zeros((), h.dtype), h)
+
+    def _zeroed_steps(self, call: Call) -> Array | None:
         """Where the output is zero because its step was skipped; broadcasts against the output. None: nowhere."""
-        if not self.zero_output_for_mask or call.step_flags is None or call.x.shape[1] == 0:
+        kept = call.kept_steps() if self.zero_output_for_mask and call.x.shape[1] else None
+        if kept is None:
             return None
-        skipped: Array = (call.step_flags & KEEP) == 0
-        if self.go_backwards:
-            skipped = skipped[:, ::-1]
-        return skipped[:, :, None] if self.return_sequences else skipped[:, -1, None]
+        return ~kept[:, :, None] if self.return_sequences else ~kept[:, -1, None]
 
 
 class LSTM(RNN):

@@ -7,16 +7,12 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from glasscell import _native
-from glasscell._cells.weights import State, check_array, check_state, read_array
+from glasscell._cells.checks import Array, State, check_array, check_state, read_array
 from glasscell._layers.rnn import RNN
-from glasscell._ops import numpy as engines
-from glasscell._ops.call import Call
-from glasscell._ops.numpy import SequenceOptions, Used
-
-Array = npt.NDArray[Any]
+from glasscell._ops.call import Call, Used
+from glasscell._ops.numpy import native_codes, pack, run
 
 
 class Stream:
@@ -40,9 +36,8 @@ class Stream:
         self.rnn, self.batch, self._weights, self._options = rnn, int(batch), weights, rnn.cell.options()
         self._packed, dtype = rnn.cell.packed(weights), weights.kernel.dtype
         self._h, self._c = check_state("state", None, self.batch, len(weights.recurrent_kernel), dtype)
-        self.engine_used: Used = engines.choose(
-            rnn.engine, self._call(np.zeros((self.batch, 1, len(weights.kernel)), dtype))
-        )
+        self._codes = native_codes(self._call(np.zeros((self.batch, 1, len(weights.kernel)), dtype)), rnn.engine)
+        self.engine_used: Used = "reference" if self._codes is None else "native"
         self._begin()
 
     def _begin(self) -> None:
@@ -51,15 +46,12 @@ class Stream:
         self._y = self._h.view()
         self._y.flags.writeable = False  # it is the state, which belongs to the stream
         self._step: Callable[[Any], Array | None] = self._reference_step
-        if self.engine_used == "native":
+        if self._codes is not None:
             # A cell that is told to run the reference has none, nor has a pickle.
-            self._packed = self._packed or engines.pack(self._weights)
+            self._packed = self._packed or pack(self._weights)
             native = _native.StreamFloat if self._h.dtype == np.float32 else _native.StreamDouble
-            codes = self._options.codes()
-            self._step = native(
-                self._packed, self._h, self._c, self._y, self._y[0] if self.batch == 1 else None,
-                activation=codes["activation"], recurrent_activation=codes["recurrent_activation"],
-            ).step  # fmt: skip
+            y_row = self._y[0] if self.batch == 1 else None
+            self._step = native(self._packed, self._h, self._c, self._y, y_row, self._codes).step
 
     def step(self, x: Any) -> Array:
         """Take `x: (B, I)` and return h: (B, H), read-only and overwritten by the next step; `.copy()` keeps it.
@@ -80,10 +72,9 @@ class Stream:
         x = x[None] if alone else x
         if x.ndim == 3 and len(x) != self.batch:
             raise ValueError(f"x: expected the batch of the stream, {self.batch}, got {len(x)}")
-        done = engines.forward(self._call(x), "sequence", self.engine_used)
-        assert done.h is not None
-        self.state = done.final
-        return done.h[0] if alone else done.h
+        result = run(self._call(x), "sequence", self.engine_used)
+        self.state = result.final
+        return result.h[0] if alone else result.h
 
     @property
     def state(self) -> State:
@@ -128,7 +119,7 @@ class Stream:
         self._h[which] = self._c[which] = 0
 
     def _call(self, x: Any) -> Call:
-        return engines.make_call(self._weights, self._options, x, (self._h, self._c), SequenceOptions(), self._packed)
+        return Call.checked(self._weights, self._options, x, (self._h, self._c), packed=self._packed)
 
     def _checked(self, x: Any) -> Array:
         inputs = len(self._weights.kernel)
@@ -139,5 +130,5 @@ class Stream:
 
     def _reference_step(self, x: Any) -> Array:
         x = self._checked(x)
-        self.state = engines.forward(self._call(x.reshape(self.batch, 1, -1)), "state", self.engine_used).final
+        self.state = run(self._call(x.reshape(self.batch, 1, -1)), "state", self.engine_used).final
         return self._y[0] if x.ndim == 1 else self._y

@@ -1,26 +1,42 @@
-"""What one call over time takes and gives, and what masks, lengths and resets mean.
+"""One call over time: what goes in, checked once, and what comes out.
 
 Symbols: B batch, T time, I input features, H units. All float arrays of a call share one dtype.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from glasscell._cells.checks import Array, State, check_array, check_state, read_array
+from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Options
-from glasscell._cells.weights import LSTMWeights, State, read_array
 
-Array = npt.NDArray[Any]
 Keep = Literal["state", "sequence", "checkpoints", "tape", "trace"]
+Engine = Literal["auto", "native", "reference"]
+Used = Literal["native", "reference"]
 
-KEEP, RESET = 1, 2  # the bits of `Call.step_flags`; native/interface/kernels.h has the same
+KEEP, RESET = 1, 2  # the bits of `Call.step_flags`, as native/interface has them
 
 
-@dataclass(frozen=True, eq=False)  # here and below: equality of arrays has no single truth
+class SequenceOptions(NamedTuple):
+    """Which steps and which elements of a call take part.
+
+    mask: (B, T) bool; lengths: (B,) integers; reset: (B, T) bool, as `step_flags_of` reads them.
+    dropout_mask: (B, I), or (4, B, I) one for each gate; recurrent_dropout_mask: (B, H) or (4, B, H). Factors.
+    """
+
+    mask: Any = None
+    lengths: Any = None
+    reset: Any = None
+    dropout_mask: Any = None
+    recurrent_dropout_mask: Any = None
+
+
+@dataclass(slots=True, eq=False)  # here and below: equality of arrays has no single truth
 class Call:
     """One pass over a batch of sequences, checked and ready to run.
 
@@ -28,8 +44,8 @@ class Call:
     initial: State of (B, H) arrays.
     step_flags: (B, T) uint8 in the order of x, or None where every step is kept: bit KEEP runs the step (else the state
         carries over and its input is never read), bit RESET sets the state to zero before it.
-    dropout_mask: (1 or 4, B, I) or None, multiplies x; recurrent_dropout_mask: (1 or 4, B, H) or None,
-        multiplies h on its way into the gates. One mask for all gates or one for each of i, f, g, o; the same at all steps (dropout).
+    dropout_mask: (1 or 4, B, I) or None, multiplies x. recurrent_dropout_mask: (1 or 4, B, H) or None, multiplies h on
+        its way into the gates. One mask for all gates or one for each of i, f, g, o, equal at all steps.
     packed: the weights once more, as the native engine reads them; None: it packs them itself.
     """
 
@@ -42,50 +58,95 @@ class Call:
     recurrent_dropout_mask: Array | None = None
     packed: Any = None
 
+    @classmethod
+    def checked(
+        cls,
+        weights: LSTMWeights,
+        options: Options,
+        x: Any,
+        initial_state: Any = None,
+        sequence: SequenceOptions | None = None,
+        packed: Any = None,
+    ) -> Call:
+        """A call of arguments as users give them. `packed`: what `numpy.pack(weights)` gave, if it was called.
+
+        Raises: ValueError or TypeError naming the argument, the expected and the got.
+        """
+        (inputs, _), units, dtype = weights.kernel.shape, weights.recurrent_kernel.shape[0], weights.kernel.dtype
+        x = read_array("x", x)
+        if x.ndim != 3:
+            raise ValueError(f"x: expected shape (B, T, I) = (B, T, {inputs}), got {x.shape}")
+        batch, time, _ = x.shape
+        x = check_array("x", x, (batch, time, inputs), dtype, "(B, T, I)")
+        initial = check_state("initial_state", initial_state, batch, units, dtype)
+        if sequence is None:
+            return cls(weights, options, x, initial, packed=packed)
+        mask, lengths, reset, dropout, recurrent_dropout = sequence
+        return cls(
+            weights,
+            options,
+            x,
+            initial,
+            step_flags_of(batch, time, mask, lengths, reset),
+            _dropout_mask("dropout_mask", dropout, batch, inputs, dtype, "I"),
+            _dropout_mask("recurrent_dropout_mask", recurrent_dropout, batch, units, dtype, "H"),
+            packed,
+        )
+
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """B, T, I, H."""
         return *self.x.shape, self.weights.recurrent_kernel.shape[0]
 
+    def kept_steps(self) -> Array | None:
+        """Which steps run: (B, T) bool, in processing order; None where all do."""
+        if self.step_flags is None:
+            return None
+        kept: Array = (self.step_flags & KEEP) != 0
+        return kept[:, ::-1] if self.options.go_backwards else kept
+
     def detached(self) -> Call:
-        """The same call on copies of what may be the caller's own arrays, who may write into them."""
-        dropout_mask, recurrent_dropout_mask = (
+        """This call on copies of what may be the caller's own arrays, who may write into them."""
+        dropout, recurrent_dropout = (
             None if m is None else m.copy() for m in (self.dropout_mask, self.recurrent_dropout_mask)
         )
         return replace(
             self,
             x=self.x.copy(),
             initial=State(*(s.copy() for s in self.initial)),
-            dropout_mask=dropout_mask,
-            recurrent_dropout_mask=recurrent_dropout_mask,
+            dropout_mask=dropout,
+            recurrent_dropout_mask=recurrent_dropout,
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Tape:
-    """What a pass leaves for its gradient or its trace. Time runs in processing order.
+@dataclass(slots=True, eq=False)
+class Checkpoints:
+    """What the gradient of a call computes all else from. Time runs in processing order.
 
-    h, c: (B, T, H) after each step; gates: (B, T, 4, H) activated i, f, g, o; z: the same, raw, or None where neither
-    the gradient nor a trace needs it. `gates` and `z` are undefined at steps that were not kept.
-    cell_checkpoints: (time blocks, B, H) in place of c, gates and z, which are None then: the cell state before each
-    block of steps, from which the gradient computes them anew.
+    h: (B, T, H) after each step. cell_checkpoints: (time blocks, B, H), the cell state before each block of steps.
     """
 
-    call: Call
     h: Array
-    c: Array | None
-    gates: Array | None
-    z: Array | None
-    cell_checkpoints: Array | None = None
+    cell_checkpoints: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Forward:
-    """`h: (B, T, H)` in processing order, or None if only the final state was asked for; the state; the tape."""
+@dataclass(slots=True, eq=False)
+class Tape:
+    """What the gradient of a call reads. Time runs in processing order.
 
-    h: Array | None
-    final: State
-    tape: Tape | None
+    h, c: (B, T, H) after each step. gates: (B, T, 4, H) activated i, f, g, o, undefined at steps that were not kept.
+    """
+
+    h: Array
+    c: Array
+    gates: Array
+
+
+@dataclass(slots=True, eq=False)
+class Record(Tape):
+    """A tape with the raw gates. z: (B, T, 4, H), undefined at steps that were not kept."""
+
+    z: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +159,41 @@ class Gradients:
     bias: Array | None
     h0: Array
     c0: Array
+
+
+# From dh_all: (B, T, H), of the h of every step in processing order, or None for zero, and dh, dc: (B, H) of the final
+# state.
+Pullback = Callable[[Array | None, Array, Array], Gradients]
+
+
+@dataclass(slots=True, eq=False)
+class Result:
+    """What a call that keeps the state gives: the engine that ran, and the final state."""
+
+    engine: Used
+    final: State
+
+
+@dataclass(slots=True, eq=False)
+class Sequence(Result):
+    """What a call that keeps the sequence gives. h: (B, T, H) after each step, in processing order."""
+
+    h: Array
+
+
+@dataclass(slots=True, eq=False)
+class Differentiable(Sequence):
+    """What a call that keeps its tape, or checkpoints, gives."""
+
+    residuals: Tape | Checkpoints
+    pullback: Pullback
+
+
+@dataclass(slots=True, eq=False)
+class Recorded(Sequence):
+    """What a call that keeps a trace gives."""
+
+    record: Record
 
 
 def step_flags_of(batch: int, time: int, mask: Any = None, lengths: Any = None, reset: Any = None) -> Array | None:
@@ -129,7 +225,7 @@ def step_flags_of(batch: int, time: int, mask: Any = None, lengths: Any = None, 
 
 
 def flag_bits(inside: Any, mask: Any, reset: Any, uint8: Any) -> Any:
-    """`Call.step_flags` of (B, T) bools, arrays or tensors: the steps inside the lengths, and the mask and resets if any."""
+    """The `Call.step_flags` of (B, T) bools, arrays or tensors: steps inside the lengths; mask and resets, if any."""
     used = inside if mask is None else inside & mask
     bits = used * uint8(KEEP)
     return bits if reset is None else bits | (reset & inside) * uint8(RESET)
@@ -142,3 +238,12 @@ def _bools(name: str, value: Any, batch: int, time: int) -> Array:
     if array.dtype != np.bool_:
         raise TypeError(f"{name}: expected bool, got {array.dtype}; convert it with .astype(bool)")
     return array
+
+
+def _dropout_mask(name: str, value: Any, batch: int, width: int, dtype: Any, symbol: str) -> Array | None:
+    if value is None:
+        return None
+    value = read_array(name, value)
+    if value.ndim == 2:
+        return check_array(name, value, (batch, width), dtype, f"(B, {symbol})")[None]
+    return check_array(name, value, (4, batch, width), dtype, f"(B, {symbol}) or (4, B, {symbol})")

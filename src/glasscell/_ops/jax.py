@@ -11,7 +11,7 @@ import numpy as np
 
 from glasscell._native import jax_handlers
 from glasscell._ops.jax_rules import forward_p
-from glasscell._ops.operands import OUTPUTS, RESIDUALS, Operands, flatten
+from glasscell._ops.operands import Operands, flatten, outputs_of
 
 Array = Any
 FEW_ROWS = 8
@@ -57,5 +57,4 @@ def run(
     residuals = forward_p.bind(
         x, step_flags, *inputs, option_codes=tuple(option_codes), sequences=sequences, tape=False, batch=0
     )
-    each = (residuals[k:][:OUTPUTS] for k in range(0, len(residuals), len(RESIDUALS)))
-    return [(h if sequences else None, hT, cT) for hT, cT, h in each]
+    return [(h if sequences else None, hT, cT) for hT, cT, h in outputs_of(residuals)]

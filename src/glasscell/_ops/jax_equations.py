@@ -7,7 +7,7 @@ size 1 in an operand that is the same for all; those of the results are of full 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,12 +20,14 @@ from glasscell._cells.lstm import Options, raw_gates, step
 from glasscell._ops.call import KEEP, RESET
 from glasscell._ops.operands import (
     INPUTS,
-    OPTION_CODES,
-    OUTPUTS,
-    RESIDUALS,
     WEIGHTS,
+    each,
     none_if_placeholder,
+    operand_counts,
+    outputs_of,
     residual_shapes,
+    residuals_of,
+    unflatten,
 )
 
 Array = Any
@@ -99,20 +101,16 @@ def _outputs(
     option_codes: Codes, sequences: bool, operands: Sequence[Array]
 ) -> tuple[Callable[..., list[Array]], list[Array]]:
     """`forward`'s `OUTPUTS` as a function of what has gradients: of x and of each direction's `WEIGHTS`; and those."""
-    x, step_flags, *rest = operands
-    directions = len(option_codes) // OPTION_CODES
-    inputs = [rest[k * len(INPUTS) :][: len(INPUTS)] for k in range(directions)]
-    masks = [t[len(WEIGHTS) :] for t in inputs]
+    x, step_flags, *rest = operands[: operand_counts(option_codes)[0]]
+    inputs = each(rest, len(INPUTS))
+    masks = [own[len(WEIGHTS) :] for own in inputs]
 
     def outputs(x: Array, *weights: Array) -> list[Array]:
-        each = zip((weights[k * len(WEIGHTS) :][: len(WEIGHTS)] for k in range(directions)), masks, strict=True)
-        residuals = forward(
-            x, step_flags, *(t for parts in each for part in parts for t in part),
-            option_codes=option_codes, sequences=sequences, tape=False, batch=0,
-        )  # fmt: skip
-        return [t for k in range(0, len(residuals), len(RESIDUALS)) for t in residuals[k:][:OUTPUTS]]
+        own = [t for parts in zip(each(weights, len(WEIGHTS)), masks, strict=True) for part in parts for t in part]
+        residuals = forward(x, step_flags, *own, option_codes=option_codes, sequences=sequences, tape=False, batch=0)
+        return [t for own in outputs_of(residuals) for t in own]
 
-    return outputs, [x, *(t for w in inputs for t in w[: len(WEIGHTS)])]
+    return outputs, [x, *(t for own in inputs for t in own[: len(WEIGHTS)])]
 
 
 def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., list[Array]]:
@@ -128,17 +126,13 @@ def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., lis
     return over if batch else function
 
 
-def _directions(option_codes: Codes, inputs: Sequence[Array]) -> list[tuple[Any, ...]]:
+def _directions(option_codes: Codes, inputs: Sequence[Array]) -> Iterator[tuple[Any, ...]]:
     """The options of each direction, with the framework's own activations, and its tensors."""
-    names = list(activations.BUILT_IN)
-    found: list[tuple[Any, ...]] = []
-    for k in range(len(option_codes) // OPTION_CODES):
-        a, s, go_backwards, _ = option_codes[k * OPTION_CODES :][:OPTION_CODES]
+    for options, *tensors, _ in unflatten(inputs, option_codes):
         # Keras's functions: their derivatives of every order are the framework's, at kinks too.
-        a_function, s_function = (activations.get(keras.activations.get(names[code])) for code in (a, s))
-        options = Options(a_function, s_function, bool(go_backwards))
-        found.append((options, *map(none_if_placeholder, inputs[k * len(INPUTS) :][: len(INPUTS)])))
-    return found
+        named = options.activation.name, options.recurrent_activation.name
+        a, s = (activations.get(keras.activations.get(name)) for name in named)
+        yield Options(a, s, options.go_backwards), *tensors
 
 
 def _loop(
@@ -160,8 +154,9 @@ def _loop(
         return (h, c), (h, c, jnp.stack(gates, 1), jnp.stack(z, 1))
 
     over_time = [jnp.swapaxes(t[:, ::-1] if options.go_backwards else t, 0, 1) for t in (x, bits)]
-    final, residuals = jax.lax.scan(one, (h0, c0), tuple(over_time))
-    return [*final, *(jnp.swapaxes(t, 0, 1) for t in residuals)]
+    (hT, cT), kept = jax.lax.scan(one, (h0, c0), tuple(over_time))
+    h, c, gates, z = (jnp.swapaxes(t, 0, 1) for t in kept)
+    return residuals_of(hT, cT, h, c, gates, z, cell_checkpoints=jnp.zeros(0, x.dtype))
 
 
 def _masked(value: Array, mask: Array | None) -> list[Array]:

@@ -19,27 +19,22 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 from glasscell._ops import jax_equations as equations
-from glasscell._ops.operands import INPUTS, OPTION_CODES, OUTPUTS, RESIDUALS, WEIGHTS, gradient_shapes, residual_shapes
+from glasscell._ops.operands import (
+    OUTPUTS,
+    RESIDUALS,
+    batch_axes,
+    each,
+    gradient_positions,
+    gradient_shapes,
+    operand_counts,
+    outputs_of,
+    residual_shapes,
+)
 
 Array = Any
 Codes = tuple[int, ...]
 
 forward_p, tangent_p, backward_p = map(Primitive, ("glasscell_forward", "glasscell_tangent", "glasscell_backward"))
-
-
-def _counts(option_codes: Codes) -> tuple[int, int]:
-    """How many operands x, step_flags and inputs are, and how many those and residuals."""
-    directions = len(option_codes) // OPTION_CODES
-    inputs = 2 + directions * len(INPUTS)
-    return inputs, inputs + directions * len(RESIDUALS)
-
-
-def _gradients_at(option_codes: Codes) -> list[int]:
-    """The places among the operands of what has gradients: of x and of each direction's `WEIGHTS`."""
-    return [
-        0,
-        *(2 + k * len(INPUTS) + w for k in range(len(option_codes) // OPTION_CODES) for w in range(len(WEIGHTS))),
-    ]
 
 
 # --- the shapes of results
@@ -51,13 +46,13 @@ def _forward_shapes(*operands: Any, option_codes: Codes, sequences: bool, tape: 
 
 
 def _tangent_shapes(*operands: Any, option_codes: Codes, sequences: bool, wanted: Any, batch: int) -> list[Any]:
-    x, _, *inputs = _cores(operands[: _counts(option_codes)[0]], batch)
+    x, _, *inputs = _cores(operands[: operand_counts(option_codes)[0]], batch)
     shapes = residual_shapes(x, inputs, option_codes, sequences, False)
-    return [shape for k in range(0, len(shapes), len(RESIDUALS)) for shape in shapes[k:][:OUTPUTS]]
+    return [shape for own in outputs_of(shapes) for shape in own]
 
 
 def _backward_shapes(*operands: Any, option_codes: Codes, dx: bool, batch: int) -> list[Any]:
-    x, _, *inputs = _cores(operands[: _counts(option_codes)[0]], batch)
+    x, _, *inputs = _cores(operands[: operand_counts(option_codes)[0]], batch)
     return gradient_shapes(x, inputs, dx)
 
 
@@ -121,7 +116,7 @@ _define(backward_p, _backward_shapes, equations.backward, native=True)
 def _forward_jvp(
     primals: Sequence[Array], tangents: Sequence[Any], *, option_codes: Codes, sequences: bool, tape: bool, batch: int
 ) -> tuple[list[Array], list[Any]]:
-    at = _gradients_at(option_codes)
+    at = gradient_positions(option_codes)
     parameters: dict[str, Any] = {"option_codes": option_codes, "sequences": sequences, "batch": batch}
     if any(t is not None for k, t in enumerate(_nonzero(tangents)) if k not in at):
         # Masks that depend on what is differentiated: for the native engine they are constants.
@@ -133,12 +128,12 @@ def _forward_jvp(
     found = tangent_p.bind(*primals, *residuals, *(t for t in given if t is not None), wanted=wanted, **parameters)
     shapes = _results(_forward_shapes, *primals, tape=tape, **parameters)
     outputs = [t if t.shape == s.shape else jnp.zeros(s.shape, s.dtype) for t, s in zip(residuals, shapes, strict=True)]
-    each, none = range(0, len(found), OUTPUTS), [None] * (len(RESIDUALS) - OUTPUTS)
-    return _with_tangents(outputs, [t for k in each for t in (*found[k:][:OUTPUTS], *none)])
+    none = [None] * (len(RESIDUALS) - OUTPUTS)
+    return _with_tangents(outputs, [t for own in each(found, OUTPUTS) for t in (*own, *none)])
 
 
 def _equations_jvp(primitive: Primitive, primals: Sequence[Array], tangents: Sequence[Any], **parameters: Any) -> Any:
-    inputs, residuals = _counts(parameters["option_codes"])
+    inputs, residuals = operand_counts(parameters["option_codes"])
     given = [None if inputs <= k < residuals else t for k, t in enumerate(_nonzero(tangents))]
     function: Any = functools.partial(_EQUATIONS[primitive], **parameters)
     return _with_tangents(primitive.bind(*primals, **parameters), equations.derivative(function, primals, given))
@@ -170,7 +165,7 @@ def _tangent_transpose(
     given = [placeholder if t is None else t for t in _nonzero(cotangents)]
     found = backward_p.bind(*rest, *given, option_codes=option_codes, dx=wanted[0], batch=batch)
     asked = [
-        _shared(t, batch, rest[k]) for t, k, w in zip(found, _gradients_at(option_codes), wanted, strict=True) if w
+        _shared(t, batch, rest[k]) for t, k, w in zip(found, gradient_positions(option_codes), wanted, strict=True) if w
     ]
     return [None] * len(rest) + asked
 
@@ -178,7 +173,7 @@ def _tangent_transpose(
 def _backward_transpose(
     cotangents: Sequence[Any], *operands: Any, option_codes: Codes, dx: bool, batch: int
 ) -> list[Array | None]:
-    at = _counts(option_codes)[1]
+    at = operand_counts(option_codes)[1]
     given = _nonzero(cotangents)
     wanted = tuple(t is not None for t in given)
     parameters = {"option_codes": option_codes, "sequences": True, "wanted": wanted, "batch": batch}
@@ -216,14 +211,11 @@ def _batch(primitive: Primitive, operands: Sequence[Array], axes: Sequence[int |
 
 def _batch_forward(operands: Sequence[Array], axes: Sequence[int | None], **parameters: Any) -> Any:
     """As rows of one batch, where all have the same weights; else one more leading axis."""
-    weights = [2 + k for k in range(len(operands) - 2) if k % len(INPUTS) < 3]
+    rows = batch_axes(parameters["option_codes"])
+    weights = [k for k, row in enumerate(rows) if row is None]
     if parameters["batch"] or any(axes[k] is not None for k in weights):
         return _batch(forward_p, operands, axes, **parameters)
     size = next(t.shape[axis] for t, axis in zip(operands, axes, strict=True) if axis is not None)
-    # Where B is: in the masks after the gates, in all else first.
-    rows = [
-        None if k in weights else int(k > 1 and (k - 2) % len(INPUTS) >= len(WEIGHTS)) for k in range(len(operands))
-    ]
     folded = [_fold(t, axis, size, row) for t, axis, row in zip(operands, axes, rows, strict=True)]
     results = forward_p.bind(*folded, **parameters)
     unfolded = [t if t.shape == (0,) else t.reshape(size, -1, *t.shape[1:]) for t in results]

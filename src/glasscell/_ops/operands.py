@@ -1,7 +1,8 @@
-"""Directions over the same input, arrays in and arrays out: what the operators of the frameworks call.
+"""The flat lists that the native engine takes, for every array library. No other file knows their positions.
 
 Frameworks pass flat lists of tensors, and no None: a placeholder of shape (0,) stands for it. `INPUTS` names the
-tensors of one direction; with several directions those of the first come first. So too with what comes out: `RESIDUALS`.
+tensors of one direction; with several directions those of the first come first. `RESIDUALS` names what a direction
+leaves.
 """
 
 from __future__ import annotations
@@ -9,25 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy.typing as npt
-
 from glasscell import _native
 from glasscell._cells.activations import BUILT_IN
+from glasscell._cells.checks import Array
 from glasscell._cells.lstm import Options
 from glasscell._ops import aligned
 
-Array = npt.NDArray[Any]
 Shape = tuple[Any, ...]  # a framework may not know all of its numbers
 
-WEIGHTS = ("kernel", "recurrent_kernel", "bias", "h0", "c0")  # these have gradients
-INPUTS = (*WEIGHTS, "dropout_mask", "recurrent_dropout_mask")
-OPTION_CODES = 4  # for each direction: those of its options, and `transposed_weights`
-RESIDUALS = ("hT", "cT", "h", "c", "gates", "z")
-OUTPUTS = 3  # of `RESIDUALS`, these first ones have cotangents
+INPUTS = _native.INPUTS
+WEIGHTS = INPUTS[: _native.WEIGHTS]  # these have gradients
+RESIDUALS = _native.RESIDUALS
+OUTPUTS = _native.OUTPUTS  # this many of `RESIDUALS` have cotangents
+OPTION_CODES = len(_native.OPTION_CODES)
+ACTIVATION_CODES = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
 
 
 class Operands(NamedTuple):
-    """What one direction has of its own, as a framework's tensors; see `glasscell._ops.call.Call`.
+    """The options and tensors of one direction; see `call.Call`.
 
     transposed_weights: the kernels stand as PyTorch has them, (4H, I) and (4H, H), and so do their gradients.
     """
@@ -42,77 +42,142 @@ class Operands(NamedTuple):
     recurrent_dropout_mask: Any = None
     transposed_weights: bool = False
 
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """Those that `INPUTS` names."""
+        return self[1 : 1 + len(INPUTS)]
+
+
+def inputs_of(
+    kernel: Any, recurrent_kernel: Any, bias: Any, h0: Any, c0: Any, dropout_mask: Any, recurrent_dropout_mask: Any
+) -> list[Any]:
+    """The list of one direction's `INPUTS`."""
+    return [kernel, recurrent_kernel, bias, h0, c0, dropout_mask, recurrent_dropout_mask]
+
+
+def residuals_of(
+    hT: Any = None, cT: Any = None, h: Any = None, c: Any = None, gates: Any = None, z: Any = None,
+    cell_checkpoints: Any = None,
+) -> list[Any]:  # fmt: skip
+    """The list of one direction's `RESIDUALS`."""
+    return [hT, cT, h, c, gates, z, cell_checkpoints]
+
+
+def option_codes(options: Options, transposed_weights: bool = False) -> list[int] | str:
+    """The numbers of one direction's options; or the reason why the native engine has none."""
+    a, s = options.activation, options.recurrent_activation
+    for name, activation in (("activation", a), ("recurrent_activation", s)):
+        if not activation.is_built_in:
+            return f"{name}: the native engine runs the built-in activations only, got the callable {activation.name!r}"
+    return [ACTIVATION_CODES[a.name], ACTIVATION_CODES[s.name], options.go_backwards, transposed_weights]
+
 
 def flatten(directions: Iterable[Operands], placeholder: Any) -> tuple[list[Any], list[int]]:
-    """The lists of tensors and option codes, with `placeholder` for None."""
-    directions = list(directions)
-    inputs = [placeholder if t is None else t for direction in directions for t in direction[1 : 1 + len(INPUTS)]]
-    option_codes: list[int] = []
+    """The lists of tensors and option codes, with `placeholder` for None.
+
+    Raises: ValueError for an activation that the native engine does not know.
+    """
+    inputs: list[Any] = []
+    codes: list[int] = []
     for direction in directions:
-        c = direction.options.codes()
-        option_codes += [
-            c["activation"],
-            c["recurrent_activation"],
-            c["go_backwards"],
-            int(direction.transposed_weights),
-        ]
-    return inputs, option_codes
+        inputs += [placeholder if t is None else t for t in direction.tensors]
+        found = option_codes(direction.options, direction.transposed_weights)
+        if isinstance(found, str):
+            raise ValueError(found)
+        codes += map(int, found)
+    return inputs, codes
 
 
-def unflatten(inputs: Sequence[Any], option_codes: Sequence[int]) -> list[Operands]:
+def unflatten(inputs: Sequence[Any], codes: Sequence[int]) -> list[Operands]:
     """The directions that `flatten` made these lists of."""
-    activation, directions = list(BUILT_IN.values()), []
-    for k in range(len(inputs) // len(INPUTS)):
-        a, s, backwards, transposed_weights = option_codes[OPTION_CODES * k :][:OPTION_CODES]
-        tensors = [none_if_placeholder(t) for t in inputs[k * len(INPUTS) :][: len(INPUTS)]]
-        options = Options(activation[a], activation[s], bool(backwards))
-        directions.append(Operands(options, *tensors)._replace(transposed_weights=bool(transposed_weights)))
+    activation = [BUILT_IN[name] for name in ACTIVATION_CODES]
+    directions = []
+    for tensors, (a, s, go_backwards, transposed_weights) in zip(
+        each(inputs, len(INPUTS)), each(codes, OPTION_CODES), strict=True
+    ):
+        options = Options(activation[a], activation[s], bool(go_backwards))
+        given = (*map(none_if_placeholder, tensors), bool(transposed_weights))
+        directions.append(Operands(options, *given))
     return directions
 
 
+def each(flat: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """The parts of a flat list, `size` entries for each direction."""
+    return [flat[k : k + size] for k in range(0, len(flat), size)]
+
+
 def none_if_placeholder(tensor: Any) -> Any:
-    """The array or tensor, or None where it is the one that stands for None."""
+    """The array or tensor, or None where it is a placeholder."""
     return None if tuple(tensor.shape) == (0,) else tensor
 
 
-def residual_shapes(
-    x: Any, inputs: Sequence[Any], option_codes: Sequence[int], sequences: bool, tape: bool
-) -> list[Shape]:
+def residual_shapes(x: Any, inputs: Sequence[Any], codes: Sequence[int], sequences: bool, tape: bool) -> list[Shape]:
     """The shapes of what `forward` gives."""
     (B, T, _), shapes = x.shape, list[Shape]()
-    for k in range(len(inputs) // len(INPUTS)):
-        a, s, _, transposed_weights = option_codes[OPTION_CODES * k :][:OPTION_CODES]
-        H, raw = inputs[k * len(INPUTS) + 1].shape[transposed_weights], tape and _native.needs_raw_gates(a, s)
-        shapes += [(B, H), (B, H), (B, T, H) if sequences or tape else (0,), (B, T, H) if tape else (0,)]
-        shapes += [(B, T, 4, H) if wanted else (0,) for wanted in (tape, raw)]
+    for (_, recurrent_kernel, *_), (a, s, _, transposed_weights) in zip(
+        each(inputs, len(INPUTS)), each(codes, OPTION_CODES), strict=True
+    ):
+        H, raw = recurrent_kernel.shape[transposed_weights], tape and _native.needs_raw_gates(a, s)
+        full = residuals_of((B, H), (B, H), (B, T, H), (B, T, H), (B, T, 4, H), (B, T, 4, H))
+        wanted = residuals_of(True, True, sequences or tape, tape, tape, raw)
+        shapes += [shape if w else (0,) for shape, w in zip(full, wanted, strict=True)]
     return shapes
 
 
 def gradient_shapes(x: Any, inputs: Sequence[Any], dx: bool) -> list[Shape]:
     """The shapes of what `backward` gives."""
+    return [x.shape if dx else (0,), *(t.shape for own in each(inputs, len(INPUTS)) for t in own[: len(WEIGHTS)])]
+
+
+def outputs_of(residuals: Sequence[Any]) -> list[Sequence[Any]]:
+    """hT, cT and h of each direction."""
+    return [own[:OUTPUTS] for own in each(residuals, len(RESIDUALS))]
+
+
+def read_by_backward(residuals: Sequence[Any], placeholder: Any) -> list[Any]:
+    """The residuals, with a placeholder for those that no gradient reads: the final states."""
+    unread = [name in ("hT", "cT") for name in RESIDUALS]
     return [
-        x.shape if dx else (0,),
-        *(t.shape for k in range(0, len(inputs), len(INPUTS)) for t in inputs[k:][: len(WEIGHTS)]),
+        placeholder if u else t for own in each(residuals, len(RESIDUALS)) for u, t in zip(unread, own, strict=True)
     ]
 
 
+def operand_counts(codes: Sequence[int]) -> tuple[int, int]:
+    """How many operands of an operation are x, step_flags and inputs; and how many with the residuals after them."""
+    directions = len(codes) // OPTION_CODES
+    inputs = 2 + directions * len(INPUTS)
+    return inputs, inputs + directions * len(RESIDUALS)
+
+
+def gradient_positions(codes: Sequence[int]) -> list[int]:
+    """Where x and each direction's `WEIGHTS` stand among x, step_flags and inputs."""
+    inputs, _ = operand_counts(codes)
+    return [0, *(k + w for k in range(2, inputs, len(INPUTS)) for w in range(len(WEIGHTS)))]
+
+
+def batch_axes(codes: Sequence[int]) -> list[int | None]:
+    """Which axis of x, step_flags and inputs is B; None for weights, which have none."""
+    axes = {"h0": 0, "c0": 0, "dropout_mask": 1, "recurrent_dropout_mask": 1}
+    return [0, 0, *(len(codes) // OPTION_CODES) * [axes.get(name) for name in INPUTS]]
+
+
 def input_gradients(found: Sequence[Any]) -> list[Any]:
-    """The gradients of what `INPUTS` names, from those of `WEIGHTS`: for each direction the masks have none."""
+    """The gradients of what `INPUTS` names, from those of `WEIGHTS`: the masks have none."""
     none = [None] * (len(INPUTS) - len(WEIGHTS))
-    return [g for k in range(0, len(found), len(WEIGHTS)) for g in (*found[k:][: len(WEIGHTS)], *none)]
+    return [g for own in each(found, len(WEIGHTS)) for g in (*own, *none)]
 
 
 def forward(
-    x: Array, step_flags: Array, inputs: Sequence[Array], option_codes: Sequence[int], sequences: bool, tape: bool
+    x: Array, step_flags: Array, inputs: Sequence[Array], codes: Sequence[int], sequences: bool, tape: bool
 ) -> list[Array]:
-    """For each direction hT and cT, each (B, H); `h: (B, T, H)` if `sequences` or `tape`; with `tape` also
-    `c: (B, T, H)`, `gates: (B, T, 4, H)` and, where the derivatives need them, the raw gates z, in processing order.
+    """The residuals of each direction, in processing order: hT and cT, (B, H); h: (B, T, H) if `sequences` or `tape`;
+    with `tape` also c: (B, T, H), gates: (B, T, 4, H) and, where the derivatives need them, the raw gates z.
 
-    x: (B, T, I); step_flags: as `Call.step_flags`; option_codes: `OPTION_CODES` for each direction. All C-contiguous, and
-    float32 or float64 alike but for the step_flags.
+    x: (B, T, I). step_flags: as `Call.step_flags`. codes: `OPTION_CODES` for each direction. All arrays are
+    C-contiguous, and of one dtype but for the flags.
     """
-    residuals = [aligned.empty(shape, x.dtype) for shape in residual_shapes(x, inputs, option_codes, sequences, tape)]
-    _native.forward_directions(x, step_flags, list(inputs), list(option_codes), residuals)
+    residuals = [aligned.empty(shape, x.dtype) for shape in residual_shapes(x, inputs, codes, sequences, tape)]
+    _native.forward(x, step_flags, list(inputs), list(codes), residuals)
     return residuals
 
 
@@ -120,17 +185,15 @@ def backward(
     x: Array,
     step_flags: Array,
     inputs: Sequence[Array],
-    option_codes: Sequence[int],
+    codes: Sequence[int],
     residuals: Sequence[Array],
     cotangents: Sequence[Array],
     dx: bool = True,
 ) -> list[Array]:
-    """The gradient of x, summed over the directions, or a placeholder without `dx`; then for each those of `WEIGHTS`.
+    """The gradient of x, summed over the directions, or a placeholder without `dx`; then each direction's of `WEIGHTS`.
 
-    residuals: what `forward` gave with `tape`. cotangents: for each direction those of hT, cT and h; a placeholder for zero.
+    residuals: what `forward` gave with `tape`. cotangents: each direction's of hT, cT and h; a placeholder for zero.
     """
     gradients = [aligned.empty(shape, x.dtype) for shape in gradient_shapes(x, inputs, dx)]
-    _native.backward_directions(
-        x, step_flags, list(inputs), list(option_codes), list(residuals), list(cotangents), gradients
-    )
+    _native.backward(x, step_flags, list(inputs), list(codes), list(residuals), list(cotangents), gradients)
     return gradients

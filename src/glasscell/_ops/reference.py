@@ -1,21 +1,30 @@
-"""The time loop over `cell.py` in NumPy, forward and backward, in any float dtype: the oracle."""
+"""The time loop over `_cells/lstm.py` in NumPy, forward and backward, in any float dtype: the oracle."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from glasscell._cells.checks import Array, State
 from glasscell._cells.lstm import Gates, raw_gates, raw_gates_gradient, step, step_gradient
-from glasscell._cells.weights import State
-from glasscell._ops.call import KEEP, RESET, Call, Forward, Gradients, Keep, Tape
-
-Array = npt.NDArray[Any]
+from glasscell._ops.call import KEEP, RESET, Call, Differentiable, Gradients, Keep, Record, Recorded, Result, Sequence
 
 
-def forward(call: Call, keep: Keep = "sequence") -> Forward:
-    """Run the cell over time. See `Call` for what goes in and `Forward` for what comes out."""
+def run(call: Call, keep: Keep) -> Result:
+    """Run the cell over time. `call.Call` says what goes in; `numpy.run` says what comes out."""
+    final, record = _forward(call)
+    if keep == "state":
+        return Result("reference", final)
+    if keep == "sequence":
+        return Sequence("reference", final, record.h)
+    if keep == "trace":
+        return Recorded("reference", final, record.h, record)
+    return Differentiable("reference", final, record.h, record, partial(_backward, call, record))
+
+
+def _forward(call: Call) -> tuple[State, Record]:
     B, T, _, H = call.sizes
     dtype = call.x.dtype
     h, c = (s.copy() for s in call.initial)  # without steps these are what is returned
@@ -29,19 +38,11 @@ def forward(call: Call, keep: Keep = "sequence") -> Forward:
             h, c = np.where(used, h_next, h), np.where(used, c_next, c)
             hs[:, s], cs[:, s] = h, c
             zs[:, s], gates[:, s] = np.stack(z, 1), np.stack(activated, 1)
-    tape = Tape(call, hs, cs, gates, zs) if keep in ("checkpoints", "tape", "trace") else None
-    return Forward(None if keep == "state" else hs, State(h, c), tape)
+    return State(h, c), Record(hs, cs, gates, zs)
 
 
-def backward(tape: Tape, dh_all: Array | None, dh: Array, dc: Array) -> Gradients:
-    """The gradients of a pass, from those of its outputs.
-
-    dh_all: (B, T, H) of the h of every step, in processing order, or None; dh, dc: (B, H) of the final state.
-    """
-    call = tape.call
-    assert tape.c is not None  # `forward` above keeps all of them
-    assert tape.gates is not None
-    assert tape.z is not None
+def _backward(call: Call, tape: Record, dh_all: Array | None, dh: Array, dc: Array) -> Gradients:
+    """The gradients of a call. Arguments as `call.Pullback` takes them."""
     kernel, recurrent_kernel, bias = _weights(call)
     dh, dc = dh.copy(), dc.copy()  # without steps these are what is returned
     dx = np.zeros_like(call.x)

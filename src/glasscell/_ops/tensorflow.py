@@ -14,11 +14,12 @@ import tensorflow as tf
 from glasscell._ops import operands as engine
 from glasscell._ops.operands import (
     OUTPUTS,
-    RESIDUALS,
     Operands,
+    each,
     flatten,
     gradient_shapes,
     input_gradients,
+    outputs_of,
     residual_shapes,
 )
 
@@ -69,7 +70,7 @@ def run(
     step_flags: as `Call.step_flags`.
 
     Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
-    Differentiable, once, in x, the weights and the initial states. With `training` the tape is residuals for the gradient;
+    Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
     without, a gradient runs the pass again.
     """
     if not tf.executing_eagerly() and isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
@@ -86,15 +87,14 @@ def run(
         def gradient(*cotangents: Tensor) -> list[Tensor | None]:
             tape = residuals if training else _forward(x, step_flags, inputs, option_codes, sequences, True)
             rest = [placeholder] * (OUTPUTS - outputs)
-            padded = [t for k in range(0, len(cotangents), outputs) for t in (*cotangents[k:][:outputs], *rest)]
+            padded = [t for own in each(cotangents, outputs) for t in (*own, *rest)]
             dx, *found = _backward(x, step_flags, inputs, option_codes, tape, padded)
             return [dx, *input_gradients(found)]
 
-        return [t for k in range(0, len(residuals), len(RESIDUALS)) for t in residuals[k:][:outputs]], gradient
+        return [t for own in outputs_of(residuals) for t in own[:outputs]], gradient
 
     flat = whole(x, *map(tf.convert_to_tensor, given))
-    each = (flat[k:][:outputs] for k in range(0, len(flat), outputs))
-    return [(h[0] if h else None, hT, cT) for hT, cT, *h in each]
+    return [(h[0] if h else None, hT, cT) for hT, cT, *h in each(flat, outputs)]
 
 
 def _forward(

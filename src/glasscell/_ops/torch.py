@@ -16,10 +16,13 @@ from glasscell._ops.operands import (
     OUTPUTS,
     RESIDUALS,
     Operands,
+    each,
     flatten,
     gradient_shapes,
     input_gradients,
     none_if_placeholder,
+    outputs_of,
+    read_by_backward,
     residual_shapes,
 )
 from glasscell._ops.torch_threads import use_openmp_threads
@@ -27,7 +30,6 @@ from glasscell._ops.torch_threads import use_openmp_threads
 PLACEHOLDERS = {
     dtype: torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.float64, torch.uint8)
 }
-FINAL = (RESIDUALS.index("hT"), RESIDUALS.index("cT"))  # of `RESIDUALS`, what `backward` does not read
 Pass = tuple[Tensor | None, Tensor, Tensor]
 
 
@@ -70,10 +72,10 @@ def run(
     tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *inputs))
     step_flags = _placeholder(x, torch.uint8) if step_flags is None else step_flags
     results: Sequence[Tensor]
-    each = len(RESIDUALS)
+    size = len(RESIDUALS)
     if why_in_torch(x, *inputs) is not None:
         in_torch = equations.forward if _transformed() else _not_compiled
-        results, each = in_torch(x, step_flags, inputs, option_codes), OUTPUTS
+        results, size = in_torch(x, step_flags, inputs, option_codes), OUTPUTS
     elif torch.compiler.is_compiling():
         results = forward(x, step_flags, inputs, option_codes, sequences, tape)
     elif not at_hand(x, *inputs):
@@ -82,8 +84,7 @@ def run(
         results = _Direct.apply(x, step_flags, option_codes, sequences, *inputs)
     else:
         results = _forward(x, step_flags, inputs, option_codes, sequences, tape)
-    passes = (results[k : k + OUTPUTS] for k in range(0, len(results), each))
-    return [(h if sequences else None, hT, cT) for hT, cT, h in passes]
+    return [(h if sequences else None, hT, cT) for hT, cT, h, *_ in each(results, size)]
 
 
 _not_compiled = torch.compiler.disable(equations.forward)  # what is compiled has no derivatives in forward mode
@@ -169,8 +170,7 @@ def _(
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
     x, step_flags, own, ctx.option_codes, *_ = inputs
     ctx.inputs = len(own)
-    residuals = [_placeholder(x) if k % len(RESIDUALS) in FINAL else t for k, t in enumerate(output)]
-    ctx.save_for_backward(x, step_flags, *own, *residuals)
+    ctx.save_for_backward(x, step_flags, *own, *read_by_backward(output, _placeholder(x)))
     ctx.set_materialize_grads(False)
 
 
@@ -180,7 +180,7 @@ def _gradients(
     """Of x, where it is needed, and of all of `INPUTS`."""
     x, step_flags, *saved = ctx.saved_tensors
     inputs, residuals = saved[: ctx.inputs], saved[ctx.inputs :]
-    outputs = (t for k in range(0, len(residuals), len(RESIDUALS)) for t in cotangents[k:][:OUTPUTS])
+    outputs = (t for own in outputs_of(cotangents) for t in own)
     placeholder = _placeholder(x)
     wanted = [placeholder if t is None else t for t in outputs]
     if why_in_torch(*wanted) is not None or any(map(torch._C._functorch.is_legacy_batchedtensor, wanted)):
@@ -228,10 +228,10 @@ class _Forward(torch.autograd.Function):  # type: ignore[misc]
         return tuple(run(x, step_flags, list(inputs), option_codes, sequences, True))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, step_flags, option_codes, _, *inputs = inputs
+    def setup_context(ctx: Any, arguments: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, step_flags, option_codes, _, *inputs = arguments
         _save(ctx, (x, step_flags, inputs, option_codes), output)
-        ctx.mark_non_differentiable(*(t for k, t in enumerate(output) if k % len(RESIDUALS) >= OUTPUTS))
+        ctx.mark_non_differentiable(*(t for own in each(output, len(RESIDUALS)) for t in own[OUTPUTS:]))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
@@ -272,8 +272,8 @@ class _Backward(torch.autograd.Function):  # type: ignore[misc]
         return tuple(run(x, step_flags, *parts, dx))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, step_flags, ctx.option_codes, _, ctx.inputs, ctx.residuals, *tensors = inputs
+    def setup_context(ctx: Any, arguments: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, step_flags, ctx.option_codes, _, ctx.inputs, ctx.residuals, *tensors = arguments
         ctx.save_for_backward(x, step_flags, *tensors[: ctx.inputs], *tensors[ctx.inputs + ctx.residuals :])
         ctx.set_materialize_grads(False)
 

@@ -52,7 +52,7 @@ def second(
     of_gradients: Sequence[Tensor | None],
     wanted: Wanted,
 ) -> list[Tensor | None]:
-    """The gradients of x, of all of `inputs` and of the cotangents, from those of the gradients that `backward` gave."""
+    """The gradients of x, all of `inputs` and the cotangents, from those of the gradients that `backward` gave."""
     n, seeds = 1 + len(inputs), [of_gradients[0], *input_gradients(of_gradients[1:])]
     used = [seed is not None and none_if_placeholder(seed) is not None for seed in seeds]
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from keras import ops
 
 from glasscell._cells.activations import Activation
+from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Options
-from glasscell._cells.weights import LSTMWeights
-from glasscell._ops import numpy as engine
-from glasscell._ops.numpy import SequenceOptions
+from glasscell._ops.call import Call, SequenceOptions
+from glasscell._ops.numpy import run
 from glasscell._trace import Trace
 from glasscell.keras._inner_loop import built_in, cells_of, is_lstm
 
@@ -86,12 +86,9 @@ def _trace_cell(cell: Any, x: Array, state: Any, mask: Array | None, go_backward
     weights = LSTMWeights(array(cell.kernel), array(cell.recurrent_kernel), bias).checked()
     activation, recurrent_activation = _numpy_activation(cell.activation), _numpy_activation(cell.recurrent_activation)
     options = Options(activation, recurrent_activation, go_backwards)
-    call = engine.make_call(
-        weights, options, np.asarray(x, dtype), keras.tree.map_structure(array, state), SequenceOptions(mask)
-    )
-    tape = engine.forward(call, "trace", engine.choose("auto", call)).tape
-    assert tape is not None
-    return Trace.from_tape(tape)
+    initial = keras.tree.map_structure(array, state)
+    call = Call.checked(weights, options, np.asarray(x, dtype), initial, SequenceOptions(mask))
+    return Trace.of(call, run(call, "trace").record)
 
 
 def _states(layer: Any, initial_state: Any, batch: int) -> Any:

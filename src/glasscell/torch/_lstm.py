@@ -10,11 +10,12 @@ from torch import Tensor, fx
 from torch.nn.utils.rnn import PackedSequence
 
 from glasscell._cells import activations
+from glasscell._cells.checks import State
+from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Options
-from glasscell._cells.weights import LSTMWeights, State
-from glasscell._ops import numpy as engine
 from glasscell._ops import torch as op
 from glasscell._ops.call import KEEP, Call
+from glasscell._ops.numpy import run
 from glasscell._ops.operands import Operands
 from glasscell._trace import Trace
 from glasscell.torch import _arguments as arguments
@@ -168,9 +169,7 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
                         State(h0[k].numpy(), c0[k].numpy()),
                         None if steps is None else steps.numpy(),
                     )
-                    tape = engine.forward(call, "trace", "native").tape
-                    assert tape is not None
-                    here.append(Trace.from_tape(tape))
+                    here.append(Trace.of(call, run(call, "trace", "native").record))
                 x = _in_time([torch.from_numpy(t.h) for t in here])
                 traces += here
         return traces
@@ -264,7 +263,7 @@ def _operates(tensor: Tensor) -> bool:
 
 
 def draw_masks(x: Tensor, units: int, rate: float) -> Tensor:
-    """SequenceOptions of recurrent dropout, (4, B, H): 0 for a share `rate` of all elements, 1 / (1 - rate) for the others.
+    """Masks of recurrent dropout, (4, B, H): 0 for a share `rate` of all elements, 1 / (1 - rate) for the others.
 
     Drawn by torch's generator; `torch.nn.functional.dropout` of ones takes it three times as long.
     """

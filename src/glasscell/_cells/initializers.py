@@ -1,117 +1,17 @@
-"""The weights and the state of a cell: their layout, their first values, their checks.
-
-The only file that knows other systems' layouts.
-"""
+"""Keras's initialisers, by name or configuration; the draws are NumPy's."""
 
 from __future__ import annotations
 
 import math
 import numbers
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
-
-
-class State(NamedTuple):
-    """`h: (B, H)`, the hidden state and output; `c: (B, H)`, the cell state."""
-
-    h: Array
-    c: Array
-
-
-class LSTMWeights(NamedTuple):
-    """`kernel: (I, 4H)`, `recurrent_kernel: (H, 4H)`, `bias: (4H,)` or None; columns i, f, g, o; C-contiguous."""
-
-    kernel: Array
-    recurrent_kernel: Array
-    bias: Array | None
-
-    @classmethod
-    def from_torch(
-        cls, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None, bias_hh: Array | None = None
-    ) -> LSTMWeights:
-        """From PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which add up."""
-        if (bias_ih is None) != (bias_hh is None):
-            raise ValueError("bias_ih, bias_hh: expected both or neither")
-        w_ih, w_hh, bias = read_array("weight_ih", weight_ih), read_array("weight_hh", weight_hh), None
-        if bias_ih is not None:
-            biases = {"bias_ih": bias_ih, "bias_hh": bias_hh}
-            one, other = (check_array(name, b, w_hh.shape[:1], w_hh.dtype, "(4H,)") for name, b in biases.items())
-            bias = one + other
-        return cls(np.ascontiguousarray(w_ih.T), np.ascontiguousarray(w_hh.T), bias).checked()
-
-    def checked(self) -> LSTMWeights:
-        """These weights, C-contiguous. Raises: ValueError or TypeError where they do not fit each other."""
-        kernel, recurrent_kernel = (read_array(name, getattr(self, name)) for name in ("kernel", "recurrent_kernel"))
-        if recurrent_kernel.ndim != 2 or recurrent_kernel.shape[1] != 4 * recurrent_kernel.shape[0]:
-            raise ValueError(f"recurrent_kernel: expected shape (H, 4H), got {recurrent_kernel.shape}")
-        units, dtype = recurrent_kernel.shape[0], recurrent_kernel.dtype
-        if dtype.kind != "f" or not dtype.isnative:
-            raise TypeError(f"recurrent_kernel: expected a float dtype in this machine's byte order, got {dtype}")
-        if kernel.ndim != 2:
-            raise ValueError(f"kernel: expected shape (I, 4H), got {kernel.shape}")
-        bias = self.bias
-        return LSTMWeights(
-            check_array("kernel", kernel, (kernel.shape[0], 4 * units), dtype, "(I, 4H)"),
-            check_array("recurrent_kernel", recurrent_kernel, (units, 4 * units), dtype, "(H, 4H)"),
-            None if bias is None else check_array("bias", bias, (4 * units,), dtype, "(4H,)"),
-        )
-
-
-def read_array(name: str, value: Any) -> Array:
-    """`value` as a plain NumPy array, without a copy where it is one.
-
-    Raises: TypeError for a masked array, whose mask would be lost, and for what NumPy cannot read; both name the
-    argument.
-    """
-    if _has_mask(value):
-        raise TypeError(
-            f"{name}: expected a plain array, got a masked one, whose mask would be lost; fill it with .filled(value)"
-        )
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # a ragged list; a tensor on a GPU, or with a gradient
-        kind = ValueError if isinstance(error, ValueError) else TypeError
-        reason = str(error).partition("\n")[0]
-        raise kind(f"{name}: NumPy cannot read this {type(value).__name__} as an array: {reason}") from error
-
-
-def _has_mask(value: Any) -> bool:
-    masked = sys.modules.get("numpy.ma")  # `import numpy` leaves it out: without it there are no masked arrays
-    if masked is None:
-        return False
-    return isinstance(value, masked.MaskedArray) or (isinstance(value, (list, tuple)) and any(map(_has_mask, value)))
-
-
-def check_array(name: str, value: Any, shape: Shape, dtype: npt.DTypeLike, symbols: str) -> Array:
-    """`value` as a C-contiguous, aligned array of exactly this shape and dtype; copied only if its layout demands it.
-
-    Raises: ValueError for another shape, TypeError for another dtype; both name the argument, the expected, the got.
-    """
-    array, dtype = read_array(name, value), np.dtype(dtype)
-    if array.shape != shape:
-        raise ValueError(f"{name}: expected shape {symbols} = {shape}, got {array.shape}")
-    if array.dtype != dtype:
-        raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}; convert it with .astype({dtype.name!r})")
-    flags = array.flags
-    return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=["C", "A"])
-
-
-def check_state(name: str, state: Any, batch: int, units: int, dtype: npt.DTypeLike) -> State:
-    """`state` as a `State` of (batch, units) arrays; None gives zeros. Raises as `check_array` does."""
-    if state is None:
-        return State(np.zeros((batch, units), dtype), np.zeros((batch, units), dtype))
-    if not isinstance(state, (tuple, list)) or len(state) != 2:
-        raise ValueError(f"{name}: expected a pair (h, c), got {type(state).__name__}")
-    h, c = (check_array(f"{name}.{n}", s, (batch, units), dtype, "(B, H)") for n, s in zip("hc", state, strict=True))
-    return State(h, c)
+from glasscell._cells.checks import Array, Shape
 
 
 class Initializer(NamedTuple):
@@ -258,21 +158,3 @@ _DRAW: dict[str, Draw] = {
     "Orthogonal": _orthogonal,
     "Identity": _identity,
 }
-
-
-def to_torch(weights: LSTMWeights) -> dict[str, Array]:
-    """What `LSTMWeights.from_torch` takes, by name, with all of the bias in `bias_ih`."""
-    kernel, recurrent_kernel, bias = weights
-    biases = {} if bias is None else {"bias_ih": bias, "bias_hh": np.zeros_like(bias)}
-    return {"weight_ih": kernel.T.copy(), "weight_hh": recurrent_kernel.T.copy(), **biases}
-
-
-def to_onnx(weights: LSTMWeights) -> dict[str, Array]:
-    """Those of an ONNX LSTM node, its gates in the order i, o, f, g: `W: (1, 4H, I)`, `R: (1, 4H, H)`, `B: (1, 8H)`."""
-
-    def reordered(rows: Array) -> Array:
-        i, f, g, o = np.split(rows, 4)
-        return np.concatenate([i, o, f, g])[None]
-
-    W, R, *biases = (reordered(rows) for rows in to_torch(weights).values())
-    return {"W": W, "R": R, **({"B": np.concatenate(biases, 1)} if biases else {})}

@@ -1,5 +1,5 @@
-// A call made of arrays, checked. An array is any type with ndim(), shape(axis) and data(). All checks that keep memory
-// safe are made here, whoever calls. They throw std::invalid_argument.
+// Checks that keep memory safe, whoever calls. An array is any type with ndim(), shape(axis) and data(). They throw
+// std::invalid_argument.
 #pragma once
 
 #include <initializer_list>
@@ -36,12 +36,12 @@ inline Activation activation(const char* name, int64_t code) {
     return Activation(code);
 }
 
-// A kernel of `inputs` rows, or its gradient, as the call's layout has it.
+// Checks a kernel of `inputs` rows, or its gradient, in the layout of the call.
 template <class T, class Array> auto checked_kernel(const char* name, const Array& array, const Call<T>& call, int64_t inputs) {
     return call.transposed_weights ? checked(name, array, {4 * call.H, inputs}) : checked(name, array, {inputs, 4 * call.H});
 }
 
-// Sets I, H and the weights, which stand as call.transposed_weights says.
+// Sets I, H and the weights, in the layout of the call.
 template <class T, class Array>
 void set_weights(Call<T>& call, const Array& kernel, const Array& recurrent_kernel, const std::optional<Array>& bias) {
     if (kernel.ndim() != 2) throw std::invalid_argument("kernel: expected shape (I, 4H), got another rank");
@@ -51,30 +51,6 @@ void set_weights(Call<T>& call, const Array& kernel, const Array& recurrent_kern
     call.kernel = checked_kernel("kernel", kernel, call, call.I);
     call.recurrent_kernel = checked_kernel("recurrent_kernel", recurrent_kernel, call, call.H);
     call.bias = checked("bias", bias, {4 * call.H});
-}
-
-template <class T, class Array, class Steps>
-Call<T> make_call(const Array& x, const Array& kernel, const Array& recurrent_kernel, const std::optional<Array>& bias,
-                  const Array& h0, const Array& c0, const std::optional<Steps>& steps,
-                  const std::optional<Array>& dropout_mask, const std::optional<Array>& recurrent_dropout_mask, int64_t a,
-                  int64_t s, int64_t go_backwards, bool transposed_weights = false) {
-    if (x.ndim() != 3) throw std::invalid_argument("x: expected shape (B, T, I), got another rank");
-    Call<T> call{};
-    call.transposed_weights = transposed_weights;
-    set_weights(call, kernel, recurrent_kernel, bias);
-    call.B = int64_t(x.shape(0)), call.time = int64_t(x.shape(1));
-    call.options = {activation("activation", a), activation("recurrent_activation", s), go_backwards != 0};
-    call.x = checked("x", x, {call.B, call.time, call.I});
-    call.h0 = checked("h0", h0, {call.B, call.H});
-    call.c0 = checked("c0", c0, {call.B, call.H});
-    call.step_flags = checked("steps", steps, {call.B, call.time});
-    const auto gates = [](const std::optional<Array>& mask) {
-        return !mask ? 0 : mask->ndim() && mask->shape(0) == 4 ? 4 : 1;
-    };
-    call.input_gates = gates(dropout_mask), call.recurrent_gates = gates(recurrent_dropout_mask);
-    call.dropout_mask = checked("dropout_mask", dropout_mask, {call.input_gates, call.B, call.I});
-    call.recurrent_dropout_mask = checked("recurrent_dropout_mask", recurrent_dropout_mask, {call.recurrent_gates, call.B, call.H});
-    return call;
 }
 
 }  // namespace glasscell

@@ -1,0 +1,50 @@
+"""`show_config()`: what this installation is and can do."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from glasscell import _native
+
+FRAMEWORKS = ("keras", "jax", "tensorflow", "torch")
+
+
+def show_config() -> dict[str, Any]:
+    """What this installation is and can do: version, compiler, instruction sets, threads, frameworks found.
+
+    `threads_of` tells whose threads they are: with `glasscell.torch` imported those of PyTorch's OpenMP.
+    `targets` are the instruction sets this build has and this machine can run, best first; `target` is the one in
+    use (GLASSCELL_TARGET forces one). Frameworks are looked up, not imported.
+    """
+    import platform
+    from importlib import metadata
+
+    return {
+        "glasscell": metadata.version("glasscell"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "compiler": _native.compiler(),
+        "target": _native.target(),
+        "targets": _native.targets(),
+        "threads": _native.num_threads(),
+        "threads_of": "PyTorch (OpenMP)" if _native.uses_openmp_threads() else "glasscell",
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "jax_call": bool(_native.jax_handlers()),
+        **{name: _version(name) for name in FRAMEWORKS},
+    }
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata  # 50 ms that `import glasscell` need not pay
+
+    names = {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(package, (package,))
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

@@ -48,6 +48,14 @@ def test_public_names():
     assert shown == PUBLIC
 
 
+def test_users_are_shown_public_names_only():
+    """Names that begin with an underscore promise nothing: no page or example that users read leads to one."""
+    shown = [ROOT / "README.md", *(ROOT / "examples").glob("*.py"), *(ROOT / "docs").glob("*.md")]
+    for path in shown:
+        found = re.findall(r"(?:glasscell|gc)(?:\.\w+)*\._\w+", path.read_text())
+        assert not found, f"{path.name}: {found}"
+
+
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_names_have_docstrings(name):
     value = getattr(glasscell, name)

@@ -40,7 +40,7 @@ class Trace:
 
     @classmethod
     def of(cls, call: Call, record: Record) -> Trace:
-        """The trace of a call, over the arrays of its record."""
+        """Make the trace of a call over the arrays of its record, without copying them."""
         mask, gates, z = call.kept_steps(), record.gates, record.z
         if mask is not None:
             gates[~mask], z[~mask] = np.nan, np.nan

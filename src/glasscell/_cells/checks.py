@@ -1,4 +1,4 @@
-"""Checks of arrays: each names the argument, what was expected and what came."""
+"""Checks arrays: each error names the argument, what was expected and what came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights of a cell, and the layouts that other systems have for them. No other file knows these."""
+"""Holds the weights of a cell, and lays them out for other systems. No other file knows their layouts."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class LSTMWeights(NamedTuple):
 
 
 def to_torch(weights: LSTMWeights) -> dict[str, Array]:
-    """What `LSTMWeights.from_torch` takes, by name, with all of the bias in `bias_ih`."""
+    """Lays the weights out for PyTorch, by the names of `LSTMWeights.from_torch`, with all of the bias in `bias_ih`."""
     kernel, recurrent_kernel, bias = weights
     biases = {} if bias is None else {"bias_ih": bias, "bias_hh": np.zeros_like(bias)}
     return {"weight_ih": kernel.T.copy(), "weight_hh": recurrent_kernel.T.copy(), **biases}
 
 
 def to_onnx(weights: LSTMWeights) -> dict[str, Array]:
-    """Those of an ONNX LSTM node, its gates in the order i, o, f, g: `W: (1, 4H, I)`, `R: (1, 4H, H)`, `B: (1, 8H)`."""
+    """Lays the weights out for an ONNX LSTM node, in the gate order i, o, f, g: `W: (1, 4H, I)`, `R: (1, 4H, H)`, `B: (1, 8H)`."""
 
     def reordered(rows: Array) -> Array:
         i, f, g, o = np.split(rows, 4)

@@ -147,7 +147,7 @@ class RNN:
         return Call.checked(weights, options, x, initial_state, sequence, cell.packed(weights))
 
     def _ran(self, result: R) -> R:
-        """Take note of what ran, and of the state if it is to be kept."""
+        """Note the engine that ran, and keep the state if the layer is stateful."""
         self.engine_used = result.engine
         if self.stateful:
             self._state = State(*(s.copy() for s in result.final))  # the caller may write into what was returned

@@ -1,4 +1,4 @@
-"""New arrays that start at a line of the cache."""
+"""Allocates arrays that start at a line of the cache."""
 
 from __future__ import annotations
 

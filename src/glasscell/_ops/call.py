@@ -1,4 +1,4 @@
-"""One call over time: what goes in, checked once, and what comes out.
+"""Defines one call over time: its arguments, checked once, and its results.
 
 Symbols: B batch, T time, I input features, H units. All float arrays of a call share one dtype.
 """
@@ -23,7 +23,7 @@ KEEP, RESET = 1, 2  # the bits of `Call.step_flags`, as native/interface has the
 
 
 class SequenceOptions(NamedTuple):
-    """Which steps and which elements of a call take part.
+    """Selects the steps and elements that take part in a call.
 
     mask: (B, T) bool; lengths: (B,) integers; reset: (B, T) bool, as `step_flags_of` reads them.
     dropout_mask: (B, I), or (4, B, I) one for each gate; recurrent_dropout_mask: (B, H) or (4, B, H). Factors.
@@ -38,7 +38,7 @@ class SequenceOptions(NamedTuple):
 
 @dataclass(slots=True, eq=False)  # here and below: equality of arrays has no single truth
 class Call:
-    """One pass over a batch of sequences, checked and ready to run.
+    """Holds one pass over a batch of sequences, checked and ready to run.
 
     x: (B, T, I), C-contiguous.
     initial: State of (B, H) arrays.
@@ -68,7 +68,7 @@ class Call:
         sequence: SequenceOptions | None = None,
         packed: Any = None,
     ) -> Call:
-        """A call of arguments as users give them. `packed`: what `numpy.pack(weights)` gave, if it was called.
+        """Checks the arguments that users give, and makes a call of them. `packed`: the result of `numpy.pack(weights)`.
 
         Raises: ValueError or TypeError naming the argument, the expected and the got.
         """
@@ -99,14 +99,14 @@ class Call:
         return *self.x.shape, self.weights.recurrent_kernel.shape[0]
 
     def kept_steps(self) -> Array | None:
-        """Which steps run: (B, T) bool, in processing order; None where all do."""
+        """Marks the steps that run: (B, T) bool, in processing order; None where all do."""
         if self.step_flags is None:
             return None
         kept: Array = (self.step_flags & KEEP) != 0
         return kept[:, ::-1] if self.options.go_backwards else kept
 
     def detached(self) -> Call:
-        """This call on copies of what may be the caller's own arrays, who may write into them."""
+        """Copies the arrays that may be the caller's own: the caller may write into them."""
         dropout, recurrent_dropout = (
             None if m is None else m.copy() for m in (self.dropout_mask, self.recurrent_dropout_mask)
         )
@@ -121,7 +121,7 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Checkpoints:
-    """What the gradient of a call computes all else from. Time runs in processing order.
+    """Holds the states from which a gradient computes the gates anew. Time runs in processing order.
 
     h: (B, T, H) after each step. cell_checkpoints: (time blocks, B, H), the cell state before each block of steps.
     """
@@ -132,7 +132,7 @@ class Checkpoints:
 
 @dataclass(slots=True, eq=False)
 class Tape:
-    """What the gradient of a call reads. Time runs in processing order.
+    """Holds the states and gates that a gradient reads. Time runs in processing order.
 
     h, c: (B, T, H) after each step. gates: (B, T, 4, H) activated i, f, g, o, undefined at steps that were not kept.
     """
@@ -144,14 +144,14 @@ class Tape:
 
 @dataclass(slots=True, eq=False)
 class Record(Tape):
-    """A tape with the raw gates. z: (B, T, 4, H), undefined at steps that were not kept."""
+    """Adds the raw gates to a tape. z: (B, T, 4, H), undefined at steps that were not kept."""
 
     z: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Gradients by the names of what they belong to, in those shapes; `bias` is None where the cell has none."""
+    """Holds the gradients under the names and in the shapes of their arrays; `bias` is None where the cell has none."""
 
     x: Array
     kernel: Array
@@ -168,7 +168,7 @@ Pullback = Callable[[Array | None, Array, Array], Gradients]
 
 @dataclass(slots=True, eq=False)
 class Result:
-    """What a call that keeps the state gives: the engine that ran, and the final state."""
+    """Holds the engine that ran, and the final state."""
 
     engine: Used
     final: State
@@ -176,14 +176,14 @@ class Result:
 
 @dataclass(slots=True, eq=False)
 class Sequence(Result):
-    """What a call that keeps the sequence gives. h: (B, T, H) after each step, in processing order."""
+    """Adds the sequence. h: (B, T, H) after each step, in processing order."""
 
     h: Array
 
 
 @dataclass(slots=True, eq=False)
 class Differentiable(Sequence):
-    """What a call that keeps its tape, or checkpoints, gives."""
+    """Adds the tape, or checkpoints, and the pullback that reads them."""
 
     residuals: Tape | Checkpoints
     pullback: Pullback
@@ -191,13 +191,13 @@ class Differentiable(Sequence):
 
 @dataclass(slots=True, eq=False)
 class Recorded(Sequence):
-    """What a call that keeps a trace gives."""
+    """Adds the record of a trace."""
 
     record: Record
 
 
 def step_flags_of(batch: int, time: int, mask: Any = None, lengths: Any = None, reset: Any = None) -> Array | None:
-    """The `Call.step_flags` of a mask, lengths and resets; None where all steps simply run.
+    """Encodes a mask, lengths and resets as `Call.step_flags`; None where all steps simply run.
 
     mask: (B, T) bool, True = use the step. lengths: (B,) integers in 0..T; steps from there on are not used, and
     their resets do not happen. reset: (B, T) bool, True = the state is zero before the step, used or not (an episode
@@ -225,7 +225,7 @@ def step_flags_of(batch: int, time: int, mask: Any = None, lengths: Any = None, 
 
 
 def flag_bits(inside: Any, mask: Any, reset: Any, uint8: Any) -> Any:
-    """The `Call.step_flags` of (B, T) bools, arrays or tensors: steps inside the lengths; mask and resets, if any."""
+    """Encodes (B, T) bools, arrays or tensors, as `Call.step_flags`: steps inside the lengths; mask, resets or None."""
     used = inside if mask is None else inside & mask
     bits = used * uint8(KEEP)
     return bits if reset is None else bits | (reset & inside) * uint8(RESET)

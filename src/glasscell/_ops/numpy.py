@@ -1,4 +1,4 @@
-"""A call on NumPy arrays: the native engine where it can serve, the reference elsewhere."""
+"""Runs a call on NumPy arrays: by the native engine where it can serve, by the reference elsewhere."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def run(call: Call, keep: Literal["state", "sequence"], engine: Engine = ...) ->
 def run(call: Call, keep: Keep, engine: Engine = "auto") -> Result:
     """Run a call.
 
-    keep: what beside the final state: nothing; h of every step; the tape for the gradient, or checkpoints from which
-    the gradient computes it anew; the record of a trace. engine: "auto" takes the native one wherever it can serve.
+    keep: "state" keeps the final state alone. "sequence" adds h of every step; "tape" adds what the gradient reads, and
+    "checkpoints" the states from which the gradient computes that anew; "trace" adds the record of a trace. engine: "auto" takes the native one wherever it can serve.
 
     Raises: ValueError for an unknown engine, and for "native" where it cannot serve, with the reason.
     """
@@ -75,15 +75,15 @@ def run(call: Call, keep: Keep, engine: Engine = "auto") -> Result:
 
 
 def pack(weights: LSTMWeights) -> Any:
-    """The weights as the native engine reads them, to be made once for many calls; None where it cannot serve them.
+    """Packs the weights as the native engine reads them, once for many calls; None where it cannot serve them.
 
-    They stay right only as long as nobody writes into the arrays.
+    Packed weights stay right only as long as nobody writes into the arrays.
     """
     return _native.pack(*weights) if weights.kernel.dtype in NATIVE else None
 
 
 def native_codes(call: Call, engine: Engine) -> list[int] | None:
-    """The numbers of the call's options for the native engine; None where the reference is to run.
+    """Encodes the call's options for the native engine; None where the reference is to run.
 
     Raises: ValueError as `run` does.
     """
@@ -119,7 +119,7 @@ def _differentiable(call: Call, codes: list[int], final: State, residuals: Tape 
 def _backward(
     call: Call, codes: list[int], residuals: Tape | Checkpoints, dh_all: Array | None, dh: Array, dc: Array
 ) -> Gradients:
-    """The gradients of a call. Arguments as `Pullback` takes them."""
+    """Computes the gradients of a call. Arguments as `Pullback` takes them."""
     kernel, recurrent_kernel, bias = call.weights
     new = (call.x, kernel, recurrent_kernel, bias, dh, dc)
     gradients = [None if like is None else np.empty_like(like) for like in new]

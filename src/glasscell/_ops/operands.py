@@ -1,4 +1,4 @@
-"""The flat lists that the native engine takes, for every array library. No other file knows their positions.
+"""Builds the flat lists that the native engine takes. No other file knows their positions.
 
 Frameworks pass flat lists of tensors, and no None: a placeholder of shape (0,) stands for it. `INPUTS` names the
 tensors of one direction; with several directions those of the first come first. `RESIDUALS` names what a direction
@@ -27,7 +27,7 @@ ACTIVATION_CODES = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
 
 
 class Operands(NamedTuple):
-    """The options and tensors of one direction; see `call.Call`.
+    """Holds the options and tensors of one direction; see `call.Call`.
 
     transposed_weights: the kernels stand as PyTorch has them, (4H, I) and (4H, H), and so do their gradients.
     """
@@ -44,14 +44,14 @@ class Operands(NamedTuple):
 
     @property
     def tensors(self) -> tuple[Any, ...]:
-        """Those that `INPUTS` names."""
+        """The tensors that `INPUTS` names."""
         return self[1 : 1 + len(INPUTS)]
 
 
 def inputs_of(
     kernel: Any, recurrent_kernel: Any, bias: Any, h0: Any, c0: Any, dropout_mask: Any, recurrent_dropout_mask: Any
 ) -> list[Any]:
-    """The list of one direction's `INPUTS`."""
+    """Puts one direction's `INPUTS` in their order."""
     return [kernel, recurrent_kernel, bias, h0, c0, dropout_mask, recurrent_dropout_mask]
 
 
@@ -59,12 +59,12 @@ def residuals_of(
     hT: Any = None, cT: Any = None, h: Any = None, c: Any = None, gates: Any = None, z: Any = None,
     cell_checkpoints: Any = None,
 ) -> list[Any]:  # fmt: skip
-    """The list of one direction's `RESIDUALS`."""
+    """Puts one direction's `RESIDUALS` in their order."""
     return [hT, cT, h, c, gates, z, cell_checkpoints]
 
 
 def option_codes(options: Options, transposed_weights: bool = False) -> list[int] | str:
-    """The numbers of one direction's options; or the reason why the native engine has none."""
+    """Encodes one direction's options as numbers, or returns the reason why the native engine cannot run them."""
     a, s = options.activation, options.recurrent_activation
     for name, activation in (("activation", a), ("recurrent_activation", s)):
         if not activation.is_built_in:
@@ -73,7 +73,7 @@ def option_codes(options: Options, transposed_weights: bool = False) -> list[int
 
 
 def flatten(directions: Iterable[Operands], placeholder: Any) -> tuple[list[Any], list[int]]:
-    """The lists of tensors and option codes, with `placeholder` for None.
+    """Flattens directions into lists of tensors and option codes, with `placeholder` for None.
 
     Raises: ValueError for an activation that the native engine does not know.
     """
@@ -89,7 +89,7 @@ def flatten(directions: Iterable[Operands], placeholder: Any) -> tuple[list[Any]
 
 
 def unflatten(inputs: Sequence[Any], codes: Sequence[int]) -> list[Operands]:
-    """The directions that `flatten` made these lists of."""
+    """Rebuilds the directions from the lists of `flatten`."""
     activation = [BUILT_IN[name] for name in ACTIVATION_CODES]
     directions = []
     for tensors, (a, s, go_backwards, transposed_weights) in zip(
@@ -102,17 +102,17 @@ def unflatten(inputs: Sequence[Any], codes: Sequence[int]) -> list[Operands]:
 
 
 def each(flat: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    """The parts of a flat list, `size` entries for each direction."""
+    """Splits a flat list into the parts of each direction, `size` entries long."""
     return [flat[k : k + size] for k in range(0, len(flat), size)]
 
 
 def none_if_placeholder(tensor: Any) -> Any:
-    """The array or tensor, or None where it is a placeholder."""
+    """Returns None for a placeholder, and any other tensor as it is."""
     return None if tuple(tensor.shape) == (0,) else tensor
 
 
 def residual_shapes(x: Any, inputs: Sequence[Any], codes: Sequence[int], sequences: bool, tape: bool) -> list[Shape]:
-    """The shapes of what `forward` gives."""
+    """Computes the shapes of the results of `forward`."""
     (B, T, _), shapes = x.shape, list[Shape]()
     for (_, recurrent_kernel, *_), (a, s, _, transposed_weights) in zip(
         each(inputs, len(INPUTS)), each(codes, OPTION_CODES), strict=True
@@ -125,17 +125,17 @@ def residual_shapes(x: Any, inputs: Sequence[Any], codes: Sequence[int], sequenc
 
 
 def gradient_shapes(x: Any, inputs: Sequence[Any], dx: bool) -> list[Shape]:
-    """The shapes of what `backward` gives."""
+    """Computes the shapes of the results of `backward`."""
     return [x.shape if dx else (0,), *(t.shape for own in each(inputs, len(INPUTS)) for t in own[: len(WEIGHTS)])]
 
 
 def outputs_of(residuals: Sequence[Any]) -> list[Sequence[Any]]:
-    """hT, cT and h of each direction."""
+    """Selects hT, cT and h of each direction."""
     return [own[:OUTPUTS] for own in each(residuals, len(RESIDUALS))]
 
 
 def read_by_backward(residuals: Sequence[Any], placeholder: Any) -> list[Any]:
-    """The residuals, with a placeholder for those that no gradient reads: the final states."""
+    """Replaces the residuals that no gradient reads, the final states, by a placeholder."""
     unread = [name in ("hT", "cT") for name in RESIDUALS]
     return [
         placeholder if u else t for own in each(residuals, len(RESIDUALS)) for u, t in zip(unread, own, strict=True)
@@ -143,26 +143,26 @@ def read_by_backward(residuals: Sequence[Any], placeholder: Any) -> list[Any]:
 
 
 def operand_counts(codes: Sequence[int]) -> tuple[int, int]:
-    """How many operands of an operation are x, step_flags and inputs; and how many with the residuals after them."""
+    """Counts the operands x, step_flags and inputs of an operation; then these and the residuals."""
     directions = len(codes) // OPTION_CODES
     inputs = 2 + directions * len(INPUTS)
     return inputs, inputs + directions * len(RESIDUALS)
 
 
 def gradient_positions(codes: Sequence[int]) -> list[int]:
-    """Where x and each direction's `WEIGHTS` stand among x, step_flags and inputs."""
+    """Lists the positions of x and of each direction's `WEIGHTS` among x, step_flags and inputs."""
     inputs, _ = operand_counts(codes)
     return [0, *(k + w for k in range(2, inputs, len(INPUTS)) for w in range(len(WEIGHTS)))]
 
 
 def batch_axes(codes: Sequence[int]) -> list[int | None]:
-    """Which axis of x, step_flags and inputs is B; None for weights, which have none."""
+    """Lists the axis B of x, step_flags and each input; None for weights, which have none."""
     axes = {"h0": 0, "c0": 0, "dropout_mask": 1, "recurrent_dropout_mask": 1}
     return [0, 0, *(len(codes) // OPTION_CODES) * [axes.get(name) for name in INPUTS]]
 
 
 def input_gradients(found: Sequence[Any]) -> list[Any]:
-    """The gradients of what `INPUTS` names, from those of `WEIGHTS`: the masks have none."""
+    """Extends the gradients of each direction's `WEIGHTS` to its `INPUTS`: masks have none."""
     none = [None] * (len(INPUTS) - len(WEIGHTS))
     return [g for own in each(found, len(WEIGHTS)) for g in (*own, *none)]
 
@@ -170,7 +170,7 @@ def input_gradients(found: Sequence[Any]) -> list[Any]:
 def forward(
     x: Array, step_flags: Array, inputs: Sequence[Array], codes: Sequence[int], sequences: bool, tape: bool
 ) -> list[Array]:
-    """The residuals of each direction, in processing order: hT and cT, (B, H); h: (B, T, H) if `sequences` or `tape`;
+    """Runs the directions forward. Returns the residuals of each, in processing order: hT and cT, (B, H); h: (B, T, H) if `sequences` or `tape`;
     with `tape` also c: (B, T, H), gates: (B, T, 4, H) and, where the derivatives need them, the raw gates z.
 
     x: (B, T, I). step_flags: as `Call.step_flags`. codes: `OPTION_CODES` for each direction. All arrays are
@@ -190,9 +190,11 @@ def backward(
     cotangents: Sequence[Array],
     dx: bool = True,
 ) -> list[Array]:
-    """The gradient of x, summed over the directions, or a placeholder without `dx`; then each direction's of `WEIGHTS`.
+    """Runs the directions backward. Returns the gradient of x, summed over the directions, or a placeholder without
+    `dx`; then the gradients of each direction's `WEIGHTS`.
 
-    residuals: what `forward` gave with `tape`. cotangents: each direction's of hT, cT and h; a placeholder for zero.
+    residuals: the results of `forward` with `tape`. cotangents: of each direction's hT, cT and h; a placeholder for
+    zero.
     """
     gradients = [aligned.empty(shape, x.dtype) for shape in gradient_shapes(x, inputs, dx)]
     _native.backward(x, step_flags, list(inputs), list(codes), list(residuals), list(cotangents), gradients)

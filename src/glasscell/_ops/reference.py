@@ -1,4 +1,4 @@
-"""The time loop over `_cells/lstm.py` in NumPy, forward and backward, in any float dtype: the oracle."""
+"""Runs `_cells/lstm.py` over time in NumPy, forward and backward, in any float dtype: the oracle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glasscell._ops.call import KEEP, RESET, Call, Differentiable, Gradients, Ke
 
 
 def run(call: Call, keep: Keep) -> Result:
-    """Run the cell over time. `call.Call` says what goes in; `numpy.run` says what comes out."""
+    """Run the cell over time. Arguments and results as those of `numpy.run`."""
     final, record = _forward(call)
     if keep == "state":
         return Result("reference", final)
@@ -42,7 +42,7 @@ def _forward(call: Call) -> tuple[State, Record]:
 
 
 def _backward(call: Call, tape: Record, dh_all: Array | None, dh: Array, dc: Array) -> Gradients:
-    """The gradients of a call. Arguments as `call.Pullback` takes them."""
+    """Computes the gradients of a call. Arguments as `call.Pullback` takes them."""
     kernel, recurrent_kernel, bias = _weights(call)
     dh, dc = dh.copy(), dc.copy()  # without steps these are what is returned
     dx = np.zeros_like(call.x)
@@ -70,7 +70,7 @@ def _backward(call: Call, tape: Record, dh_all: Array | None, dh: Array, dc: Arr
 
 
 def _steps(call: Call) -> list[tuple[int, Array, Array, Array]]:
-    """For each step in processing order: its index in x, its input, and (B, 1) columns: is it used, is it a reset.
+    """Lists for each step, in processing order: its index in x, its input, and (B, 1) columns, used and reset.
 
     The input of an unused step is replaced by zeros: what stands there, NaN even, is never looked at.
     """

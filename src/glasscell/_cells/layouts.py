@@ -56,7 +56,10 @@ def to_torch(weights: LSTMWeights) -> dict[str, Array]:
 
 
 def to_onnx(weights: LSTMWeights) -> dict[str, Array]:
-    """Lays the weights out for an ONNX LSTM node, in the gate order i, o, f, g: `W: (1, 4H, I)`, `R: (1, 4H, H)`, `B: (1, 8H)`."""
+    """Lays the weights out for an ONNX LSTM node, in the gate order i, o, f, g.
+
+    Returns `W: (1, 4H, I)`, `R: (1, 4H, H)`, `B: (1, 8H)`.
+    """
 
     def reordered(rows: Array) -> Array:
         i, f, g, o = np.split(rows, 4)

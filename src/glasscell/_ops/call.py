@@ -68,7 +68,9 @@ class Call:
         sequence: SequenceOptions | None = None,
         packed: Any = None,
     ) -> Call:
-        """Checks the arguments that users give, and makes a call of them. `packed`: the result of `numpy.pack(weights)`.
+        """Checks the arguments that users give, and makes a call of them.
+
+        packed: the result of `numpy.pack(weights)`, or None.
 
         Raises: ValueError or TypeError naming the argument, the expected and the got.
         """

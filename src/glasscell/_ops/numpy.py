@@ -44,7 +44,8 @@ def run(call: Call, keep: Keep, engine: Engine = "auto") -> Result:
     """Run a call.
 
     keep: "state" keeps the final state alone. "sequence" adds h of every step; "tape" adds what the gradient reads, and
-    "checkpoints" the states from which the gradient computes that anew; "trace" adds the record of a trace. engine: "auto" takes the native one wherever it can serve.
+    "checkpoints" the states from which the gradient computes that anew; "trace" adds the record of a trace.
+    engine: "auto" takes the native one wherever it can serve.
 
     Raises: ValueError for an unknown engine, and for "native" where it cannot serve, with the reason.
     """

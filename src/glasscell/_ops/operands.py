@@ -170,8 +170,10 @@ def input_gradients(found: Sequence[Any]) -> list[Any]:
 def forward(
     x: Array, step_flags: Array, inputs: Sequence[Array], codes: Sequence[int], sequences: bool, tape: bool
 ) -> list[Array]:
-    """Runs the directions forward. Returns the residuals of each, in processing order: hT and cT, (B, H); h: (B, T, H) if `sequences` or `tape`;
-    with `tape` also c: (B, T, H), gates: (B, T, 4, H) and, where the derivatives need them, the raw gates z.
+    """Runs the directions forward.
+
+    Returns the residuals of each, in processing order: hT and cT, (B, H); h: (B, T, H) if `sequences` or `tape`; with
+    `tape` also c: (B, T, H), gates: (B, T, 4, H) and, where the derivatives need them, the raw gates z.
 
     x: (B, T, I). step_flags: as `Call.step_flags`. codes: `OPTION_CODES` for each direction. All arrays are
     C-contiguous, and of one dtype but for the flags.

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "interface/kernels.h"
+#include "interface/kernel_table.h"
 
 namespace glasscell {
 

@@ -108,7 +108,7 @@ template <class T> struct Recomputed {
         call.packed = packed;
         call.h0 = h.as<T>(), call.hT = h.as<T>() + BH, call.cT = c.as<T>() + BH * steps;
         call.c = c.as<T>(), call.gates = gates.as<T>();
-        if (needs_raw(back.options.activation) || needs_raw(back.options.recurrent_activation)) {
+        if (needs_raw(back.options)) {
             z = array<T>(BH * steps * 4);
             call.z = z.as<T>();
         }
@@ -133,14 +133,14 @@ template <class T> void collect(const BackwardCall<T>& call, const T* zeros, std
     kept.clear();
     for (int64_t b = 0; b < call.B; ++b) {
         for (int64_t s = call.time_block.first; s < call.time_block.first + call.time_block.steps; ++s) {
-            const int64_t t = call.options.go_backwards ? call.time - 1 - s : s, H = call.H;
-            const uint8_t bits = call.step_flags ? call.step_flags[b * call.time + t] : uint8_t(kKeep);
+            const int64_t t = time_of(call, s), H = call.H;
+            const uint8_t bits = flags_of(call, b, t);
             if (!(bits & kKeep)) {
                 if (call.dx) std::memset(call.dx + (b * call.time + t) * call.I, 0, size_t(call.I) * sizeof(T));
                 continue;
             }
             const T* const h = bits & kReset ? zeros : s ? call.h + (b * call.time + s - 1) * H : call.h0 + b * H;
-            kept.push_back({call.x + (b * call.time + t) * call.I, h, call.dz + call.time_block.offset(b, s) * 4 * H, b});
+            kept.push_back({call.x + (b * call.time + t) * call.I, h, call.dz + offset_in(call.time_block, b, s) * 4 * H, b});
         }
     }
 }
@@ -163,7 +163,7 @@ template <class T> class DeferredProducts {
     DeferredProducts(const BackwardCall<T>& call, BlockResiduals<T>& now, const BlockResiduals<T>& done)
         : call_(call), now_(now), done_(done), masked_(call.input_gates || call.recurrent_gates ? products(now.kept) : 0),
           input_gradients_(call.dx ? products(done.kept) : 0),
-          panels_(done.kept.empty() ? 0 : current_kernels<T>().panels(call)) {}
+          panels_(done.kept.empty() ? 0 : current_kernels<T>().weight_panels(call)) {}
 
     void run(int index, int count) {
         const Kernels<T>& kernels = current_kernels<T>();

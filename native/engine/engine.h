@@ -6,7 +6,7 @@
 #include <new>
 #include <vector>
 
-#include "interface/kernels.h"
+#include "interface/call.h"
 #include "engine/huge_pages.h"
 #include "engine/partition.h"
 

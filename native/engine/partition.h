@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "interface/kernels.h"
+#include "interface/kernel_table.h"
 #include "engine/thread_pool.h"
 
 namespace glasscell {

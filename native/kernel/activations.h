@@ -2,7 +2,7 @@
 #pragma once
 
 #include "simd/math.h"
-#include "interface/kernels.h"
+#include "interface/call.h"
 
 namespace glasscell {
 namespace GLASSCELL_TARGET {

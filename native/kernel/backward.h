@@ -7,7 +7,7 @@
 
 #include "kernel/lstm.h"
 #include "kernel/arena.h"
-#include "kernel/steps.h"
+#include "kernel/masks.h"
 #include "kernel/barrier.h"
 #include "simd/transpose.h"
 #include "kernel/cancel_poll.h"
@@ -186,11 +186,11 @@ template <class T> void backward(const BackwardCall<T>& call, const WorkItem& it
     const auto gradient = standard ? row_gradient<T, true> : row_gradient<T, false>;
     CancelPoll poll(call.cancellation);
     for (int64_t s = call.time_block.first + call.time_block.steps - 1; s >= call.time_block.first; --s) {
-        const int64_t t = time_of(call.options, time, s);
+        const int64_t t = time_of(call, s);
         int64_t count = 0;
         for (int64_t row = 0; row < item.count; ++row) {
             if (poll.cancelled(kGradientWork * (item.last - item.first))) return;
-            const int64_t b = item.rows[row], at = call.tape.offset(b, s);
+            const int64_t b = item.rows[row], at = offset_in(call.tape, b, s);
             const uint8_t bits = flags_of(call, b, t);
             T* const dh = call.dh + b * H;
             if (call.dh_all) {
@@ -201,7 +201,7 @@ template <class T> void backward(const BackwardCall<T>& call, const WorkItem& it
             const T* const c = bits & kReset            ? state.zeros
                                : s > call.tape.first ? call.c + (at - 1) * H
                                                      : call.c_before + b * H;
-            T* const dz = call.dz + call.time_block.offset(b, s) * 4 * H;
+            T* const dz = call.dz + offset_in(call.time_block, b, s) * 4 * H;
             gradient(call, item, at, c, dh, call.dc + b * H, dz);
             state.dz[count] = dz, state.dh_out[count] = dh;
             if (call.recurrent_gates) state.mask[count] = call.recurrent_dropout_mask + b * H;

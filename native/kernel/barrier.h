@@ -10,7 +10,7 @@
 #endif
 #include <sched.h>
 
-#include "interface/kernels.h"
+#include "interface/kernel_table.h"
 #include "interface/cpu_pause.h"
 #include "simd/vector.h"
 

@@ -4,7 +4,7 @@
 
 #include "kernel/gates.h"
 #include "kernel/arena.h"
-#include "kernel/steps.h"
+#include "kernel/masks.h"
 #include "kernel/barrier.h"
 #include "kernel/cancel_poll.h"
 
@@ -167,7 +167,7 @@ void sum_ahead(const ForwardCall<T>& call, const ForwardWorkspace<T>& state, con
     int64_t count = 0;
     for (int64_t row = 0; row < item.count; ++row) {
         for (int64_t step = 0; step < steps; ++step) {
-            const int64_t b = item.rows[row], t = time_of(call.options, call.time, first + step);
+            const int64_t b = item.rows[row], t = time_of(call, first + step);
             if (!(flags_of(call, b, t) & kKeep)) continue;
             state.x_in[count] = input_of(call, state, b, t, count);
             state.ahead[count++] = state.sums + (row * state.chunk + step) * size;
@@ -215,11 +215,11 @@ template <class T> void forward(const ForwardCall<T>& call, const WorkItem& item
     CancelPoll poll(call.cancellation);
     for (int64_t s = call.time_block.first; s < end; ++s) {
         if (poll.cancelled(item.count * (item.last - item.first))) return;
-        const int64_t t = time_of(call.options, call.time, s), within = (s - call.time_block.first) % state.chunk;
+        const int64_t t = time_of(call, s), within = (s - call.time_block.first) % state.chunk;
         if (ahead && within == 0) sum_ahead(call, state, item, s, poll);
         int64_t count = 0;
         for (int64_t row = 0; row < item.count; ++row) {
-            const int64_t b = item.rows[row], at = call.time_block.offset(b, s);
+            const int64_t b = item.rows[row], at = offset_in(call.time_block, b, s);
             const uint8_t bits = flags_of(call, b, t);
             if (call.cell_checkpoints && s % back == 0) carry(call.cell_checkpoints + (s / back * call.B + b) * H, state.c[row]);
             if (bits & kReset) state.h[row] = state.c[row] = state.zeros;
@@ -256,7 +256,7 @@ template <class T> void forward(const ForwardCall<T>& call, const WorkItem& item
         }
         if (item.group && call.h && s + 2 < end)
             for (int64_t row = 0; row < item.count; ++row)
-                prefetch<T, true>(call.h + call.time_block.offset(item.rows[row], s + 2) * H + item.first, item.last - item.first);
+                prefetch<T, true>(call.h + offset_in(call.time_block, item.rows[row], s + 2) * H + item.first, item.last - item.first);
         barrier_wait(item, call.cancellation);
         if (item.group)
             for (int64_t row = 0; row < item.count; ++row) prefetch<T, false>(state.h[row], H);

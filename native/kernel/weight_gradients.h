@@ -73,7 +73,7 @@ template <class T> struct Panels {
     }
 };
 
-template <class T> int64_t panels(const BackwardCall<T>& call) {
+template <class T> int64_t weight_panels(const BackwardCall<T>& call) {
     const Panels<T> all(call);
     return all.segments * all.in_segment;
 }

@@ -17,7 +17,7 @@ from glasscell._cells.weights import LSTMWeights, State, read_array
 Array = npt.NDArray[Any]
 Keep = Literal["state", "sequence", "checkpoints", "tape", "trace"]
 
-KEEP, RESET = 1, 2  # the bits of `Call.step_flags`; native/interface/kernels.h has the same
+KEEP, RESET = 1, 2  # the bits of `Call.step_flags`; native/interface/call.h has the same
 
 
 @dataclass(frozen=True, eq=False)  # here and below: equality of arrays has no single truth

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "bindings/calls.h"
-#include "engine/engine.h"
+#include "engine/aligned_buffer.h"
 
 namespace glasscell {
 

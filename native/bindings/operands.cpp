@@ -1,7 +1,8 @@
 #include "bindings/operands.h"
 
 #include "bindings/calls.h"
-#include "engine/engine.h"
+#include "engine/backward.h"
+#include "engine/forward.h"
 
 namespace glasscell {
 namespace {

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "bindings/arguments.h"
-#include "engine/engine.h"
+#include "engine/forward.h"
 #include "bindings/gil.h"
 
 namespace glasscell {

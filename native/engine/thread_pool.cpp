@@ -1,57 +1,31 @@
 #include "engine/thread_pool.h"
 
 #include <pthread.h>
-#if defined(__linux__)
-#include <sched.h>
-#endif
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
+#include "engine/cpu_count.h"
 #include "engine/float_state.h"
 #include "interface/cpu_pause.h"
 
 namespace glasscell {
 namespace {
 
-int processors() {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-    const unsigned n = std::thread::hardware_concurrency();
-    return n ? int(n) : 1;
-}
-
 constexpr int kMostThreads = 4096;
-
-// As many as a container grants time for, rounded up, by its control group of version 2 or 1: it stops all threads of one
-// that uses more until the next period. The most where nothing is said, and everywhere but on Linux.
-int granted() {
-    const auto share = [](std::istream& quota, std::istream& period) {
-        double time = 0, of = 0;
-        const bool limited = quota >> time && period >> of && time > 0 && of > 0;
-        return limited ? int(std::min<double>(std::ceil(time / of), kMostThreads)) : kMostThreads;
-    };
-    std::ifstream both("/sys/fs/cgroup/cpu.max");
-    std::ifstream quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    return std::min(share(both, both), share(quota, period));
-}
 
 int default_threads() {
     const char* const text = std::getenv("GLASSCELL_NUM_THREADS");
-    if (!text || !*text) return std::min(processors(), granted());
+    if (!text || !*text) return std::min(available_cpus(), kMostThreads);
     char* end = nullptr;
     const long n = std::strtol(text, &end, 10);
     if (*end || n < 1 || n > kMostThreads)
@@ -284,7 +258,7 @@ bool run_together(int count, int together, void (*task)(void*, int), void* conte
         return true;
     }
     Guarded tasks{task, context};
-    if (together > processors() || !run_in_pool(count, tasks, cancellation, together - 1)) return false;
+    if (together > affinity_cpus() || !run_in_pool(count, tasks, cancellation, together - 1)) return false;
     tasks.rethrow();
     return true;
 }

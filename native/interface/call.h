@@ -133,4 +133,9 @@ template <class T> struct BackwardCall : Call<T> {
     int64_t panel_vectors;
 };
 
+// The hidden state of row b after step s - 1.
+template <class T> static constexpr const T* hidden_before(const BackwardCall<T>& call, int64_t b, int64_t s) {
+    return s ? call.h + (b * call.time + s - 1) * call.H : call.h0 + b * call.H;
+}
+
 }  // namespace glasscell

@@ -6,7 +6,8 @@
 #include <cstring>
 #include <vector>
 
-#include "engine/engine.h"
+#include "engine/backward.h"
+#include "engine/forward.h"
 #include "engine/thread_pool.h"
 #include "engine/dispatch.h"
 

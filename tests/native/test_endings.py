@@ -170,7 +170,7 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
 def test_a_call_asks_within_a_step(which, sizes, threads, transposed_weights):
     """Whether it is to end: every four million multiply-adds of the thread that made it, a millisecond or so, and every
     four million numbers that are packed. Told to stop, it does nothing more."""
-    files = [f"engine/{name}.cpp" for name in ("engine", "thread_pool", "partition", "dispatch")]
+    files = [f"engine/{name}.cpp" for name in ("backward", "cpu_count", "dispatch", "forward", "partition", "thread_pool")]
     files.append("kernel/target.cpp")
     _, interrupt = program("interrupt.cpp", *files, options=("-DGLASSCELL_TARGET=baseline",))
     command = [interrupt, which, threads, *sizes, transposed_weights]

@@ -4,8 +4,7 @@
 #include "simd/math.h"
 #include "interface/call.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 template <class T> GLASSCELL_INLINE V<T> activate(Activation which, V<T> x) {
     const V<T> zero = constant<T>(0), one = constant<T>(1);
@@ -62,5 +61,4 @@ template <class T> GLASSCELL_INLINE V<T> derivative(Activation which, V<T> y, V<
     return one;
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -3,8 +3,7 @@
 
 #include "simd/vector.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 struct Arena {
     char* block;
@@ -17,5 +16,4 @@ struct Arena {
     }
 };
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

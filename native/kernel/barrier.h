@@ -14,8 +14,7 @@
 #include "interface/cpu_pause.h"
 #include "simd/vector.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 // Sleeps while *count is `seen`, some milliseconds at most; the one who changes it wakes those who say that they sleep.
 GLASSCELL_INLINE void sleep_while(BarrierSlot* of, unsigned seen) {
@@ -69,5 +68,4 @@ template <class T, bool Write> void prefetch(const T* from, int64_t count) {
     for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -5,8 +5,7 @@
 
 #include "interface/cancellation.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 // The thread that made the call polls after some million multiply-adds: 20 us with AVX-512, 100 ms without an FMA
 // instruction. The others, and it too in between, only read whether to stop.
@@ -30,5 +29,4 @@ struct CancelPoll {
     }
 };
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

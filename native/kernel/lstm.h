@@ -4,8 +4,7 @@
 
 #include "kernel/activations.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 // The four gates of the same units: raw (before the activation) or activated, as the context says.
 template <class T> struct Gates {
@@ -42,5 +41,4 @@ GLASSCELL_INLINE StepGradient<T> step_gradient(const Gates<T>& z, const Gates<T>
     return {dz, dc * gates.f};
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

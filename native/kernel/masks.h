@@ -3,8 +3,7 @@
 
 #include "simd/vector.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 // Multiplies a row of n elements by the masks of its gates. The masks are `mask_gate` elements apart, the masked rows
 // `out_gate`.
@@ -17,5 +16,4 @@ void apply_masks(const T* row, const T* mask, int64_t gates, int64_t mask_gate, 
 // The distance from one gate's row to the next gate's: 0 where all gates share a row, and where there is no mask.
 GLASSCELL_INLINE int64_t gate_stride(int64_t gates, int64_t n) { return gates == 4 ? n : 0; }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

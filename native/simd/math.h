@@ -5,8 +5,7 @@
 #include "simd/math_coefficients.h"
 #include "simd/vector.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 // What differs between the two precisions. kRound is 1.5 * 2^mantissa: adding it rounds to an integer. Past kExpLow and
 // kExpHigh e^x is 0 and infinity; from kOne on tanh rounds to 1, and from twice that the sigmoid.
@@ -160,5 +159,4 @@ template <class T> GLASSCELL_INLINE Normal<T> normal(V<T> x) {
     return {bell, select<T>(x > constant<T>(0), constant<T>(1) - tail, tail)};
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -3,8 +3,7 @@
 
 #include "simd/math.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 constexpr int kTileVectors = 4;
 
@@ -69,5 +68,46 @@ GLASSCELL_INLINE int64_t tile_start(int64_t rows, int64_t tiles, int64_t tile) {
 
 GLASSCELL_INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+// out[k][j] += the sum, from zero, over `count` steps of left[step][k] * panel[step][j], for R rows k and N vectors of j.
+// panel: (count, N, lanes). `stride`: from one row of `out` to the next; `width`: its columns.
+template <class T, int R, int N>
+void outer_tile(const T* const* left, int64_t k, const T* panel, int64_t count, T* out, int64_t stride, int64_t width) {
+    for (int r = 0; r < R; ++r)
+        for (int n = 0; n < N; ++n) __builtin_prefetch(out + r * stride + n * kLanes<T>, 1, 3);
+    V<T> sum[R][N] = {};
+    for (int64_t step = 0; step < count; ++step, panel += N * kLanes<T>) {
+        const T* const row = left[step] + k;
+        V<T> column[N];
+        GLASSCELL_UNROLL
+        for (int n = 0; n < N; ++n) column[n] = load<T>(panel + n * kLanes<T>);
+        GLASSCELL_UNROLL
+        for (int r = 0; r < R; ++r) {
+            const V<T> value = broadcast<T>(row[r]);
+            GLASSCELL_UNROLL
+            for (int n = 0; n < N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
+        }
+    }
+    GLASSCELL_UNROLL
+    for (int r = 0; r < R; ++r) {
+        GLASSCELL_UNROLL
+        for (int n = 0; n < N; ++n) {
+            T* const to = out + r * stride + n * kLanes<T>;
+            const int64_t left = width - n * kLanes<T>;
+            store_n<T>(to, load_n<T>(to, left) + sum[r][n], left);
+        }
+    }
+}
+
+// Adds the outer products of `count` steps to all n rows of `out`, tile by tile.
+template <class T, int N>
+void outer_panel(const T* const* left, const T* panel, int64_t count, int64_t n, T* out, int64_t stride, int64_t width) {
+    const int64_t tiles = tile_count(n);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t k = tile_start(n, tiles, tile), rows = tile_start(n, tiles, tile + 1) - k;
+        with_rows(rows, [&](auto r) {
+            outer_tile<T, r.value, N>(left, k, panel, count, out + k * stride, stride, width);
+        });
+    }
+}
+
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -5,8 +5,7 @@
 #include "simd/math.h"
 #include "simd/tile.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 // Interleaving each half of the rows with the other one, log2(lanes) times over.
 template <class T> GLASSCELL_INLINE void transpose_square(V<T> (&rows)[kLanes<T>]) {
@@ -51,5 +50,4 @@ template <class T> void transpose(const T* from, int64_t rows, int64_t columns, 
     }
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -21,8 +21,7 @@
 #define GLASSCELL_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
@@ -39,6 +38,9 @@ constexpr int kTileRows = 2;
 #endif
 
 template <class T> constexpr int kLanes = kVectorBytes / int(sizeof(T));
+
+// How many vectors hold n elements.
+template <class T> GLASSCELL_INLINE int64_t vector_count(int64_t n) { return (n + kLanes<T> - 1) / kLanes<T>; }
 
 template <class T> struct Vec;
 template <> struct Vec<float> {
@@ -188,5 +190,4 @@ template <> GLASSCELL_INLINE F32 at_most<float>(F32 x, double high) {
 }
 #endif
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

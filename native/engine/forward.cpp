@@ -23,8 +23,8 @@ template <class T>
 ForwardPass<T>::ForwardPass(const ForwardCall<T>& call, ThreadGrid grid)
     : schedule_(grid, assign_rows<T>(call, grid.rows), call.H, current_kernels<T>().lanes) {
     const Kernels<T>& kernels = current_kernels<T>();
-    const auto scratch = [&](int64_t rows) { return kernels.forward_scratch(call, rows); };
-    const auto shared = [&](int64_t rows) { return kernels.forward_shared(call, rows); };
+    const auto scratch = [&](int64_t rows) { return kernels.forward_workspace(call, rows).scratch; };
+    const auto shared = [&](int64_t rows) { return kernels.forward_workspace(call, rows).shared; };
     for (int n = 0; n < schedule_.size(); ++n) scratch_.emplace_back(schedule_.max_bytes(n, scratch));
     for (int n = 0; n < schedule_.groups(); ++n) shared_.emplace_back(schedule_.max_bytes(n * grid.units, shared));
 }

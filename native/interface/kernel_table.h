@@ -33,6 +33,11 @@ template <class T> struct KeptStep {
     int64_t b;
 };
 
+// What a work item needs for itself (`scratch`), and all items of the same rows together (`shared`).
+struct WorkspaceBytes {
+    size_t scratch, shared;
+};
+
 // The functions of one instruction set for one dtype. `scratch` and `shared` are 64-byte aligned memory.
 template <class T> struct Kernels {
     int64_t lanes, tile_rows, tile_vectors;
@@ -40,8 +45,7 @@ template <class T> struct Kernels {
     size_t (*pack_forward_size)(int64_t I, int64_t H);  // elements
     // Packs the rows begin..end-1 of the 1 + I + H rows of bias, kernel and recurrent kernel.
     void (*pack_forward)(const Call<T>&, int64_t begin, int64_t end, T* packed);
-    size_t (*forward_scratch)(const ForwardCall<T>&, int64_t rows);  // bytes, for one work item
-    size_t (*forward_shared)(const ForwardCall<T>&, int64_t rows);   // bytes, for all work items of the same rows
+    WorkspaceBytes (*forward_workspace)(const ForwardCall<T>&, int64_t rows);
     void (*forward)(const ForwardCall<T>&, const WorkItem&, void* scratch, void* shared);
 
     size_t (*pack_backward_size)(int64_t outputs, int64_t H);  // elements

@@ -45,8 +45,10 @@ template <class T> struct ForwardWorkspace {
 
     bool sums_ahead() const { return chunk > 1; }
 
-    // The states of the active rows from the `first` one on.
-    TileRows<T> tile_rows(int64_t first) const { return {c_in + first, h_out + first, c_out + first, at + first, streams}; }
+    // The active rows from the `first` one on.
+    TileRows<T> tile_rows(int64_t first) const {
+        return {c_in + first, h_out + first, c_out + first, at + first, streams};
+    }
 
     // The distance between masked rows: rows a power of two apart would share their places in the cache.
     static int64_t masked_size(int64_t gates, int64_t n) { return gates ? gates * n + kLanes<T> : 0; }
@@ -60,16 +62,10 @@ template <class T> struct ForwardWorkspace {
     }
 };
 
-template <class T> size_t forward_scratch(const ForwardCall<T>& call, int64_t rows) {
+template <class T> WorkspaceBytes forward_workspace(const ForwardCall<T>& call, int64_t rows) {
     Arena own{nullptr}, shared{nullptr};
     ForwardWorkspace<T>(call, rows, own, shared);
-    return own.used;
-}
-
-template <class T> size_t forward_shared(const ForwardCall<T>& call, int64_t rows) {
-    Arena own{nullptr}, shared{nullptr};
-    ForwardWorkspace<T>(call, rows, own, shared);
-    return shared.used;
+    return {own.used, shared.used};
 }
 
 // A step goes over its units a few blocks at a time, and over its rows a few tiles at a time, and finishes what it summed
@@ -89,10 +85,9 @@ struct StepPart {
 
 // The packed weights of some unit blocks, of one gate or of all four.
 template <class T> struct BlockWeights {
-    int64_t block, blocks;  // first block within the part, and count
+    int64_t block, blocks;   // first block within the part, and count
     int64_t gate;
     const T *packed, *next;  // of the first block, of the block after them
-    Layout layout;
 };
 
 // Adds an offset to the pointers of n rows.
@@ -101,239 +96,227 @@ template <class T> const T* const* offset_rows(const T* const* rows, int64_t n, 
     return out;
 }
 
-// Sums the raw gates of one tile into the part's z.
-template <class T, bool PerGate>
-GLASSCELL_INLINE void sum_tile(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, const StepPart& part,
-                               const BlockWeights<T>& weights, int64_t tile, T* z) {
-    constexpr int L = kLanes<T>;
-    const int64_t I = call.I, H = call.H, gate = weights.gate, unit = part.unit + weights.block * L;
-    const int64_t first = tile_start(part.active, part.tiles, tile);
-    const int64_t n = tile_start(part.active, part.tiles, tile + 1) - first;
-    T* z_rows[kTileRows];
-    const T *x_rows[kTileRows], *h_rows[kTileRows], *start_rows[kTileRows];
-    for (int64_t r = 0; r < n; ++r)
-        z_rows[r] = z + ((first - part.row + r) * part.blocks + weights.block) * 4 * L + gate * L;
-    for (int64_t u = unit; call.gates && gate == 0 && u < unit + weights.blocks * L; u += L)
-        prefetch_tape(call, work.tile_rows(first), n, u);
-    GatesTile<T> gates = {nullptr, work.x_in + first, work.h_in + first, I, H, weights.packed, weights.layout,
-                          z_rows, weights.next + minimum(tile, 3) * (I + H) * L};
-    if (PerGate) {
-        gates.x = offset_rows(gates.x, n, gate * gate_stride(call.input_gates, I), x_rows);
-        gates.h = offset_rows(gates.h, n, gate * gate_stride(call.recurrent_gates, H), h_rows);
-    }
-    if (work.sums_ahead()) {
-        gates.x = nullptr;
-        gates.start = offset_rows(work.start + first, n, unit * 4 + gate * L, start_rows);
-    }
-    if (PerGate)
-        gate_tile_of<T>(n, weights.blocks, gates);
-    else if (weights.blocks > 1)
-        gates_tile<T, 1, 4, kRowBlocks>(gates);
-    else
-        gates_tile_of<T, 4, 1>(n, gates);
-}
-
-// Sums the raw gates of a part into z: (rows, blocks, 4, lanes).
-template <class T, bool PerGate>
-void sum_gates(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, const WorkItem& item, const StepPart& part,
-               T* z) {
-    constexpr int L = kLanes<T>;
+// The loop over time of one work item.
+template <class T> struct ForwardLoop {
+    const ForwardCall<T>& call;
+    const WorkItem& item;
+    const ForwardWorkspace<T> work;
     const Layout layout = layout_of(call);
-    const int64_t most = part.active == 1 ? kRowBlocks : 1;
-    for (int64_t b = 0, blocks; b < part.blocks; b += blocks) {
-        blocks = PerGate ? part.blocks : b + most <= part.blocks ? most : 1;
-        const int64_t unit = part.unit + b * L, next = unit + blocks * L < item.last ? unit + blocks * L : item.first;
-        const T* const packed = call.packed + unit / L * layout.block;
-        for (int64_t gate = 0; gate < (PerGate ? 4 : 1); ++gate) {
-            const BlockWeights<T> weights = {b, blocks, gate, packed + gate * layout.gate,
-                                             call.packed + next / L * layout.block, layout};
-            for (int64_t tile = part.from; tile < part.to; ++tile)
-                sum_tile<T, PerGate>(call, work, part, weights, tile, z);
+    const int64_t I = call.I, H = call.H;
+    const int64_t first = call.time_block.first, end = first + call.time_block.steps;
+    CancelPoll poll{call.cancellation};
+    static constexpr int L = kLanes<T>;
+
+    void run() {
+        const bool standard = has_default_activations(call.options);
+        const auto step = per_gate_masks(call)
+                              ? (standard ? &ForwardLoop::run_step<true, true> : &ForwardLoop::run_step<true, false>)
+                              : (standard ? &ForwardLoop::run_step<false, true> : &ForwardLoop::run_step<false, false>);
+        const int64_t time_block = call.cell_checkpoints ? steps_per_time_block(call.B, call.time) : 1;
+        start_states();
+        for (int64_t s = first; s < end; ++s) {
+            if (poll.cancelled(item.count * (item.last - item.first))) return;
+            const int64_t in_chunk = (s - first) % work.chunk;
+            if (work.sums_ahead() && in_chunk == 0) sum_ahead(s);
+            if (call.cell_checkpoints && s % time_block == 0) keep_checkpoint(s / time_block);
+            const int64_t active = list_active_rows(s, in_chunk);
+            (this->*step)(active);
+            for (int64_t n = 0; n < active; ++n)
+                work.h[work.active[n]] = work.h_out[n], work.c[work.active[n]] = work.c_out[n];
+            exchange_states(s);
         }
+        if (work.streams) flush_stores();
+        keep_final_states();
     }
-}
 
-// Runs one step of the `active` rows. The outputs of a cancelled step are undefined.
-template <class T, bool PerGate, bool Default>
-void run_step(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, const WorkItem& item, int64_t active,
-              CancelPoll& poll) {
-    constexpr int L = kLanes<T>;
-    alignas(64) T z[kPartTiles * kTileRows * kPartBlocks * 4 * L];
-    const int64_t tiles = tile_count(active);
-    for (int64_t unit = item.first; unit < item.last; unit += kPartBlocks * L) {
-        const int64_t last = minimum(unit + kPartBlocks * L, item.last), blocks = vector_count<T>(last - unit);
-        for (int64_t from = 0; from < tiles; from += kPartTiles) {
-            const int64_t to = minimum(from + kPartTiles, tiles);
-            const int64_t row = tile_start(active, tiles, from), rows = tile_start(active, tiles, to) - row;
-            if (poll.cancelled(rows * 4 * (last - unit) * (call.I + call.H))) return;
-            sum_gates<T, PerGate>(call, work, item, {active, tiles, from, to, row, rows, unit, last, blocks}, z);
-            finish_tiles<T, Default>(call, z, work.tile_rows(row), rows, blocks, unit, last);
-        }
-    }
-}
-
-// x of row b at time index t as the gates read it: the row itself, or its masked copies at `slot`.
-template <class T>
-const T* masked_input(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, int64_t b, int64_t t, int64_t slot) {
-    const T* const x = call.x + (b * call.time + t) * call.I;
-    if (!call.input_gates) return x;
-    T* const masked = work.x_masked + slot * work.masked_size(call.input_gates, call.I);
-    apply_masks(x, call.dropout_mask + b * call.I, call.input_gates, call.B * call.I, call.I, masked, call.I);
-    return masked;
-}
-
-// h of row b as the gates read it.
-template <class T>
-GLASSCELL_INLINE const T* masked_hidden(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, int64_t b,
-                                        int64_t row) {
-    const T* const h = work.h[row];
-    const int64_t gates = call.recurrent_gates, H = call.H;
-    if (!gates) return h;
-    T* const masked = work.h_masked + row * work.masked_size(gates, H);
-    apply_masks(h, call.recurrent_dropout_mask + b * H, gates, call.B * H, H, masked, H);
-    return masked;
-}
-
-// Lists x and the places of the sums for the kept steps of the chunk that starts at step `first`. Returns their count.
-template <class T>
-int64_t list_chunk(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, const WorkItem& item, int64_t first) {
-    const int64_t steps = minimum(work.chunk, call.time_block.first + call.time_block.steps - first);
-    int64_t count = 0;
-    for (int64_t row = 0; row < item.count; ++row) {
-        for (int64_t step = 0; step < steps; ++step) {
-            const int64_t b = item.rows[row], t = time_of(call, first + step);
-            if (!(flags_of(call, b, t) & kKeep)) continue;
-            work.x_in[count] = masked_input(call, work, b, t, count);
-            work.ahead[count++] = work.sums + (row * work.chunk + step) * work.sums_size(call);
-        }
-    }
-    return count;
-}
-
-// Sums bias and inputs of the kept steps of a chunk, a tile of steps at a time.
-template <class T>
-void sum_ahead(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, const WorkItem& item, int64_t first,
-               CancelPoll& poll) {
-    constexpr int L = kLanes<T>;
-    const int64_t count = list_chunk(call, work, item, first), tiles = tile_count(count);
-    const int64_t gates = per_gate_masks(call) ? 4 : 1, x_gate = gate_stride(call.input_gates, call.I);
-    const Layout layout = layout_of(call);
-    const auto run = gates == 4 ? gates_tile_of<T, 1, 1> : gates_tile_of<T, 4, 1>;
-    for (int64_t unit = item.first; unit < item.last; unit += L) {
-        const T* const packed = call.packed + unit / L * layout.block;
-        if (poll.cancelled(count * 4 * L * call.I)) return;
-        for (int64_t n = 0; n < gates * tiles; ++n) {
-            const int64_t gate = n / tiles, tile = n % tiles;
-            const int64_t at = tile_start(count, tiles, tile), rows = tile_start(count, tiles, tile + 1) - at;
-            T* z[kTileRows];
-            const T* x[kTileRows];
-            for (int64_t r = 0; r < rows; ++r) z[r] = work.ahead[at + r] + unit * 4 + gate * L;
-            run(rows, {nullptr, offset_rows(work.x_in + at, rows, gate * x_gate, x), nullptr, call.I, 0,
-                       packed + gate * layout.gate, layout, z, packed});
-        }
-    }
-}
-
-// Copies the item's units of a row. Returns `to`.
-template <class T> GLASSCELL_INLINE T* copy_units(const WorkItem& item, const T* from, T* to) {
-    if (to != from) memcpy(to + item.first, from + item.first, size_t(item.last - item.first) * sizeof(T));
-    return to;
-}
-
-template <class T>
-GLASSCELL_INLINE void start_states(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, const WorkItem& item) {
-    memset(work.zeros, 0, size_t(call.H) * sizeof(T));
-    for (int64_t row = 0; row < item.count; ++row) {
-        work.h[row] = call.h0 + item.rows[row] * call.H;
-        work.c[row] = call.c0 + item.rows[row] * call.H;
-    }
-}
-
-// The next state of h where no sequence is kept: all units read the old state, so the new one goes to the other place.
-template <class T>
-GLASSCELL_INLINE T* other_of_pair(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, int64_t row) {
-    T* const pair = work.h_pair + row * 2 * call.H;
-    return work.h[row] == pair ? pair + call.H : pair;
-}
-
-// Adds a row to the active rows, as number n: the places that its step reads and writes.
-template <class T>
-GLASSCELL_INLINE void activate_row(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, int64_t row, int64_t b,
-                                   int64_t s, int64_t in_chunk, int64_t n) {
-    const int64_t H = call.H, at = offset_in(call.time_block, b, s);
-    work.h_in[n] = masked_hidden(call, work, b, row), work.c_in[n] = work.c[row];
-    work.h_out[n] = call.h ? call.h + at * H : other_of_pair(call, work, row);
-    work.c_out[n] = call.c ? call.c + at * H : work.c_own + row * H;
-    work.active[n] = row, work.at[n] = at;
-    if (work.sums_ahead())
-        work.start[n] = work.sums + (row * work.chunk + in_chunk) * work.sums_size(call);
-    else
-        work.x_in[n] = masked_input(call, work, b, time_of(call, s), row);
-}
-
-// Lists the active rows of step s, and carries the states of the other rows over it. Returns how many are active.
-template <class T>
-GLASSCELL_INLINE int64_t list_active_rows(const ForwardCall<T>& call, const ForwardWorkspace<T>& work,
-                                          const WorkItem& item, int64_t s, int64_t in_chunk) {
-    const int64_t t = time_of(call, s);
-    int64_t count = 0;
-    for (int64_t row = 0; row < item.count; ++row) {
-        const int64_t b = item.rows[row], at = offset_in(call.time_block, b, s) * call.H;
-        const uint8_t flags = flags_of(call, b, t);
-        if (flags & kReset) work.h[row] = work.c[row] = work.zeros;
-        if (flags & kKeep) {
-            activate_row(call, work, row, b, s, in_chunk, count++);
-        } else {
-            if (call.h) work.h[row] = copy_units(item, work.h[row], call.h + at);
-            if (call.c) work.c[row] = copy_units(item, work.c[row], call.c + at);
-        }
-    }
-    return count;
-}
-
-// Waits for the threads that compute the other units of the same rows. What another core has written takes long to come:
-// the rows that will be written, and those that the next step reads, are prefetched.
-template <class T>
-GLASSCELL_INLINE void exchange_states(const ForwardCall<T>& call, const ForwardWorkspace<T>& work, const WorkItem& item,
-                                      int64_t s) {
-    if (!item.group) return;
-    if (call.h && s + 2 < call.time_block.first + call.time_block.steps)
+    GLASSCELL_INLINE void start_states() {
+        memset(work.zeros, 0, size_t(H) * sizeof(T));
         for (int64_t row = 0; row < item.count; ++row)
-            prefetch<T, true>(call.h + offset_in(call.time_block, item.rows[row], s + 2) * call.H + item.first,
+            work.h[row] = call.h0 + item.rows[row] * H, work.c[row] = call.c0 + item.rows[row] * H;
+    }
+
+    // Copies the item's units of a row. Returns `to`.
+    GLASSCELL_INLINE T* copy_units(const T* from, T* to) {
+        if (to != from) memcpy(to + item.first, from + item.first, size_t(item.last - item.first) * sizeof(T));
+        return to;
+    }
+
+    GLASSCELL_INLINE void keep_checkpoint(int64_t n) {
+        for (int64_t row = 0; row < item.count; ++row)
+            copy_units(work.c[row], call.cell_checkpoints + (n * call.B + item.rows[row]) * H);
+    }
+
+    GLASSCELL_INLINE void keep_final_states() {
+        for (int64_t row = 0; row < item.count; ++row) {
+            copy_units(work.h[row], call.hT + item.rows[row] * H);
+            copy_units(work.c[row], call.cT + item.rows[row] * H);
+        }
+    }
+
+    // Lists the active rows of step s, and carries the states of the other rows over it. Returns how many are active.
+    GLASSCELL_INLINE int64_t list_active_rows(int64_t s, int64_t in_chunk) {
+        const int64_t t = time_of(call, s);
+        int64_t count = 0;
+        for (int64_t row = 0; row < item.count; ++row) {
+            const int64_t b = item.rows[row], at = offset_in(call.time_block, b, s);
+            const uint8_t flags = flags_of(call, b, t);
+            if (flags & kReset) work.h[row] = work.c[row] = work.zeros;
+            if (flags & kKeep) {
+                activate_row(count, row, b, at);
+                if (work.sums_ahead())
+                    work.start[count] = work.sums + (row * work.chunk + in_chunk) * work.sums_size(call);
+                else
+                    work.x_in[count] = masked_input(b, t, row);
+                ++count;
+            } else {
+                if (call.h) work.h[row] = copy_units(work.h[row], call.h + at * H);
+                if (call.c) work.c[row] = copy_units(work.c[row], call.c + at * H);
+            }
+        }
+        return count;
+    }
+
+    // Sets the places where the active row n reads and writes its states. `at`: the index of its step.
+    GLASSCELL_INLINE void activate_row(int64_t n, int64_t row, int64_t b, int64_t at) {
+        work.active[n] = row, work.at[n] = at;
+        work.h_in[n] = masked_hidden(b, row), work.c_in[n] = work.c[row];
+        work.h_out[n] = call.h ? call.h + at * H : other_of_pair(row);
+        work.c_out[n] = call.c ? call.c + at * H : work.c_own + row * H;
+    }
+
+    // The next place of h where no sequence is kept: all units read the old h, so the new one goes beside it.
+    GLASSCELL_INLINE T* other_of_pair(int64_t row) {
+        T* const pair = work.h_pair + row * 2 * H;
+        return work.h[row] == pair ? pair + H : pair;
+    }
+
+    // x of row b at time index t as the gates read it: the row itself, or its masked copies at `slot`.
+    GLASSCELL_INLINE const T* masked_input(int64_t b, int64_t t, int64_t slot) {
+        const T* const x = call.x + (b * call.time + t) * I;
+        if (!call.input_gates) return x;
+        T* const masked = work.x_masked + slot * work.masked_size(call.input_gates, I);
+        apply_masks(x, call.dropout_mask + b * I, call.input_gates, call.B * I, I, masked, I);
+        return masked;
+    }
+
+    // h of row b as the gates read it.
+    GLASSCELL_INLINE const T* masked_hidden(int64_t b, int64_t row) {
+        if (!call.recurrent_gates) return work.h[row];
+        T* const masked = work.h_masked + row * work.masked_size(call.recurrent_gates, H);
+        apply_masks(work.h[row], call.recurrent_dropout_mask + b * H, call.recurrent_gates, call.B * H, H, masked, H);
+        return masked;
+    }
+
+    // Sums bias and inputs of the kept steps of the chunk that starts at step s, a tile of steps at a time.
+    void sum_ahead(int64_t s) {
+        const int64_t count = list_chunk(s), tiles = tile_count(count);
+        const int64_t gates = per_gate_masks(call) ? 4 : 1, x_gate = gate_stride(call.input_gates, I);
+        const auto sum = gates == 4 ? gates_tile_of<T, 1, 1> : gates_tile_of<T, 4, 1>;
+        for (int64_t unit = item.first; unit < item.last; unit += L) {
+            const T* const packed = call.packed + unit / L * layout.block;
+            if (poll.cancelled(count * 4 * L * I)) return;
+            for (int64_t n = 0; n < gates * tiles; ++n) {
+                const int64_t gate = n / tiles, tile = n % tiles;
+                const int64_t at = tile_start(count, tiles, tile), rows = tile_start(count, tiles, tile + 1) - at;
+                T* z[kTileRows];
+                const T* x[kTileRows];
+                for (int64_t r = 0; r < rows; ++r) z[r] = work.ahead[at + r] + unit * 4 + gate * L;
+                sum(rows, {nullptr, offset_rows(work.x_in + at, rows, gate * x_gate, x), nullptr, I, 0,
+                           packed + gate * layout.gate, layout, z, packed});
+            }
+        }
+    }
+
+    // Lists x and the places of the sums of a chunk's kept steps. Returns their count.
+    int64_t list_chunk(int64_t s) {
+        const int64_t steps = minimum(work.chunk, end - s);
+        int64_t count = 0;
+        for (int64_t row = 0; row < item.count; ++row) {
+            for (int64_t step = 0; step < steps; ++step) {
+                const int64_t b = item.rows[row], t = time_of(call, s + step);
+                if (!(flags_of(call, b, t) & kKeep)) continue;
+                work.x_in[count] = masked_input(b, t, count);
+                work.ahead[count++] = work.sums + (row * work.chunk + step) * work.sums_size(call);
+            }
+        }
+        return count;
+    }
+
+    // Runs one step of the active rows. The outputs of a cancelled step are undefined.
+    template <bool PerGate, bool Default> void run_step(int64_t active) {
+        alignas(64) T z[kPartTiles * kTileRows * kPartBlocks * 4 * L];
+        const int64_t tiles = tile_count(active);
+        for (int64_t unit = item.first; unit < item.last; unit += kPartBlocks * L) {
+            const int64_t last = minimum(unit + kPartBlocks * L, item.last), blocks = vector_count<T>(last - unit);
+            for (int64_t from = 0; from < tiles; from += kPartTiles) {
+                const int64_t to = minimum(from + kPartTiles, tiles);
+                const int64_t row = tile_start(active, tiles, from), rows = tile_start(active, tiles, to) - row;
+                if (poll.cancelled(rows * 4 * (last - unit) * (I + H))) return;
+                sum_gates<PerGate>({active, tiles, from, to, row, rows, unit, last, blocks}, z);
+                finish_tiles<T, Default>(call, z, work.tile_rows(row), rows, blocks, unit, last);
+            }
+        }
+    }
+
+    // Sums the raw gates of a part into z: (rows, blocks, 4, lanes).
+    template <bool PerGate> void sum_gates(const StepPart& part, T* z) {
+        const int64_t most = part.active == 1 ? kRowBlocks : 1;
+        for (int64_t b = 0, blocks; b < part.blocks; b += blocks) {
+            blocks = PerGate ? part.blocks : b + most <= part.blocks ? most : 1;
+            const int64_t unit = part.unit + b * L, after = unit + blocks * L;
+            const T* const packed = call.packed + unit / L * layout.block;
+            const T* const next = call.packed + (after < item.last ? after : item.first) / L * layout.block;
+            for (int64_t gate = 0; gate < (PerGate ? 4 : 1); ++gate)
+                for (int64_t tile = part.from; tile < part.to; ++tile)
+                    sum_tile<PerGate>(part, {b, blocks, gate, packed + gate * layout.gate, next}, tile, z);
+        }
+    }
+
+    template <bool PerGate>
+    GLASSCELL_INLINE void sum_tile(const StepPart& part, const BlockWeights<T>& weights, int64_t tile, T* z) {
+        const int64_t gate = weights.gate, unit = part.unit + weights.block * L;
+        const int64_t at = tile_start(part.active, part.tiles, tile);
+        const int64_t n = tile_start(part.active, part.tiles, tile + 1) - at;
+        T* z_rows[kTileRows];
+        const T *x_rows[kTileRows], *h_rows[kTileRows], *start_rows[kTileRows];
+        for (int64_t r = 0; r < n; ++r)
+            z_rows[r] = z + ((at - part.row + r) * part.blocks + weights.block) * 4 * L + gate * L;
+        for (int64_t u = unit; call.gates && gate == 0 && u < unit + weights.blocks * L; u += L)
+            prefetch_tape(call, work.tile_rows(at), n, u);
+        GatesTile<T> gates = {nullptr, work.x_in + at, work.h_in + at, I, H, weights.packed, layout, z_rows,
+                              weights.next + minimum(tile, 3) * (I + H) * L};
+        if (PerGate) {
+            gates.x = offset_rows(gates.x, n, gate * gate_stride(call.input_gates, I), x_rows);
+            gates.h = offset_rows(gates.h, n, gate * gate_stride(call.recurrent_gates, H), h_rows);
+        }
+        if (work.sums_ahead()) {
+            gates.x = nullptr;
+            gates.start = offset_rows(work.start + at, n, unit * 4 + gate * L, start_rows);
+        }
+        if (PerGate)
+            gate_tile_of<T>(n, weights.blocks, gates);
+        else if (weights.blocks > 1)
+            gates_tile<T, 1, 4, kRowBlocks>(gates);
+        else
+            gates_tile_of<T, 4, 1>(n, gates);
+    }
+
+    // Waits for the threads that compute the other units of the same rows. What another core has comes late: the states
+    // that will be written, and those that the next step reads, are prefetched.
+    GLASSCELL_INLINE void exchange_states(int64_t s) {
+        if (!item.group) return;
+        for (int64_t row = 0; call.h && s + 2 < end && row < item.count; ++row)
+            prefetch<T, true>(call.h + offset_in(call.time_block, item.rows[row], s + 2) * H + item.first,
                               item.last - item.first);
-    barrier_wait(item, call.cancellation);
-    for (int64_t row = 0; row < item.count; ++row) prefetch<T, false>(work.h[row], call.H);
-}
+        barrier_wait(item, call.cancellation);
+        for (int64_t row = 0; row < item.count; ++row) prefetch<T, false>(work.h[row], H);
+    }
+};
 
 template <class T>
 void forward(const ForwardCall<T>& call, const WorkItem& item, void* own_memory, void* shared_memory) {
     Arena own{static_cast<char*>(own_memory)}, shared{static_cast<char*>(shared_memory)};
-    const ForwardWorkspace<T> work(call, item.count, own, shared);
-    start_states(call, work, item);
-    const bool standard = has_default_activations(call.options);
-    const auto run = per_gate_masks(call) ? (standard ? run_step<T, true, true> : run_step<T, true, false>)
-                                          : (standard ? run_step<T, false, true> : run_step<T, false, false>);
-    const int64_t H = call.H, first = call.time_block.first, end = first + call.time_block.steps;
-    const int64_t time_block = call.cell_checkpoints ? steps_per_time_block(call.B, call.time) : 1;
-    CancelPoll poll(call.cancellation);
-    for (int64_t s = first; s < end; ++s) {
-        if (poll.cancelled(item.count * (item.last - item.first))) return;
-        const int64_t in_chunk = (s - first) % work.chunk;
-        if (work.sums_ahead() && in_chunk == 0) sum_ahead(call, work, item, s, poll);
-        if (call.cell_checkpoints && s % time_block == 0)
-            for (int64_t row = 0; row < item.count; ++row)
-                copy_units(item, work.c[row], call.cell_checkpoints + (s / time_block * call.B + item.rows[row]) * H);
-        const int64_t active = list_active_rows(call, work, item, s, in_chunk);
-        run(call, work, item, active, poll);
-        for (int64_t n = 0; n < active; ++n)
-            work.h[work.active[n]] = work.h_out[n], work.c[work.active[n]] = work.c_out[n];
-        exchange_states(call, work, item, s);
-    }
-    if (work.streams) flush_stores();
-    for (int64_t row = 0; row < item.count; ++row) {
-        copy_units(item, work.h[row], call.hT + item.rows[row] * H);
-        copy_units(item, work.c[row], call.cT + item.rows[row] * H);
-    }
+    ForwardLoop<T>{call, item, ForwardWorkspace<T>(call, item.count, own, shared)}.run();
 }
 
 }  // namespace glasscell::GLASSCELL_TARGET

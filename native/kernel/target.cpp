@@ -10,7 +10,7 @@ namespace glasscell::GLASSCELL_TARGET {
 
 template <class T> constexpr Kernels<T> kernels() {
     return {kLanes<T>, kTileRows, kTileVectors,
-            pack_forward_size<T>, pack_forward<T>, forward_scratch<T>, forward_shared<T>, forward<T>,
+            pack_forward_size<T>, pack_forward<T>, forward_workspace<T>, forward<T>,
             pack_backward_size<T>, pack_backward<T>, backward_scratch<T>, backward<T>,
             masked_operands_size<T>, masked_operands<T>, input_gradients<T>, weight_panels<T>, weight_gradients<T>,
             transpose<T>};

@@ -10,8 +10,8 @@
 
 namespace glasscell {
 
-// 64-byte aligned memory, in huge pages where it is large and new to the process: products go over it again and again, and
-// small pages lie scattered over the sets of the caches. Throws std::bad_alloc.
+// 64-byte aligned memory, in huge pages where it is large and new to the process: products go over it again and again,
+// and small pages lie scattered over the sets of the caches. Throws std::bad_alloc.
 class AlignedBuffer {
   public:
     explicit AlignedBuffer(size_t bytes = 0) : data_(::operator new(bytes ? bytes : 64, std::align_val_t(64))) {

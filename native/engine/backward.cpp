@@ -111,7 +111,8 @@ template <class T> void run_time_blocks(Backward<T>& pass, int threads, ThreadGr
     };
     for (int64_t block = (call.time - 1) / steps; block >= -deferred; --block) {
         if (poll_cancelled(call.cancellation)) return;
-        BlockResiduals<T>&current = residuals[size_t(block & deferred)], &finished = residuals[size_t(~block & deferred)];
+        BlockResiduals<T>& current = residuals[size_t(block & deferred)];
+        BlockResiduals<T>& finished = residuals[size_t(~block & deferred)];
         current.kept.clear();
         if (block >= 0) enter_block(block, current);
         DeferredProducts<T> products(call, current, finished);

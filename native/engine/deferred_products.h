@@ -39,8 +39,8 @@ template <class T> struct BlockResiduals {
 };
 
 // The products that threads compute beside the loop over time and after it: the masked operands of the block `current`,
-// through which the loop goes, and dx and the weight gradients of the block `finished`. A single thread finishes a block
-// before the next one, so both are the same block.
+// through which the loop goes, and dx and the weight gradients of the block `finished`. A single thread finishes a
+// block before the next one, so both are the same block.
 template <class T> class DeferredProducts {
   public:
     DeferredProducts(const BackwardCall<T>& call, BlockResiduals<T>& current, const BlockResiduals<T>& finished)

@@ -43,7 +43,8 @@ template <class T> std::vector<Rows> assign_rows(const Call<T>& call, int groups
     std::iota(order.begin(), order.end(), 0);
     for (int64_t b = 0; b < call.B; ++b)
         for (int64_t t = 0; t < call.time; ++t) kept[size_t(b)] += call.step_flags[b * call.time + t] & kKeep;
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return kept[size_t(a)] > kept[size_t(b)]; });
+    const auto longer = [&](int64_t a, int64_t b) { return kept[size_t(a)] > kept[size_t(b)]; };
+    std::stable_sort(order.begin(), order.end(), longer);
     for (int64_t n = 0; n < call.B; ++n) assigned[size_t(n % groups)].push_back(order[size_t(n)]);
     return assigned;
 }

@@ -1,7 +1,8 @@
 // Splits a pass over threads.
 //
-// Many rows are split over threads that never wait for each other. Where there are too few rows to fill the tiles of all
-// threads, the units are split too: the threads of the same rows are a thread group, which meets at a barrier each step.
+// Many rows are split over threads that never wait for each other. Where there are too few rows to fill the tiles of
+// all threads, the units are split too: the threads of the same rows are a thread group, which meets at a barrier each
+// step.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +30,9 @@ template <class T> double multiply_adds(const Call<T>& call) {
     return step_multiply_adds(call, call.I) * double(call.time);
 }
 
-// The least work between two barriers, in multiply-adds of one thread, that is worth the wait. A barrier and the exchange
-// of data after it take about 0.5 us forward (h), and more backward (the gradients of four gates). Measured on two cores.
+// The least work between two barriers, in multiply-adds of one thread, that is worth the wait. A barrier and the
+// exchange of data after it take about 0.5 us forward (h), and more backward (the gradients of four gates). Measured on
+// two cores.
 constexpr double kForwardBarrier = 50e3, kBackwardBarrier = 30e3;
 
 // Chooses the grid for a loop of `steps` steps with `inputs` inputs. `barrier`: one of the two constants above.
@@ -38,8 +40,8 @@ template <class T> ThreadGrid choose_grid(const Call<T>& call, int64_t steps, in
 
 using Rows = std::vector<int64_t>;  // indices into the batch
 
-// Assigns all rows to `groups` groups. Without step flags neighbours stay together. With flags the rows are dealt out in
-// turn, those with the most kept steps first, so that all groups end at about the same time.
+// Assigns all rows to `groups` groups. Without step flags neighbours stay together. With flags the rows are dealt out
+// in turn, those with the most kept steps first, so that all groups end at about the same time.
 template <class T> std::vector<Rows> assign_rows(const Call<T>& call, int groups);
 
 // Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.
@@ -73,8 +75,8 @@ template <class Work> void split_packing(int64_t rows, int64_t numbers, Cancella
     split_into_pieces(rows, most, worth_threads(16 * double(rows * numbers)), cancellation, work);
 }
 
-// Runs run(pass) for all passes, one after another or each on a thread of its own. The latter where no pass could use more
-// threads than there are passes, and all together are worth them. call_of(pass) is a Call, grid_of(pass) its grid.
+// Runs run(pass) for all passes, one after another or each on a thread of its own. The latter where no pass could use
+// more threads than there are passes, and all together are worth them. call_of(pass) is a Call, grid_of(pass) its grid.
 template <class Pass, class CallOf, class GridOf, class Run>
 void run_concurrently(const std::vector<Pass>& passes, CallOf call_of, GridOf grid_of, Run run) {
     double total = 0;
@@ -111,8 +113,8 @@ class Schedule {
         run(size(), cancellation, work, [](int) {});
     }
 
-    // Runs work(item, index) for all items, and rest(index) after each and on what remains of `threads` threads. Where the
-    // threads of a group cannot run at the same time, one thread computes all rows and units as index 0.
+    // Runs work(item, index) for all items, and rest(index) after each and on what remains of `threads` threads. Where
+    // the threads of a group cannot run at the same time, one thread computes all rows and units as index 0.
     template <class Work, class Rest> void run(int threads, CancellationToken* cancellation, Work work, Rest rest) {
         auto one = [&](int index) {
             if (index < size()) work(items_[size_t(index)], index);

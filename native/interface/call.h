@@ -1,7 +1,8 @@
-// One call: its sizes, options and arrays, forward and backward. Plain data, which every room and instruction set shares.
+// One call: its sizes, options and arrays, forward and backward. Plain data, which every room and instruction set
+// shares.
 //
-// B batch, T time, I input features, H units. Arrays are C-contiguous. Steps are counted in processing order: step s reads
-// x at t = s, or at t = T-1-s going backwards. Every sum is a chain of fused multiply-adds in this order:
+// B batch, T time, I input features, H units. Arrays are C-contiguous. Steps are counted in processing order: step s
+// reads x at t = s, or at t = T-1-s going backwards. Every sum is a chain of fused multiply-adds in this order:
 //   raw gates   bias, then inputs k = 0..I-1, then recurrent k = 0..H-1
 //   dx, dh      for each gate i, f, g, o: units u = 0..H-1 from zero; the four results added in that order
 //   weights     time blocks from the last to the first; in each block the kept steps, rows b ascending, in each row s
@@ -79,8 +80,8 @@ template <class T> static constexpr uint8_t flags_of(const Call<T>& call, int64_
     return call.step_flags ? call.step_flags[b * call.time + t] : uint8_t(kKeep);
 }
 
-// The backward pass goes through time in blocks of this many steps, whose gradients stay in a near cache. Without a kept
-// tape it recomputes the gates of one block at a time from the cell state before the block.
+// The backward pass goes through time in blocks of this many steps, whose gradients stay in a near cache. Without a
+// kept tape it recomputes the gates of one block at a time from the cell state before the block.
 static constexpr int64_t kTimeBlock = 256;  // rows times steps
 static constexpr int64_t steps_per_time_block(int64_t B, int64_t time) {
     const int64_t steps = B > 0 ? (kTimeBlock + B - 1) / B : 1;

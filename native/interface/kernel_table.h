@@ -1,5 +1,5 @@
-// The functions that a target (an instruction set) offers, and the data that the engine hands to them. Engine and kernels
-// meet here alone.
+// The functions that a target (an instruction set) offers, and the data that the engine hands to them. Engine and
+// kernels meet here alone.
 #pragma once
 
 #include "interface/call.h"

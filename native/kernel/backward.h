@@ -1,5 +1,5 @@
-// The backward pass over a time block for the rows and units of one work item: the gradients of the raw gates and of the
-// state. The gradients of x and of the weights do not feed back: they come after it as large products
+// The backward pass over a time block for the rows and units of one work item: the gradients of the raw gates and of
+// the state. The gradients of x and of the weights do not feed back: they come after it as large products
 // (weight_gradients.h).
 #pragma once
 
@@ -40,14 +40,15 @@ template <class T> GLASSCELL_INLINE Gates<T> load_gates(const T* from, int64_t H
 // Computes the gradients of one row's raw gates at one step, for the item's units. dc becomes the gradient of the cell
 // state before the step. `at`: the index of the step in the tape.
 template <class T, bool Default>
-void row_gradient(const BackwardCall<T>& call, const WorkItem& item, int64_t at, const T* c, const T* dh, T* dc, T* dz) {
+void row_gradient(const BackwardCall<T>& call, const WorkItem& item, int64_t at, const T* c, const T* dh, T* dc,
+                  T* dz) {
     const Activation a = Default ? Activation::tanh : call.options.activation;
     const Activation s = Default ? Activation::sigmoid : call.options.recurrent_activation;
     const int64_t H = call.H;
     for (int64_t unit = item.first; unit < item.last; unit += kLanes<T>) {
         const int64_t n = minimum(kLanes<T>, item.last - unit), i = at * 4 * H + unit;
         const Gates<T> gates = load_gates<T>(call.gates + i, H, n);
-        for (int64_t gate = 0; gate < 4; ++gate) __builtin_prefetch(call.gates + i + (gate - 4) * H);  // the step before
+        for (int gate = 0; gate < 4; ++gate) __builtin_prefetch(call.gates + i + (gate - 4) * H);  // the step before
         const Gates<T> z = !Default && call.z ? load_gates<T>(call.z + i, H, n) : gates;
         const StepGradient<T> d =
             step_gradient<T>(z, gates, load_n<T>(c + unit, n), load_n<T>(call.c + at * H + unit, n),
@@ -60,8 +61,8 @@ void row_gradient(const BackwardCall<T>& call, const WorkItem& item, int64_t at,
     }
 }
 
-// Computes the gradients of the raw gates of all rows at step s, and lists the active rows. Returns how many are active,
-// or -1 where the call was cancelled.
+// Computes the gradients of the raw gates of all rows at step s, and lists the active rows. Returns how many are
+// active, or -1 where the call was cancelled.
 template <class T, bool Default>
 int64_t gate_gradients(const BackwardCall<T>& call, const BackwardWorkspace<T>& work, const WorkItem& item, int64_t s,
                        CancelPoll& poll) {

@@ -1,5 +1,5 @@
-// The forward pass over time for the rows and units of one work item. A row that skips a step costs only the copy of its
-// state.
+// The forward pass over time for the rows and units of one work item. A row that skips a step costs only the copy of
+// its state.
 #pragma once
 
 #include "kernel/arena.h"
@@ -55,8 +55,8 @@ template <class T> struct ForwardWorkspace {
 
     static int64_t sums_size(const ForwardCall<T>& call) { return vector_count<T>(call.H) * 4 * kLanes<T>; }
 
-    // A tile of few rows waits for its own sums. Where one step has too few rows for a tile, the inputs of several steps
-    // are summed together: that needs no state, and reads the kernel once for all of them. The bits are the same.
+    // A tile of few rows waits for its own sums. Where one step has too few rows for a tile, the inputs of several
+    // steps are summed together: that needs no state, and reads the kernel once for all of them. The bits are the same.
     static int64_t chunk_of(const ForwardCall<T>& call, int64_t rows) {
         return rows * 2 > kTileRows || rows == 0 ? 1 : minimum(call.time_block.steps, 4 * kTileRows / rows);
     }
@@ -68,8 +68,8 @@ template <class T> WorkspaceBytes forward_workspace(const ForwardCall<T>& call, 
     return {own.used, shared.used};
 }
 
-// A step goes over its units a few blocks at a time, and over its rows a few tiles at a time, and finishes what it summed
-// of both together: side by side in the processor, and into the tape, which is far away, in longer runs.
+// A step goes over its units a few blocks at a time, and over its rows a few tiles at a time, and finishes what it
+// summed of both together: side by side in the processor, and into the tape, which is far away, in longer runs.
 constexpr int kPartBlocks = 4, kPartTiles = 8;
 
 // One row's sums of one block wait for each other, those of several blocks do not.

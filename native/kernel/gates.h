@@ -1,6 +1,6 @@
-// The gates of a tile: some rows, and the units of one block, or of several blocks where there is but one row. A tile sums
-// the four gates of its units together, or one gate of several blocks where each gate reads rows of its own. Activations
-// and the state update follow while the sums are in a near cache.
+// The gates of a tile: some rows, and the units of one block, or of several blocks where there is but one row. A tile
+// sums the four gates of its units together, or one gate of several blocks where each gate reads rows of its own.
+// Activations and the state update follow while the sums are in a near cache.
 #pragma once
 
 #include "kernel/lstm.h"
@@ -8,9 +8,9 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The operands of a tile's raw gates. The sums start from start[r], or from the bias where `start` is null; then come the
-// I inputs and the H recurrent terms, unless `x` or `h` is null. z[r] and start[r] are (blocks, 4, lanes). A tile of a
-// single gate has all its pointers at that gate.
+// The operands of a tile's raw gates. The sums start from start[r], or from the bias where `start` is null; then come
+// the I inputs and the H recurrent terms, unless `x` or `h` is null. z[r] and start[r] are (blocks, 4, lanes). A tile
+// of a single gate has all its pointers at that gate.
 template <class T> struct GatesTile {
     const T* const* start;
     const T *const *x, *const *h;
@@ -23,18 +23,18 @@ template <class T> struct GatesTile {
 
 template <class T, int R, int Gates, int Blocks> void gates_tile(const GatesTile<T>& tile) {
     constexpr int L = kLanes<T>;
-    const int64_t row = tile.layout.row;
+    const int64_t row = tile.layout.row, block = tile.layout.block;
     const T* const kernel = tile.packed + row, *const recurrent = kernel + tile.I * row;
     V<T> sum[R][Blocks * Gates];
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) {
         const T* const from = tile.start ? tile.start[r] : tile.packed;
-        const int64_t block = tile.start ? 4 * L : tile.layout.block;
+        const int64_t stride = tile.start ? 4 * L : block;
         GLASSCELL_UNROLL
-        for (int n = 0; n < Blocks * Gates; ++n) sum[r][n] = load<T>(from + n / Gates * block + n % Gates * L);
+        for (int n = 0; n < Blocks * Gates; ++n) sum[r][n] = load<T>(from + n / Gates * stride + n % Gates * L);
     }
-    if (tile.x) accumulate<T, R, Gates, Blocks>(sum, tile.x, kernel, tile.I, tile.next, tile.layout.block);
-    if (tile.h) accumulate<T, R, Gates, Blocks>(sum, tile.h, recurrent, tile.H, tile.next + tile.I * L, tile.layout.block);
+    if (tile.x) accumulate<T, R, Gates, Blocks>(sum, tile.x, kernel, tile.I, tile.next, block);
+    if (tile.h) accumulate<T, R, Gates, Blocks>(sum, tile.h, recurrent, tile.H, tile.next + tile.I * L, block);
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) {
         GLASSCELL_UNROLL
@@ -93,9 +93,9 @@ GLASSCELL_INLINE void store_gates(const Gates<T>& gates, T* to, int64_t H, int64
     }
 }
 
-// Finishes the step of `count` rows and the units first..last-1, which are `blocks` blocks, from their raw gates z: (rows,
-// blocks, 4, lanes). The chains are long and independent, so all cell states come first and all outputs after them: the
-// processor runs them side by side.
+// Finishes the step of `count` rows and the units first..last-1, which are `blocks` blocks, from their raw gates z:
+// (rows, blocks, 4, lanes). The chains are long and independent, so all cell states come first and all outputs after
+// them: the processor runs them side by side.
 template <class T, bool Default>
 void finish_tiles(const ForwardCall<T>& call, T* z, const TileRows<T>& rows, int64_t count, int64_t blocks,
                   int64_t first, int64_t last) {
@@ -117,9 +117,9 @@ void finish_tiles(const ForwardCall<T>& call, T* z, const TileRows<T>& rows, int
         }
     }
     for (int64_t n = 0; n < count * blocks; ++n) {
-        const T* const o = z + n * 4 * L;
         const int64_t unit = first + n % blocks * L;
-        store_n<T>(rows.h_out[n / blocks] + unit, hidden_state<T>(load<T>(o), load<T>(o + L), a), minimum(L, last - unit));
+        const V<T> h = hidden_state<T>(load<T>(z + n * 4 * L), load<T>(z + n * 4 * L + L), a);
+        store_n<T>(rows.h_out[n / blocks] + unit, h, minimum(L, last - unit));
     }
 }
 

@@ -7,7 +7,8 @@
 namespace glasscell::GLASSCELL_TARGET {
 
 // The distances, in elements, between rows, gates and unit blocks of packed forward weights. A block of lanes units is
-// (1 + I + H, 4, lanes), or (4, 1 + I + H, lanes) with per-gate masks: bias, inputs, recurrent. Units beyond H are zero.
+// (1 + I + H, 4, lanes), or (4, 1 + I + H, lanes) with per-gate masks: bias, inputs, recurrent. Units beyond H are
+// zero.
 struct Layout {
     int64_t row, gate, block;
 };
@@ -28,8 +29,8 @@ void pack_transposed(const T* matrix, int64_t n, int64_t H, int64_t begin, int64
     for (int64_t unit = 0; unit < H; unit += L, to += layout.block)
         for (int64_t gate = 0; gate < 4; ++gate)
             for (int64_t k = begin; k < end; k += L)
-                transpose_to_vectors<T>(matrix + (gate * H + unit) * n + k, n, minimum(L, H - unit), minimum(L, end - k),
-                                        to + k * layout.row + gate * layout.gate, layout.row);
+                transpose_to_vectors<T>(matrix + (gate * H + unit) * n + k, n, minimum(L, H - unit),
+                                        minimum(L, end - k), to + k * layout.row + gate * layout.gate, layout.row);
 }
 
 // Packs one row (4H) of a matrix, or zeros where it is null.
@@ -50,9 +51,12 @@ template <class T> void pack_forward(const Call<T>& call, int64_t begin, int64_t
                         packed + (1 + I) * layout.row, layout);
         end = minimum(end, 1);
     }
-    for (int64_t k = begin; k < end; ++k)
-        pack_row(k == 0 ? call.bias : k <= I ? call.kernel + (k - 1) * 4 * H : call.recurrent_kernel + (k - 1 - I) * 4 * H,
-                 H, packed + k * layout.row, layout);
+    for (int64_t k = begin; k < end; ++k) {
+        const T* const row = k == 0   ? call.bias
+                             : k <= I ? call.kernel + (k - 1) * 4 * H
+                                      : call.recurrent_kernel + (k - 1 - I) * 4 * H;
+        pack_row(row, H, packed + k * layout.row, layout);
+    }
 }
 
 // Packed backward weights are a matrix M: (outputs, 4H), for products dz M^T, in panels of up to `vectors` vectors of

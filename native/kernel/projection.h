@@ -6,7 +6,8 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The dropout masks of the products of some rows, `gate` elements apart from gate to gate. `rows` is null without a mask.
+// The dropout masks of the products of some rows, `gate` elements apart from gate to gate. `rows` is null without a
+// mask.
 template <class T> struct ProjectionMask {
     const T* const* rows;
     int64_t gate;

@@ -20,7 +20,7 @@ template <class T> constexpr Kernels<T> kernels() {
 float peak(int64_t rounds) {
     V<float> sum[kTileRows][kTileVectors];
     for (int r = 0; r < kTileRows; ++r)
-        for (int n = 0; n < kTileVectors; ++n) sum[r][n] = constant<float>(r * kTileVectors + n);  // equal sums would be merged
+        for (int n = 0; n < kTileVectors; ++n) sum[r][n] = constant<float>(r * kTileVectors + n);  // all different
     const V<float> factor = constant<float>(0.999), term = constant<float>(1e-3);
     for (int64_t round = 0; round < rounds; ++round) {
         GLASSCELL_UNROLL

@@ -1,6 +1,6 @@
-// The gradients that do not feed back through time, for the kept steps of a time block: dx = dz W^T, dW = sum of x^T dz,
-// dR = sum of h^T dz, db = sum of dz. The sums over steps have one order: output tiles stay, steps stream past them in
-// chunks, and each chunk is summed from zero and added. One long chain would lose digits in thousands of steps.
+// The gradients that do not feed back through time, for the kept steps of a time block: dx = dz W^T, dW = sum of x^T
+// dz, dR = sum of h^T dz, db = sum of dz. The sums over steps have one order: output tiles stay, steps stream past them
+// in chunks, and each chunk is summed from zero and added. One long chain would lose digits in thousands of steps.
 #pragma once
 
 #include "interface/kernel_table.h"
@@ -12,9 +12,9 @@ namespace glasscell::GLASSCELL_TARGET {
 // Steps; part of the order of the sums. A panel of dz (32 KB for AVX-512) fills most of the nearest cache.
 constexpr int64_t kChunk = 128;
 
-// The layout of the masked operands of `count` steps: x (gates, count, x_row), then h (gates, count, h_row). Rows are some
-// lanes longer than needed: a power of two would put them in the same places of the cache. An operand without a mask has
-// no gates: it is read from the call.
+// The layout of the masked operands of `count` steps: x (gates, count, x_row), then h (gates, count, h_row). Rows are
+// some lanes longer than needed: a power of two would put them in the same places of the cache. An operand without a
+// mask has no gates: it is read from the call.
 struct MaskedLayout {
     int64_t x_row, h_row;    // from one step to the next
     int64_t x_gate, h_gate;  // from one gate to the next; 0 where all gates share a mask
@@ -22,8 +22,8 @@ struct MaskedLayout {
 };
 template <class T> MaskedLayout masked_layout(const BackwardCall<T>& call, int64_t count) {
     const int64_t x_row = call.I + kLanes<T>, h_row = call.H + kLanes<T>, h = call.input_gates * count * x_row;
-    return {x_row, h_row, gate_stride(call.input_gates, count * x_row), gate_stride(call.recurrent_gates, count * h_row),
-            h, h + call.recurrent_gates * count * h_row};
+    return {x_row, h_row, gate_stride(call.input_gates, count * x_row),
+            gate_stride(call.recurrent_gates, count * h_row), h, h + call.recurrent_gates * count * h_row};
 }
 
 template <class T> size_t masked_operands_size(const BackwardCall<T>& call, int64_t count) {
@@ -65,8 +65,8 @@ void input_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64
     }
 }
 
-// The column panels of the weight gradients. With per-gate masks a panel must not reach over two gates, and each gate is a
-// segment; otherwise the 4H columns are one segment.
+// The column panels of the weight gradients. With per-gate masks a panel must not reach over two gates, and each gate
+// is a segment; otherwise the 4H columns are one segment.
 struct WeightPanels {
     int64_t segments, width, in_segment;
 };

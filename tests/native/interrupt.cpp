@@ -1,5 +1,5 @@
-// How often a call looks at its cancellation, within one step too. Run by test_endings.py with the name of a pass; prints the
-// times that it asked, and how often where it was told to stop at the fifth time.
+// How often a call looks at its cancellation, within one step too. Run by test_endings.py with the name of a pass;
+// prints the times that it asked, and how often where it was told to stop at the fifth time.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

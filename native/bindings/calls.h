@@ -71,9 +71,9 @@ Call<T> make_call(const Array& x, const Array& kernel, const Array& recurrent_ke
     const auto gates = [](const std::optional<Array>& mask) {
         return !mask ? 0 : mask->ndim() && mask->shape(0) == 4 ? 4 : 1;
     };
-    call.input_gates = gates(dropout_mask), call.recurrent_gates = gates(recurrent_dropout_mask);
-    call.dropout_mask = checked("dropout_mask", dropout_mask, {call.input_gates, call.B, call.I});
-    call.recurrent_dropout_mask = checked("recurrent_dropout_mask", recurrent_dropout_mask, {call.recurrent_gates, call.B, call.H});
+    call.dropout_gates = gates(dropout_mask), call.recurrent_dropout_gates = gates(recurrent_dropout_mask);
+    call.dropout_mask = checked("dropout_mask", dropout_mask, {call.dropout_gates, call.B, call.I});
+    call.recurrent_dropout_mask = checked("recurrent_dropout_mask", recurrent_dropout_mask, {call.recurrent_dropout_gates, call.B, call.H});
     return call;
 }
 

@@ -9,7 +9,7 @@ namespace glasscell {
 namespace {
 
 template <class T> ThreadGrid grid_of(const Backward<T>& pass) {
-    return choose_grid<T>(pass.call, pass.call.time, 0, kBackwardBarrier);
+    return choose_grid(pass.call, pass.call.time, 0, kBackwardBarrier);
 }
 
 template <class T> void clear_weight_gradients(const BackwardCall<T>& call) {
@@ -91,7 +91,7 @@ template <class T> void run_time_blocks(Backward<T>& pass, int threads, ThreadGr
     const Kernels<T>& kernels = current_kernels<T>();
     BackwardCall<T>& call = pass.call;
     const int64_t steps = steps_per_time_block(call.B, call.time), deferred = threads > 1;
-    Schedule schedule(grid, assign_rows<T>(call, grid.rows), call.H, call.panel_vectors * kernels.lanes);
+    Schedule schedule(call, grid, call.panel_vectors * kernels.lanes);
     std::vector<AlignedBuffer> scratch;
     for (int n = 0; n < schedule.size(); ++n) scratch.emplace_back(kernels.backward_scratch(call, call.B));
     std::vector<BlockResiduals<T>> residuals;
@@ -139,7 +139,7 @@ template <class T> void backward_pass(Backward<T> pass) {
     const AlignedBuffer packed_recurrent = pack_transposed<T>(call, call.recurrent_kernel, call.H, call.panel_vectors);
     call.packed_kernel = packed_kernel.as<T>(), call.packed_recurrent = packed_recurrent.as<T>();
     call.tape = {0, call.time}, call.c_before = call.c0;  // as kept; a recomputed tape sets its own
-    run_time_blocks(pass, worth_threads(multiply_adds<T>(call)), grid);
+    run_time_blocks(pass, worth_threads(multiply_adds(call)), grid);
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ template <class T> class DeferredProducts {
   public:
     DeferredProducts(const BackwardCall<T>& call, BlockResiduals<T>& current, const BlockResiduals<T>& finished)
         : call_(call), current_(current), finished_(finished),
-          masked_operands_(call.input_gates || call.recurrent_gates ? pieces(current) : 0),
+          masked_operands_(call.dropout_gates || call.recurrent_dropout_gates ? pieces(current) : 0),
           input_gradients_(call.dx ? pieces(finished) : 0),
           weight_gradients_(finished.kept.empty() ? 0 : kernels_.weight_panels(call)) {}
 

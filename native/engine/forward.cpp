@@ -5,7 +5,7 @@
 namespace glasscell {
 
 template <class T> static ThreadGrid grid_of(const ForwardCall<T>& call) {
-    return choose_grid<T>(call, call.time_block.steps, call.I, kForwardBarrier);
+    return choose_grid(call, call.time_block.steps, call.I, kForwardBarrier);
 }
 
 template <class T> AlignedBuffer pack_weights(const Call<T>& call) {
@@ -17,23 +17,22 @@ template <class T> AlignedBuffer pack_weights(const Call<T>& call) {
     return packed;
 }
 
-template <class T> ForwardPass<T>::ForwardPass(const ForwardCall<T>& call) : ForwardPass(call, grid_of(call)) {}
-
 template <class T>
-ForwardPass<T>::ForwardPass(const ForwardCall<T>& call, ThreadGrid grid)
-    : schedule_(grid, assign_rows<T>(call, grid.rows), call.H, current_kernels<T>().lanes) {
+ForwardPass<T>::ForwardPass(const ForwardCall<T>& call)
+    : schedule_(call, grid_of(call), current_kernels<T>().lanes) {
     const Kernels<T>& kernels = current_kernels<T>();
     const auto scratch = [&](int64_t rows) { return kernels.forward_workspace(call, rows).scratch; };
     const auto shared = [&](int64_t rows) { return kernels.forward_workspace(call, rows).shared; };
     for (int n = 0; n < schedule_.size(); ++n) scratch_.emplace_back(schedule_.max_bytes(n, scratch));
-    for (int n = 0; n < schedule_.groups(); ++n) shared_.emplace_back(schedule_.max_bytes(n * grid.units, shared));
+    for (int n = 0; n < schedule_.size(); n += schedule_.group_size())
+        shared_.emplace_back(schedule_.max_bytes(n, shared));
 }
 
 template <class T> void ForwardPass<T>::run(const ForwardCall<T>& call) {
     const Kernels<T>& kernels = current_kernels<T>();
     schedule_.run(call.cancellation, [&](const WorkItem& item, int n) {
         kernels.forward(call, item, scratch_[size_t(n)].template as<void>(),
-                        shared_[size_t(schedule_.group(n))].template as<void>());
+                        shared_[size_t(n / schedule_.group_size())].template as<void>());
     });
 }
 

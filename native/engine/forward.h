@@ -19,8 +19,6 @@ template <class T> class ForwardPass {
     void run(const ForwardCall<T>& call);
 
   private:
-    ForwardPass(const ForwardCall<T>& call, ThreadGrid grid);
-
     Schedule schedule_;
     std::vector<AlignedBuffer> scratch_, shared_;  // of each work item, of each group
 };

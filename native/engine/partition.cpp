@@ -1,7 +1,6 @@
 #include "engine/partition.h"
 
 #include <numeric>
-#include <utility>
 
 #include "engine/dispatch.h"
 
@@ -33,7 +32,7 @@ template <class T> ThreadGrid choose_grid(const Call<T>& call, int64_t steps, in
     return {int(std::min<int64_t>(B, std::max<int64_t>(groups, threads / units))), units};
 }
 
-template <class T> std::vector<Rows> assign_rows(const Call<T>& call, int groups) {
+template <class T> std::vector<Schedule::Rows> Schedule::assign_rows(const Call<T>& call, int groups) {
     std::vector<Rows> assigned(static_cast<size_t>(groups));
     if (!call.step_flags) {
         for (int64_t b = 0; b < call.B; ++b) assigned[size_t(b * groups / call.B)].push_back(b);
@@ -49,9 +48,11 @@ template <class T> std::vector<Rows> assign_rows(const Call<T>& call, int groups
     return assigned;
 }
 
-Schedule::Schedule(ThreadGrid grid, std::vector<Rows> rows, int64_t H, int64_t granularity)
-    : units_(grid.units), rows_(std::move(rows)), slots_(size_t(grid.threads())), groups_(size_t(grid.rows)) {
-    const int64_t blocks = (H + granularity - 1) / granularity;
+template <class T>
+Schedule::Schedule(const Call<T>& call, ThreadGrid grid, int64_t granularity)
+    : units_(grid.units), rows_(assign_rows(call, grid.rows)), slots_(size_t(grid.threads())),
+      groups_(size_t(grid.rows)) {
+    const int64_t H = call.H, blocks = (H + granularity - 1) / granularity;
     for (int group = 0; group < grid.rows; ++group) {
         const Rows& members = rows_[size_t(group)];
         groups_[size_t(group)] = {grid.units, &slots_[size_t(group * grid.units)]};
@@ -68,7 +69,7 @@ template double step_multiply_adds(const Call<float>&, int64_t);
 template double step_multiply_adds(const Call<double>&, int64_t);
 template ThreadGrid choose_grid(const Call<float>&, int64_t, int64_t, double);
 template ThreadGrid choose_grid(const Call<double>&, int64_t, int64_t, double);
-template std::vector<Rows> assign_rows(const Call<float>&, int);
-template std::vector<Rows> assign_rows(const Call<double>&, int);
+template Schedule::Schedule(const Call<float>&, ThreadGrid, int64_t);
+template Schedule::Schedule(const Call<double>&, ThreadGrid, int64_t);
 
 }  // namespace glasscell

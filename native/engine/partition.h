@@ -38,19 +38,11 @@ constexpr double kForwardBarrier = 50e3, kBackwardBarrier = 30e3;
 // Chooses the grid for a loop of `steps` steps with `inputs` inputs. `barrier`: one of the two constants above.
 template <class T> ThreadGrid choose_grid(const Call<T>& call, int64_t steps, int64_t inputs, double barrier);
 
-using Rows = std::vector<int64_t>;  // indices into the batch
-
-// Assigns all rows to `groups` groups. Without step flags neighbours stay together. With flags the rows are dealt out
-// in turn, those with the most kept steps first, so that all groups end at about the same time.
-template <class T> std::vector<Rows> assign_rows(const Call<T>& call, int groups);
-
 // Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.
 template <class Work> void split(int64_t total, int threads, CancellationToken* cancellation, Work work) {
     const int64_t count = threads < total ? threads : total;
     auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
-    using Range = decltype(range);
-    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); }, &range,
-              cancellation);
+    run_tasks(int(count), call_function<decltype(range)>, &range, cancellation);
 }
 
 // Whether the call is to end early. The caller's thread polls; the others only look.
@@ -59,7 +51,7 @@ inline bool poll_cancelled(CancellationToken* cancellation) {
     return cancelled(cancellation);
 }
 
-// As split, in pieces of at most `most`: a cancelled call ends between two pieces.
+// Runs work(begin, end) as split does, in pieces of at most `most`. A cancelled call ends between two pieces.
 template <class Work>
 void split_into_pieces(int64_t total, int64_t most, int threads, CancellationToken* cancellation, Work work) {
     split(total, threads, cancellation, [&](int64_t begin, int64_t end) {
@@ -94,13 +86,14 @@ void run_concurrently(const std::vector<Pass>& passes, CallOf call_of, GridOf gr
 // The work items of a grid, which run any number of times without allocating.
 class Schedule {
   public:
-    // Units are split at multiples of `granularity`.
-    Schedule(ThreadGrid grid, std::vector<Rows> rows, int64_t H, int64_t granularity);
+    // Splits units at multiples of `granularity`. Without step flags, neighbouring rows are in the same group. With
+    // flags the rows are assigned in turn, those with the most kept steps first, so that all groups end at about the
+    // same time.
+    template <class T> Schedule(const Call<T>& call, ThreadGrid grid, int64_t granularity);
     Schedule(const Schedule&) = delete;  // its items point into it
 
     int size() const { return int(items_.size()); }
-    int group(int index) const { return index / units_; }  // the items of the same rows
-    int groups() const { return size() / units_; }
+    int group_size() const { return units_; }  // successive items that have the same rows
 
     // The bytes that run as `index` may need, where its rows need bytes(rows).
     template <class Bytes> size_t max_bytes(int index, Bytes bytes) const {
@@ -120,8 +113,7 @@ class Schedule {
             if (index < size()) work(items_[size_t(index)], index);
             rest(index);
         };
-        using One = decltype(one);
-        const auto task = [](void* opaque, int index) { (*static_cast<One*>(opaque))(index); };
+        const auto task = call_function<decltype(one)>;
         const int count = std::max(size(), threads);
         if (units_ == 1) return run_tasks(count, task, &one, cancellation);
         if (run_together(count, size(), task, &one, cancellation)) return;
@@ -129,6 +121,9 @@ class Schedule {
     }
 
   private:
+    using Rows = std::vector<int64_t>;  // indices into the batch
+    template <class T> static std::vector<Rows> assign_rows(const Call<T>& call, int groups);
+
     int units_;
     std::vector<Rows> rows_;
     std::vector<BarrierSlot> slots_;

@@ -23,6 +23,9 @@ struct OpenMpRuntime {
 void use_openmp_threads(OpenMpRuntime openmp);
 bool uses_openmp_threads();
 
+// Makes a task of a function object: its address is the context.
+template <class Function> void call_function(void* function, int index) { (*static_cast<Function*>(function))(index); }
+
 // Runs task(context, index) for 0..count-1, each once, on the caller and up to count - 1 workers. Returns when all have
 // ended. The caller runs task 0, and polls `cancellation` while it waits for workers; tasks that see the cancellation
 // end early. While another call is inside the pool, or where the system grants no threads, the caller runs all tasks;

@@ -50,24 +50,24 @@ enum : uint8_t { kKeep = 1, kReset = 2 };  // the bits of `step_flags`; glasscel
 template <class T> struct Call {
     int64_t B, time, I, H;
     Options options;
-    const T* x;                             // (B, T, I)
-    bool transposed_weights;                // PyTorch's layout: the weights and their gradients are (4H, I) and (4H, H)
-    const T* kernel;                        // (I, 4H)
-    const T* recurrent_kernel;              // (H, 4H)
-    const T* bias;                          // (4H), or null
-    const T* h0;                            // (B, H)
-    const T* c0;                            // (B, H)
-    const uint8_t* step_flags;              // (B, T) in the order of x; null: every step is kept
-    const T* dropout_mask;                  // (input_gates, B, I), or null
-    const T* recurrent_dropout_mask;        // (recurrent_gates, B, H), or null
-    int64_t input_gates, recurrent_gates;   // 1 or 4; 0 without a mask
-    CancellationToken* cancellation;        // null: nothing ends the call early
+    const T* x;                       // (B, T, I)
+    bool transposed_weights;          // PyTorch's layout: the weights and their gradients are (4H, I) and (4H, H)
+    const T* kernel;                  // (I, 4H)
+    const T* recurrent_kernel;        // (H, 4H)
+    const T* bias;                    // (4H), or null
+    const T* h0;                      // (B, H)
+    const T* c0;                      // (B, H)
+    const uint8_t* step_flags;        // (B, T) in the order of x; null: every step is kept
+    const T* dropout_mask;            // (dropout_gates, B, I), or null
+    const T* recurrent_dropout_mask;  // (recurrent_dropout_gates, B, H), or null
+    int64_t dropout_gates, recurrent_dropout_gates;  // 1 or 4; 0 without a mask
+    CancellationToken* cancellation;  // null: nothing ends the call early
 };
 
 // Whether the gates read x or h through masks of their own. Such gates are summed one after another, for they share no
 // element of a row, and their weights are packed for that.
 template <class T> static constexpr bool per_gate_masks(const Call<T>& call) {
-    return call.input_gates == 4 || call.recurrent_gates == 4;
+    return call.dropout_gates == 4 || call.recurrent_dropout_gates == 4;
 }
 
 // The time index in x of step s.

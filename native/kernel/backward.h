@@ -13,22 +13,17 @@ namespace glasscell::GLASSCELL_TARGET {
 
 // The memory of a work item. The active rows of a step are those that keep it.
 template <class T> struct BackwardWorkspace {
-    const T** dz;    // [rows] the gradients of the active rows' raw gates
-    const T** mask;  // [rows] their recurrent masks
-    T** dh_out;      // [rows] the places of their products
-    T* zeros;        // [H]
-
-    BackwardWorkspace(const BackwardCall<T>& call, int64_t rows, Arena& scratch) {
-        dz = scratch.allocate<const T*>(rows);
-        mask = scratch.allocate<const T*>(rows);
-        dh_out = scratch.allocate<T*>(rows);
-        zeros = scratch.allocate<T>(call.H);
-    }
+    Arena& scratch;
+    const int64_t rows, H;
+    const T** const dz = scratch.allocate<const T*>(rows);    // the gradients of the active rows' raw gates
+    const T** const mask = scratch.allocate<const T*>(rows);  // their recurrent masks
+    T** const dh_out = scratch.allocate<T*>(rows);            // the places of their products
+    T* const zeros = scratch.allocate<T>(H);
 };
 
 template <class T> size_t backward_scratch(const BackwardCall<T>& call, int64_t rows) {
     Arena counter{nullptr};
-    BackwardWorkspace<T>(call, rows, counter);
+    (void)BackwardWorkspace<T>{counter, rows, call.H};
     return counter.used;
 }
 
@@ -85,7 +80,7 @@ int64_t gate_gradients(const BackwardCall<T>& call, const BackwardWorkspace<T>& 
         T* const dz = call.dz + offset_in(call.time_block, b, s) * 4 * H;
         row_gradient<T, Default>(call, item, at, c, dh, call.dc + b * H, dz);
         work.dz[count] = dz, work.dh_out[count] = dh;
-        if (call.recurrent_gates) work.mask[count] = call.recurrent_dropout_mask + b * H;
+        if (call.recurrent_dropout_gates) work.mask[count] = call.recurrent_dropout_mask + b * H;
         ++count;
     }
     return count;
@@ -106,10 +101,10 @@ template <class T> GLASSCELL_INLINE void clear_at_resets(const BackwardCall<T>& 
 template <class T> void backward(const BackwardCall<T>& call, const WorkItem& item, void* memory) {
     const int64_t H = call.H, first = call.time_block.first;
     Arena scratch{static_cast<char*>(memory)};
-    const BackwardWorkspace<T> work(call, item.count, scratch);
+    const BackwardWorkspace<T> work{scratch, item.count, H};
     memset(work.zeros, 0, size_t(H) * sizeof(T));
-    const ProjectionMask<T> mask = {call.recurrent_gates ? work.mask : nullptr,
-                                    gate_stride(call.recurrent_gates, call.B * H)};
+    const ProjectionMask<T> mask = {call.recurrent_dropout_gates ? work.mask : nullptr,
+                                    gate_stride(call.recurrent_dropout_gates, call.B * H)};
     const auto gradients = has_default_activations(call.options) ? gate_gradients<T, true> : gate_gradients<T, false>;
     CancelPoll poll(call.cancellation);
     for (int64_t s = first + call.time_block.steps - 1; s >= first; --s) {

@@ -12,38 +12,32 @@ namespace glasscell::GLASSCELL_TARGET {
 
 // The memory of a work item. Rows are counted within the item; the active rows of a step are those that keep it.
 template <class T> struct ForwardWorkspace {
-    const T **h, **c;        // [rows] the state of each row
-    const T **x_in, **h_in;  // [rows * chunk], [rows] the masked x and h of an active row
-    const T** c_in;          // [rows] its cell state
-    T **h_out, **c_out;      // [rows] its next state
-    int64_t *active, *at;    // [rows] which row it is, and the index of its step in the time block
-    const T** start;         // [rows] the sums of its inputs, if summed ahead
-    T *h_pair, *c_own;       // [rows][2][H] for all items of the rows, [rows][H]: the states when no sequence is kept
-    T *x_masked, *h_masked;  // [rows * chunk] and [rows] of masked_size: (gates, I), (gates, H)
-    T* zeros;                // [H]
-    int64_t chunk;           // steps whose inputs are summed ahead; 1: each with its step
-    T** ahead;               // [rows * chunk] places of these sums, each (blocks, 4, lanes)
-    T* sums;                 // the sums, in the order of row and step
-    bool streams;            // TileRows::streams
+    const ForwardCall<T>& call;
+    const int64_t rows;
+    Arena &own, &shared;  // of the item; of all items of the same rows
 
-    ForwardWorkspace(const ForwardCall<T>& call, int64_t rows, Arena& own, Arena& shared) {
-        chunk = chunk_of(call, rows), streams = streams_tape(call);
-        h = own.allocate<const T*>(rows), c = own.allocate<const T*>(rows);
-        x_in = own.allocate<const T*>(rows * chunk), h_in = own.allocate<const T*>(rows);
-        c_in = own.allocate<const T*>(rows);
-        h_out = own.allocate<T*>(rows), c_out = own.allocate<T*>(rows);
-        active = own.allocate<int64_t>(rows), at = own.allocate<int64_t>(rows);
-        start = own.allocate<const T*>(rows);
-        h_pair = call.h ? nullptr : shared.allocate<T>(rows * 2 * call.H);
-        c_own = call.c ? nullptr : own.allocate<T>(rows * call.H);
-        x_masked = own.allocate<T>(rows * chunk * masked_size(call.input_gates, call.I));
-        h_masked = own.allocate<T>(rows * masked_size(call.recurrent_gates, call.H));
-        zeros = own.allocate<T>(call.H);
-        ahead = own.allocate<T*>(rows * chunk);
-        sums = sums_ahead() ? own.allocate<T>(rows * chunk * sums_size(call)) : nullptr;
-    }
+    const int64_t chunk = chunk_of(call, rows);                           // steps whose inputs are summed ahead, or 1
+    const bool streams = streams_tape(call);                              // TileRows::streams
+    const T** const h = own.allocate<const T*>(rows);                     // the state of each row
+    const T** const c = own.allocate<const T*>(rows);
+    const T** const x_in = own.allocate<const T*>(rows * chunk);          // the masked x and h of an active row
+    const T** const h_in = own.allocate<const T*>(rows);
+    const T** const c_in = own.allocate<const T*>(rows);                  // its cell state
+    T** const h_out = own.allocate<T*>(rows);                             // its next state
+    T** const c_out = own.allocate<T*>(rows);
+    int64_t* const active = own.allocate<int64_t>(rows);                  // which row it is
+    int64_t* const at = own.allocate<int64_t>(rows);                      // the index of its step in the time block
+    const T** const start = own.allocate<const T*>(rows);                 // the sums of its inputs, if summed ahead
+    T* const h_pair = call.h ? nullptr : shared.allocate<T>(rows * 2 * call.H);  // (rows, 2, H), if no h is kept
+    T* const c_own = call.c ? nullptr : own.allocate<T>(rows * call.H);   // (rows, H), if no c is kept
+    T* const x_masked = own.allocate<T>(rows * chunk * masked_size(call.dropout_gates, call.I));
+    T* const h_masked = own.allocate<T>(rows * masked_size(call.recurrent_dropout_gates, call.H));
+    T* const zeros = own.allocate<T>(call.H);
+    T** const ahead = own.allocate<T*>(rows * chunk);                     // places of sums, each (blocks, 4, lanes)
+    T* const sums = sums_ahead() ? own.allocate<T>(rows * chunk * sums_size()) : nullptr;  // by row and step
 
     bool sums_ahead() const { return chunk > 1; }
+    int64_t sums_size() const { return vector_count<T>(call.H) * 4 * kLanes<T>; }
 
     // The active rows from the `first` one on.
     TileRows<T> tile_rows(int64_t first) const {
@@ -52,8 +46,6 @@ template <class T> struct ForwardWorkspace {
 
     // The distance between masked rows: rows a power of two apart would share their places in the cache.
     static int64_t masked_size(int64_t gates, int64_t n) { return gates ? gates * n + kLanes<T> : 0; }
-
-    static int64_t sums_size(const ForwardCall<T>& call) { return vector_count<T>(call.H) * 4 * kLanes<T>; }
 
     // A tile of few rows waits for its own sums. Where one step has too few rows for a tile, the inputs of several
     // steps are summed together: that needs no state, and reads the kernel once for all of them. The bits are the same.
@@ -64,7 +56,7 @@ template <class T> struct ForwardWorkspace {
 
 template <class T> WorkspaceBytes forward_workspace(const ForwardCall<T>& call, int64_t rows) {
     Arena own{nullptr}, shared{nullptr};
-    ForwardWorkspace<T>(call, rows, own, shared);
+    (void)ForwardWorkspace<T>{call, rows, own, shared};
     return {own.used, shared.used};
 }
 
@@ -164,7 +156,7 @@ template <class T> struct ForwardLoop {
             if (flags & kKeep) {
                 activate_row(count, row, b, at);
                 if (work.sums_ahead())
-                    work.start[count] = work.sums + (row * work.chunk + in_chunk) * work.sums_size(call);
+                    work.start[count] = work.sums + (row * work.chunk + in_chunk) * work.sums_size();
                 else
                     work.x_in[count] = masked_input(b, t, row);
                 ++count;
@@ -193,24 +185,25 @@ template <class T> struct ForwardLoop {
     // x of row b at time index t as the gates read it: the row itself, or its masked copies at `slot`.
     GLASSCELL_INLINE const T* masked_input(int64_t b, int64_t t, int64_t slot) {
         const T* const x = call.x + (b * call.time + t) * I;
-        if (!call.input_gates) return x;
-        T* const masked = work.x_masked + slot * work.masked_size(call.input_gates, I);
-        apply_masks(x, call.dropout_mask + b * I, call.input_gates, call.B * I, I, masked, I);
+        if (!call.dropout_gates) return x;
+        T* const masked = work.x_masked + slot * work.masked_size(call.dropout_gates, I);
+        apply_masks(x, call.dropout_mask, call.dropout_gates, call.B, b, I, masked, I);
         return masked;
     }
 
     // h of row b as the gates read it.
     GLASSCELL_INLINE const T* masked_hidden(int64_t b, int64_t row) {
-        if (!call.recurrent_gates) return work.h[row];
-        T* const masked = work.h_masked + row * work.masked_size(call.recurrent_gates, H);
-        apply_masks(work.h[row], call.recurrent_dropout_mask + b * H, call.recurrent_gates, call.B * H, H, masked, H);
+        const int64_t gates = call.recurrent_dropout_gates;
+        if (!gates) return work.h[row];
+        T* const masked = work.h_masked + row * work.masked_size(gates, H);
+        apply_masks(work.h[row], call.recurrent_dropout_mask, gates, call.B, b, H, masked, H);
         return masked;
     }
 
     // Sums bias and inputs of the kept steps of the chunk that starts at step s, a tile of steps at a time.
     void sum_ahead(int64_t s) {
         const int64_t count = list_chunk(s), tiles = tile_count(count);
-        const int64_t gates = per_gate_masks(call) ? 4 : 1, x_gate = gate_stride(call.input_gates, I);
+        const int64_t gates = per_gate_masks(call) ? 4 : 1, x_gate = gate_stride(call.dropout_gates, I);
         const auto sum = gates == 4 ? gates_tile_of<T, 1, 1> : gates_tile_of<T, 4, 1>;
         for (int64_t unit = item.first; unit < item.last; unit += L) {
             const T* const packed = call.packed + unit / L * layout.block;
@@ -236,7 +229,7 @@ template <class T> struct ForwardLoop {
                 const int64_t b = item.rows[row], t = time_of(call, s + step);
                 if (!(flags_of(call, b, t) & kKeep)) continue;
                 work.x_in[count] = masked_input(b, t, count);
-                work.ahead[count++] = work.sums + (row * work.chunk + step) * work.sums_size(call);
+                work.ahead[count++] = work.sums + (row * work.chunk + step) * work.sums_size();
             }
         }
         return count;
@@ -286,8 +279,8 @@ template <class T> struct ForwardLoop {
         GatesTile<T> gates = {nullptr, work.x_in + at, work.h_in + at, I, H, weights.packed, layout, z_rows,
                               weights.next + minimum(tile, 3) * (I + H) * L};
         if (PerGate) {
-            gates.x = offset_rows(gates.x, n, gate * gate_stride(call.input_gates, I), x_rows);
-            gates.h = offset_rows(gates.h, n, gate * gate_stride(call.recurrent_gates, H), h_rows);
+            gates.x = offset_rows(gates.x, n, gate * gate_stride(call.dropout_gates, I), x_rows);
+            gates.h = offset_rows(gates.h, n, gate * gate_stride(call.recurrent_dropout_gates, H), h_rows);
         }
         if (work.sums_ahead()) {
             gates.x = nullptr;
@@ -316,7 +309,7 @@ template <class T> struct ForwardLoop {
 template <class T>
 void forward(const ForwardCall<T>& call, const WorkItem& item, void* own_memory, void* shared_memory) {
     Arena own{static_cast<char*>(own_memory)}, shared{static_cast<char*>(shared_memory)};
-    ForwardLoop<T>{call, item, ForwardWorkspace<T>(call, item.count, own, shared)}.run();
+    ForwardLoop<T>{call, item, {call, item.count, own, shared}}.run();
 }
 
 }  // namespace glasscell::GLASSCELL_TARGET

@@ -21,9 +21,10 @@ struct MaskedLayout {
     int64_t h, size;         // the start of h, and of the end
 };
 template <class T> MaskedLayout masked_layout(const BackwardCall<T>& call, int64_t count) {
-    const int64_t x_row = call.I + kLanes<T>, h_row = call.H + kLanes<T>, h = call.input_gates * count * x_row;
-    return {x_row, h_row, gate_stride(call.input_gates, count * x_row),
-            gate_stride(call.recurrent_gates, count * h_row), h, h + call.recurrent_gates * count * h_row};
+    const int64_t x_gates = call.dropout_gates, x_row = call.I + kLanes<T>, h = x_gates * count * x_row;
+    const int64_t h_gates = call.recurrent_dropout_gates, h_row = call.H + kLanes<T>;
+    return {x_row, h_row, gate_stride(x_gates, count * x_row), gate_stride(h_gates, count * h_row),
+            h, h + h_gates * count * h_row};
 }
 
 template <class T> size_t masked_operands_size(const BackwardCall<T>& call, int64_t count) {
@@ -37,18 +38,18 @@ void masked_operands(const BackwardCall<T>& call, const KeptStep<T>* kept, int64
     const MaskedLayout layout = masked_layout(call, count);
     for (int64_t n = begin; n < end; ++n) {
         const KeptStep<T>& step = kept[n];
-        if (call.input_gates)
-            apply_masks(step.x, call.dropout_mask + step.b * I, call.input_gates, B * I, I, masked + n * layout.x_row,
+        if (call.dropout_gates)
+            apply_masks(step.x, call.dropout_mask, call.dropout_gates, B, step.b, I, masked + n * layout.x_row,
                         layout.x_gate);
-        if (call.recurrent_gates)
-            apply_masks(step.h, call.recurrent_dropout_mask + step.b * H, call.recurrent_gates, B * H, H,
+        if (call.recurrent_dropout_gates)
+            apply_masks(step.h, call.recurrent_dropout_mask, call.recurrent_dropout_gates, B, step.b, H,
                         masked + layout.h + n * layout.h_row, layout.h_gate);
     }
 }
 
 template <class T>
 void input_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t begin, int64_t end) {
-    const int64_t I = call.I, H = call.H;
+    const int64_t I = call.I, gates = call.dropout_gates;
     CancelPoll poll(call.cancellation);
     constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
     for (int64_t first = begin; first < end; first += kRows) {
@@ -58,10 +59,10 @@ void input_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64
         for (int64_t r = 0; r < rows; ++r) {
             const KeptStep<T>& step = kept[first + r];
             dz[r] = step.dz, dx[r] = call.dx + (step.x - call.x);
-            mask[r] = call.input_gates ? call.dropout_mask + step.b * I : nullptr;
+            mask[r] = gates ? call.dropout_mask + step.b * I : nullptr;
         }
-        const ProjectionMask<T> masks = {call.input_gates ? mask : nullptr, gate_stride(call.input_gates, call.B * I)};
-        project<T>(dz, rows, H, call.packed_kernel, kTileVectors, 0, I, masks, dx, poll);
+        const ProjectionMask<T> masks = {gates ? mask : nullptr, gate_stride(gates, call.B * I)};
+        project<T>(dz, rows, call.H, call.packed_kernel, kTileVectors, 0, I, masks, dx, poll);
     }
 }
 
@@ -120,8 +121,8 @@ void add_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t cou
         const int64_t steps = minimum(kChunk, count - first);
         for (int64_t step = 0; step < steps; ++step) {
             const int64_t n = first + step;
-            x[step] = call.input_gates ? masked_x + n * layout.x_row : kept[n].x;
-            h[step] = call.recurrent_gates ? masked_h + n * layout.h_row : kept[n].h;
+            x[step] = call.dropout_gates ? masked_x + n * layout.x_row : kept[n].x;
+            h[step] = call.recurrent_dropout_gates ? masked_h + n * layout.h_row : kept[n].h;
         }
         if (poll.cancelled(steps * width * (call.I + call.H))) return;
         pack_panel<T, N>(kept + first, steps, column, width, panel);

@@ -57,7 +57,7 @@ template <class T> void one_call(Random& random, Digest& digest, bool few) {
     const auto zeros = [](int64_t size) { return std::vector<T>(size_t(size), T(0)); };
 
     constexpr int64_t kGates[] = {0, 1, 4};
-    const int64_t input_gates = kGates[random.below(3)], recurrent_gates = kGates[random.below(3)];
+    const int64_t dropout_gates = kGates[random.below(3)], recurrent_dropout_gates = kGates[random.below(3)];
     const auto x = draw(B * time * I, 2), kernel = draw(I * 4 * H, 0.2), recurrent = draw(H * 4 * H, 0.1);
     const auto bias = draw(4 * H, 0.5), h0 = draw(B * H, 1), c0 = draw(B * H, 1);
     const auto dropout_mask = draw(4 * B * I, 1), recurrent_dropout_mask = draw(4 * B * H, 1);
@@ -73,10 +73,10 @@ template <class T> void one_call(Random& random, Digest& digest, bool few) {
     call.bias = random.below(4) ? bias.data() : nullptr;
     call.h0 = h0.data(), call.c0 = c0.data();
     call.step_flags = random.below(2) ? step_flags.data() : nullptr;
-    if (input_gates) call.dropout_mask = dropout_mask.data(), call.input_gates = input_gates;
-    if (recurrent_gates) {
+    if (dropout_gates) call.dropout_mask = dropout_mask.data(), call.dropout_gates = dropout_gates;
+    if (recurrent_dropout_gates) {
         call.recurrent_dropout_mask = recurrent_dropout_mask.data();
-        call.recurrent_gates = recurrent_gates;
+        call.recurrent_dropout_gates = recurrent_dropout_gates;
     }
 
     ForwardCall<T> forward{};

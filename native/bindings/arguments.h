@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "bindings/operands.h"
+#include "engine/aligned_buffer.h"
 
 namespace glasscell {
 

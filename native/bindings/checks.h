@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "interface/kernels.h"
+#include "interface/call.h"
 
 namespace glasscell {
 

@@ -9,7 +9,8 @@
 #include "bindings/arguments.h"
 #include "bindings/checks.h"
 #include "bindings/operands.h"
-#include "engine/engine.h"
+#include "engine/backward.h"
+#include "engine/forward.h"
 #include "bindings/gil.h"
 #if defined(GLASSCELL_JAX)
 #include "bindings/xla_ffi.h"
@@ -18,6 +19,7 @@
 #include "bindings/signals.h"
 #include "bindings/stream.h"
 #include "engine/dispatch.h"
+#include "engine/machine_probe.h"
 
 namespace glasscell {
 namespace {

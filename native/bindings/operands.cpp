@@ -1,6 +1,9 @@
 #include "bindings/operands.h"
 
 #include "bindings/checks.h"
+#include "engine/backward.h"
+#include "engine/forward.h"
+#include "engine/partition.h"
 
 namespace glasscell {
 
@@ -51,10 +54,10 @@ template <class T> Call<T> make_call(const Operands<T>& operands, size_t n) {
     call.h0 = checked("h0", in[kH0], {call.B, call.H}), call.c0 = checked("c0", in[kC0], {call.B, call.H});
     call.step_flags = checked("step_flags", none_if_placeholder(operands.step_flags), {call.B, call.time});
     const auto mask = none_if_placeholder(dropout), recurrent_mask = none_if_placeholder(recurrent_dropout);
-    call.input_gates = gates_of(mask), call.recurrent_gates = gates_of(recurrent_mask);
-    call.dropout_mask = checked("dropout_mask", mask, {call.input_gates, call.B, call.I});
+    call.dropout_gates = gates_of(mask), call.recurrent_dropout_gates = gates_of(recurrent_mask);
+    call.dropout_mask = checked("dropout_mask", mask, {call.dropout_gates, call.B, call.I});
     call.recurrent_dropout_mask =
-        checked("recurrent_dropout_mask", recurrent_mask, {call.recurrent_gates, call.B, call.H});
+        checked("recurrent_dropout_mask", recurrent_mask, {call.recurrent_dropout_gates, call.B, call.H});
     return call;
 }
 
@@ -93,8 +96,7 @@ Backward<T> make_backward(const Operands<T>& operands, const View<const T>* resi
     pass.cell_checkpoints = kept(kCellCheckpoints, {time_block_count(B, time), B, H});
     if (!pass.cell_checkpoints && !(call.c && call.gates))
         throw std::invalid_argument("c, gates: expected what forward kept, or cell_checkpoints, got neither");
-    if (!pass.cell_checkpoints && !call.z &&
-        (needs_raw(call.options.activation) || needs_raw(call.options.recurrent_activation)))
+    if (!pass.cell_checkpoints && !call.z && needs_raw(call.options))
         throw std::invalid_argument("z: expected the raw gates, which this activation's derivative needs, got none");
     pass.dhT = checked("dhT", none_if_placeholder(d[0]), {B, H}), pass.dcT = checked("dcT", none_if_placeholder(d[1]), {B, H});
     call.dh_all = checked("dh", none_if_placeholder(d[2]), {B, time, H});

@@ -9,7 +9,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/engine.h"
+#include "engine/aligned_buffer.h"
+#include "interface/call.h"
 
 namespace glasscell {
 

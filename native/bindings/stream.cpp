@@ -5,7 +5,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/checks.h"
-#include "engine/engine.h"
+#include "engine/forward.h"
 #include "bindings/gil.h"
 
 namespace glasscell {

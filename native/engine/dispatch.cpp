@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <stdexcept>
+#include <string>
 
 namespace glasscell {
 
@@ -33,7 +34,7 @@ const std::vector<const Target*>& available_targets() {
     return targets;
 }
 
-static const Target& choose() {
+static const Target& choose_target() {
     const char* const name = std::getenv("GLASSCELL_TARGET");
     if (!name || !*name) return *available_targets().front();
     std::string known;
@@ -45,7 +46,7 @@ static const Target& choose() {
 }
 
 const Target& current_target() {
-    static const Target& target = choose();
+    static const Target& target = choose_target();
     return target;
 }
 

@@ -1,17 +1,16 @@
-// The instruction sets this build has, and the one in use.
+// The targets (instruction sets) of this build, and the one in use.
 #pragma once
 
-#include <string>
 #include <vector>
 
-#include "interface/kernels.h"
+#include "interface/kernel_table.h"
 
 namespace glasscell {
 
-// Built in and runnable on this machine (the operating system saves their registers too), best first.
+// The targets that this machine can run, best first. The operating system must save their registers too.
 const std::vector<const Target*>& available_targets();
 
-// The best of them, or the one GLASSCELL_TARGET names. Throws std::invalid_argument for a name not among them.
+// The best available target, or the one GLASSCELL_TARGET names. Throws std::invalid_argument for an unknown name.
 const Target& current_target();
 
 template <class T> const Kernels<T>& current_kernels();

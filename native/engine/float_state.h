@@ -1,5 +1,5 @@
-// How the processor computes for a thread: rounding, subnormal numbers, traps. Whoever calls may have set it: PyTorch's
-// set_flush_denormal does, and so does code built with fast-math when it is loaded. The bits must not follow.
+// The floating-point state of a thread: rounding, subnormal numbers, traps. The caller may have changed it: PyTorch's
+// set_flush_denormal does, and so does code built with fast-math when it is loaded. The bits must not depend on it.
 #pragma once
 
 #include <stdint.h>
@@ -11,22 +11,22 @@
 namespace glasscell {
 
 #if defined(__x86_64__)
-// The control bits of the vector unit and of the older one, which some C libraries' fma computes with.
+// The control bits of the vector unit and of the x87 unit, with which some C libraries compute fma.
 struct FloatState {
-    static constexpr uint32_t kFlags = 0x3f, kVector = 0x1f80;  // what has happened; all traps masked, to the nearest
-    static constexpr uint16_t kOld = 0x037f;
+    static constexpr uint32_t kFlags = 0x3f, kVector = 0x1f80;  // exceptions so far; all traps masked, to the nearest
+    static constexpr uint16_t kX87 = 0x037f;
 
     uint32_t vector;
-    uint16_t old;
+    uint16_t x87;
 
     static FloatState current() {
         FloatState state;
-        asm volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(state.vector), "=m"(state.old)::"memory");
+        asm volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(state.vector), "=m"(state.x87)::"memory");
         return state;
     }
-    static FloatState known(const FloatState& now) { return {kVector | (now.vector & kFlags), kOld}; }
-    bool is_known() const { return (vector & ~kFlags) == kVector && old == kOld; }
-    void set() const { asm volatile("ldmxcsr %0\n\tfldcw %1" ::"m"(vector), "m"(old) : "memory"); }
+    static FloatState known(const FloatState& now) { return {kVector | (now.vector & kFlags), kX87}; }
+    bool is_known() const { return (vector & ~kFlags) == kVector && x87 == kX87; }
+    void set() const { asm volatile("ldmxcsr %0\n\tfldcw %1" ::"m"(vector), "m"(x87) : "memory"); }
 };
 #elif defined(__aarch64__)
 struct FloatState {
@@ -56,7 +56,8 @@ struct FloatState {
 };
 #endif
 
-// As IEEE 754 has it by default while this lives: to the nearest, subnormal numbers kept, no traps. Then as it was.
+// Sets the default state of IEEE 754 (to the nearest, subnormal numbers kept, no traps), and restores the former one
+// when it is destroyed.
 class KnownFloats {
   public:
     KnownFloats() : before_(FloatState::current()) {

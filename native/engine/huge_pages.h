@@ -1,4 +1,4 @@
-// Large pages, which the system gives to those who ask.
+// Advice to the system to use huge pages.
 #pragma once
 
 #include <stddef.h>
@@ -11,15 +11,15 @@
 
 namespace glasscell {
 
-// For memory that is about to be filled. What is new to the process comes a page at a time, as it is first touched, and with
-// pages of 4 KiB that takes longer than the engine takes to fill it: XLA asks for a large tape anew in each execution. NumPy
-// gives the same advice for its own arrays. It is advice alone: a system with no large pages (left) gives small ones.
+// Asks for huge pages for memory that is about to be filled. New memory comes a page at a time, as it is first touched,
+// and with pages of 4 KiB that takes longer than the engine takes to fill it: XLA allocates a large tape in each
+// execution. NumPy gives the same advice for its arrays. A system without huge pages gives small ones.
 inline void advise_huge_pages(void* memory, size_t bytes) {
 #if defined(__linux__)
-    constexpr size_t kLargePage = 2 << 20;  // of most systems
+    constexpr size_t kHugePage = 2 << 20;  // of most systems
     static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
-    if (bytes < kLargePage) return;
-    // With the pages that it has in part: neighbours that are asked for too then make one range.
+    if (bytes < kHugePage) return;
+    // The range includes the pages at both ends, so that neighbouring arrays make one range.
     const uintptr_t first = reinterpret_cast<uintptr_t>(memory) / page * page;
     const uintptr_t last = (reinterpret_cast<uintptr_t>(memory) + bytes + page - 1) / page * page;
     madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);

@@ -1,7 +1,8 @@
-// Who does what: how a pass is split over threads.
+// Splits a pass over threads.
 //
-// Many rows are split over threads that never wait for each other. Where there are too few rows to fill the tiles of all
-// threads, the units are split too, and the threads of the same rows form a team that meets after each step.
+// Many rows are split over threads that never wait for each other. Where there are too few rows to fill the tiles of
+// all threads, the units are split too: the threads of the same rows are a thread group, which meets at a barrier each
+// step.
 #pragma once
 
 #include <algorithm>
@@ -9,86 +10,110 @@
 #include <cstdint>
 #include <vector>
 
-#include "interface/kernels.h"
 #include "engine/thread_pool.h"
+#include "interface/kernel_table.h"
 
 namespace glasscell {
 
 struct ThreadGrid {
-    int rows, units;  // parts of the rows, and of the units of each: rows * units threads
+    int rows, units;  // groups of rows, and shares of the units in each group
+
+    int threads() const { return rows * units; }
 };
 
-// How many threads are worth waking for so many multiply-adds: 1 or more.
+// How many threads are worth waking for this many multiply-adds: 1 or more.
 int worth_threads(double multiply_adds);
 
-// The work of a thread for which it is worth to meet after each step, in multiply-adds. A meeting and what is exchanged
-// at it take about 0.5 us forward (h), and more backward (the gradients of four gates). Measured on two cores.
-constexpr double kForwardMeeting = 50e3, kBackwardMeeting = 30e3;
+// The multiply-adds of one step of all rows with `inputs` inputs, and those of all steps.
+template <class T> double step_multiply_adds(const Call<T>& call, int64_t inputs);
+template <class T> double multiply_adds(const Call<T>& call) {
+    return step_multiply_adds(call, call.I) * double(call.time);
+}
 
-// The choice. `step`: the multiply-adds of one step of all rows; `meeting`: one of the above; `tile_rows`: rows that fill
-// a tile; `lanes`: units of one block, the least a thread can have.
-ThreadGrid choose_grid(int64_t B, int64_t time, double step, int64_t H, double meeting, int threads, int64_t tile_rows,
-               int64_t lanes);
+// The least work between two barriers, in multiply-adds of one thread, that is worth the wait. A barrier and the
+// exchange of data after it take about 0.5 us forward (h), and more backward (the gradients of four gates). Measured on
+// two cores.
+constexpr double kForwardBarrier = 50e3, kBackwardBarrier = 30e3;
 
-// Which rows of the batch a group has.
-using Rows = std::vector<int64_t>;
-
-// All rows, in `groups` groups: neighbours together; with masks or lengths those with the most kept steps first and assigned
-// out in turn, so that all groups have about as many and end at about the same time.
-template <class T> std::vector<Rows> assign_rows(const Call<T>& call, int groups);
+// Chooses the grid for a loop of `steps` steps with `inputs` inputs. `barrier`: one of the two constants above.
+template <class T> ThreadGrid choose_grid(const Call<T>& call, int64_t steps, int64_t inputs, double barrier);
 
 // Runs work(begin, end) over 0..total-1 split evenly into at most `threads` ranges.
 template <class Work> void split(int64_t total, int threads, CancellationToken* cancellation, Work work) {
     const int64_t count = threads < total ? threads : total;
     auto range = [&](int index) { work(total * index / count, total * (index + 1) / count); };
-    using Range = decltype(range);
-    run_tasks(int(count), [](void* opaque, int index) { (*static_cast<Range*>(opaque))(index); }, &range,
-              cancellation);
+    run_tasks(int(count), call_function<decltype(range)>, &range, cancellation);
 }
 
-// Whether the call is to end early. The thread that made it polls; the others only look.
+// Whether the call is to end early. The caller's thread polls; the others only look.
 inline bool poll_cancelled(CancellationToken* cancellation) {
     if (cancellation && pthread_equal(cancellation->caller, pthread_self())) cancellation->poll(cancellation);
     return cancelled(cancellation);
 }
 
-// As split, in pieces of `most` at most, so that it may end between them.
-template <class Work> void split_into_pieces(int64_t total, int64_t most, int threads, CancellationToken* cancellation, Work work) {
+// Runs work(begin, end) as split does, in pieces of at most `most`. A cancelled call ends between two pieces.
+template <class Work>
+void split_into_pieces(int64_t total, int64_t most, int threads, CancellationToken* cancellation, Work work) {
     split(total, threads, cancellation, [&](int64_t begin, int64_t end) {
         for (; begin < end && !poll_cancelled(cancellation); begin += most) work(begin, std::min(begin + most, end));
     });
 }
 
-// The parts of a grid, ready to run any number of times without allocating.
+// Runs work(begin, end) over the rows of a matrix, to pack or transpose it. `numbers`: elements of a row, each of which
+// takes as long as some 16 multiply-adds.
+template <class Work> void split_packing(int64_t rows, int64_t numbers, CancellationToken* cancellation, Work work) {
+    constexpr int64_t kNumbers = 1 << 22;  // of a piece: some milliseconds
+    const int64_t most = std::max<int64_t>(1, kNumbers / std::max<int64_t>(1, numbers));
+    split_into_pieces(rows, most, worth_threads(16 * double(rows * numbers)), cancellation, work);
+}
+
+// Runs run(pass) for all passes, one after another or each on a thread of its own. The latter where no pass could use
+// more threads than there are passes, and all together are worth them. call_of(pass) is a Call, grid_of(pass) its grid.
+template <class Pass, class CallOf, class GridOf, class Run>
+void run_concurrently(const std::vector<Pass>& passes, CallOf call_of, GridOf grid_of, Run run) {
+    double total = 0;
+    int most = 1;
+    for (const Pass& pass : passes) {
+        total += multiply_adds(call_of(pass));
+        most = std::max(most, grid_of(pass).threads());
+    }
+    const int count = int(passes.size()), threads = most <= count && count <= worth_threads(total) ? count : 1;
+    split(count, threads, call_of(passes[0]).cancellation, [&](int64_t begin, int64_t end) {
+        for (; begin < end; ++begin) run(passes[size_t(begin)]);
+    });
+}
+
+// The work items of a grid, which run any number of times without allocating.
 class Schedule {
   public:
-    // Units are split at multiples of `granularity`.
-    Schedule(ThreadGrid grid, std::vector<Rows> rows, int64_t H, int64_t granularity);
-    Schedule(const Schedule&) = delete;  // its parts point into it
+    // Splits units at multiples of `granularity`. Without step flags, neighbouring rows are in the same group. With
+    // flags the rows are assigned in turn, those with the most kept steps first, so that all groups end at about the
+    // same time.
+    template <class T> Schedule(const Call<T>& call, ThreadGrid grid, int64_t granularity);
+    Schedule(const Schedule&) = delete;  // its items point into it
 
-    int size() const { return int(parts_.size()); }
-    int group(int index) const { return index / units_; }  // the parts of the same rows
-    int groups() const { return size() / units_; }
+    int size() const { return int(items_.size()); }
+    int group_size() const { return units_; }  // successive items that have the same rows
 
-    // The most that size(rows) gives for what may run as `index`.
-    template <class Size> size_t most(int index, Size size) const {
-        const size_t own = size(parts_[size_t(index)].count), serial = index || units_ == 1 ? 0 : size(serial_.count);
-        return own > serial ? own : serial;
+    // The bytes that run as `index` may need, where its rows need bytes(rows).
+    template <class Bytes> size_t max_bytes(int index, Bytes bytes) const {
+        const size_t item = bytes(items_[size_t(index)].count);
+        return index || units_ == 1 ? item : std::max(item, bytes(serial_.count));
     }
 
-    // Runs work(item, index) for all parts; where teams cannot run at the same time, for all rows and units as index 0.
+    // Runs work(item, index) for all items.
     template <class Work> void run(CancellationToken* cancellation, Work work) {
         run(size(), cancellation, work, [](int) {});
     }
 
-    // The same, and rest(index) after each, and alone for what remains of `threads`.
+    // Runs work(item, index) for all items, and rest(index) after each and on what remains of `threads` threads. Where
+    // the threads of a group cannot run at the same time, one thread computes all rows and units as index 0.
     template <class Work, class Rest> void run(int threads, CancellationToken* cancellation, Work work, Rest rest) {
         auto one = [&](int index) {
-            if (index < size()) work(parts_[size_t(index)], index);
+            if (index < size()) work(items_[size_t(index)], index);
             rest(index);
         };
-        using One = decltype(one);
-        const auto task = [](void* opaque, int index) { (*static_cast<One*>(opaque))(index); };
+        const auto task = call_function<decltype(one)>;
         const int count = std::max(size(), threads);
         if (units_ == 1) return run_tasks(count, task, &one, cancellation);
         if (run_together(count, size(), task, &one, cancellation)) return;
@@ -96,25 +121,29 @@ class Schedule {
     }
 
   private:
+    using Rows = std::vector<int64_t>;  // indices into the batch
+    template <class T> static std::vector<Rows> assign_rows(const Call<T>& call, int groups);
+
     int units_;
     std::vector<Rows> rows_;
     std::vector<BarrierSlot> slots_;
-    std::vector<ThreadGroup> thread_groups_;
-    std::vector<WorkItem> parts_;
-    Rows all_;
-    WorkItem serial_;  // everything
+    std::vector<ThreadGroup> groups_;
+    std::vector<WorkItem> items_;
+    Rows all_rows_;
+    WorkItem serial_;  // all rows and units
 };
 
-// DeferredProducts of work, each done once, by whichever thread comes to it first.
+// A queue of pieces of work, each done once, by the thread that comes to it first.
 class WorkQueue {
   public:
-    explicit WorkQueue(int64_t total) : taken_(size_t(total)) {}
+    explicit WorkQueue(int64_t size) : taken_(size_t(size)) {}
 
-    // As thread `index` of `threads`: work(n) for the pieces that nobody has taken, its own part of them first.
+    // Runs work(n), as thread `index` of `threads`, for the pieces that no thread has taken. The threads start at
+    // different pieces.
     template <class Work> void run(int index, int threads, CancellationToken* cancellation, Work work) {
-        const size_t total = taken_.size(), first = total * size_t(index) / size_t(threads);
-        for (size_t k = 0; k < total && !poll_cancelled(cancellation); ++k) {
-            const size_t n = (first + k) % total;
+        const size_t size = taken_.size(), first = size * size_t(index) / size_t(threads);
+        for (size_t k = 0; k < size && !poll_cancelled(cancellation); ++k) {
+            const size_t n = (first + k) % size;
             if (!taken_[n].exchange(true)) work(int64_t(n));
         }
     }

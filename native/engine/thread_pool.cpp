@@ -1,57 +1,31 @@
 #include "engine/thread_pool.h"
 
 #include <pthread.h>
-#if defined(__linux__)
-#include <sched.h>
-#endif
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
+#include "engine/cpu_count.h"
 #include "engine/float_state.h"
 #include "interface/cpu_pause.h"
 
 namespace glasscell {
 namespace {
 
-int processors() {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-    const unsigned n = std::thread::hardware_concurrency();
-    return n ? int(n) : 1;
-}
-
 constexpr int kMostThreads = 4096;
-
-// As many as a container grants time for, rounded up, by its control group of version 2 or 1: it stops all threads of one
-// that uses more until the next period. The most where nothing is said, and everywhere but on Linux.
-int granted() {
-    const auto share = [](std::istream& quota, std::istream& period) {
-        double time = 0, of = 0;
-        const bool limited = quota >> time && period >> of && time > 0 && of > 0;
-        return limited ? int(std::min<double>(std::ceil(time / of), kMostThreads)) : kMostThreads;
-    };
-    std::ifstream both("/sys/fs/cgroup/cpu.max");
-    std::ifstream quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    return std::min(share(both, both), share(quota, period));
-}
 
 int default_threads() {
     const char* const text = std::getenv("GLASSCELL_NUM_THREADS");
-    if (!text || !*text) return std::min(processors(), granted());
+    if (!text || !*text) return std::min(available_cpus(), kMostThreads);
     char* end = nullptr;
     const long n = std::strtol(text, &end, 10);
     if (*end || n < 1 || n > kMostThreads)
@@ -60,19 +34,19 @@ int default_threads() {
     return int(n);
 }
 
-std::atomic<int> threads_wanted{0};  // 0: not yet asked
+std::atomic<int> current_threads{0};  // 0: not yet read from the environment
 
 using Task = void (*)(void* context, int index);
 
-// Tasks as threads of any kind may run them: in the known floating-point state, the first error kept for the caller.
-struct Guarded {
+// Runs tasks on threads of any kind: in the default floating-point state, and keeps the first error for the caller.
+struct GuardedTasks {
     Task task;
     void* context;
     std::atomic<bool> failed{false};
     std::exception_ptr error{};
 
     static void run(void* self, int index) noexcept {
-        Guarded& tasks = *static_cast<Guarded*>(self);
+        GuardedTasks& tasks = *static_cast<GuardedTasks*>(self);
         try {
             const KnownFloats known;
             tasks.task(tasks.context, index);
@@ -88,11 +62,11 @@ struct Guarded {
 
 using std::chrono::microseconds;
 
-// Waking a sleeper costs some 10 us, and milliseconds where its processor is a virtual one that others are given meanwhile.
-// So both sides first look for what they wait for: in a tight loop, then, for longer, letting any other thread go first
-// each time. A processor that only spins is missing to the other threads of the process (those of an OpenMP runtime slow
-// down a thousandfold). The caller looks for longer, for a call is going on; a worker may have had its last task.
-constexpr microseconds kSpin(30), kForTask(1000), kForEnd(10000);
+// Waking a sleeper costs some 10 us, and milliseconds on a virtual processor that is given away meanwhile. So both
+// sides first spin, and then, for longer, yield in each round: threads that only spin take the processors from the
+// other threads of the process (those of an OpenMP runtime slow down a thousandfold). The caller stays awake for
+// longer, for a call is going on; a worker may have had its last task.
+constexpr microseconds kSpin(30), kAwakeForTask(1000), kAwakeForEnd(10000);
 
 template <class Ready> bool wait_awake(microseconds most, Ready ready) {
     const auto start = std::chrono::steady_clock::now();
@@ -104,17 +78,17 @@ template <class Ready> bool wait_awake(microseconds most, Ready ready) {
     return false;
 }
 
-// One call at a time. The caller runs task 0; the others are counted down by whoever claims them, the caller included.
+// Runs one call at a time. The caller runs task 0; workers and the caller claim the other tasks by counting down.
 class Pool {
   public:
-    // False, and nothing has run, if another call is inside or fewer than `needed` workers can be had.
+    // Returns false, and has run no task, if another call is inside or there are fewer than `needed` workers.
     bool run(int count, Task task, void* context, CancellationToken* cancellation, int needed) {
         if (busy_.exchange(true, std::memory_order_acquire)) return false;
         const OpenMpRuntime* const openmp = openmp_.load(std::memory_order_acquire);
-        const bool lent = openmp && openmp->most_threads() >= count;
-        const bool enough = lent ? run_on_openmp(*openmp, count, task, context, cancellation, needed)
-                                   : start_workers(count - 1) >= needed;
-        if (enough && !lent) {
+        const bool uses_openmp = openmp && openmp->max_threads() >= count;
+        const bool enough = uses_openmp ? run_on_openmp(*openmp, count, task, context, cancellation, needed)
+                                        : start_workers(count - 1) >= needed;
+        if (enough && !uses_openmp) {
             post(count, task, context);
             wake_workers(count - 1);
             run_caller(cancellation);
@@ -139,13 +113,15 @@ class Pool {
         await_end(cancellation);
     }
 
-    // On an OpenMP runtime's threads. False, and nothing has run, where fewer come than it promised.
-    bool run_on_openmp(const OpenMpRuntime& openmp, int count, Task task, void* context, CancellationToken* cancellation, int needed) {
+    // Runs tasks on the threads of an OpenMP runtime. Returns false, and has run no task, where fewer come than
+    // promised.
+    bool run_on_openmp(const OpenMpRuntime& openmp, int count, Task task, void* context,
+                       CancellationToken* cancellation, int needed) {
         bool enough = false;
         std::atomic<bool> posted{false};
         const pthread_t caller = pthread_self();
         const auto body = [&] {
-            if (openmp.team_size() - 1 < needed) return;  // all of them see the same
+            if (openmp.team_size() - 1 < needed) return;  // the same on all threads
             if (pthread_equal(caller, pthread_self())) {
                 enough = true;
                 post(count, task, context);
@@ -162,7 +138,7 @@ class Pool {
         return enough;
     }
 
-    // At least `count` workers, or as many as the system grants.
+    // Starts workers until there are `count`, or as many as the system grants. Returns how many there are.
     int start_workers(int count) {
         try {
             for (; workers_ < count; ++workers_) std::thread([this] { work(); }).detach();
@@ -171,12 +147,12 @@ class Pool {
         return workers_;
     }
 
-    // A worker says that it sleeps before it looks at the tasks for the last time, and the caller sets the tasks before
-    // it looks for sleepers: one of the two sees the other. So too, the other way round, in await_end.
+    // A worker counts itself as a sleeper before it reads the tasks for the last time, and the caller posts the tasks
+    // before it reads the sleepers: one of the two sees the other. await_end does the same the other way round.
     void wake_workers(int count) {
         const int sleeping = sleeping_.load(), missing = count - (workers_ - sleeping);
         if (missing <= 0) return;
-        { std::lock_guard<std::mutex> lock(state_); }  // whoever said that it sleeps does
+        { std::lock_guard<std::mutex> lock(state_); }  // now all counted sleepers sleep
         if (missing >= sleeping) return wake_.notify_all();
         for (int n = 0; n < missing; ++n) wake_.notify_one();
     }
@@ -188,17 +164,17 @@ class Pool {
         task_(context_, index);
         if (unfinished_.fetch_sub(1) == 1 && waiting_.load()) {
             { std::lock_guard<std::mutex> lock(state_); }
-            done_.notify_one();
+            ended_.notify_one();
         }
         return true;
     }
 
     void await_end(CancellationToken* cancellation) {
         const auto ended = [this] { return unfinished_.load() == 0; };
-        if (wait_awake(kForEnd, ended)) return;
+        if (wait_awake(kAwakeForEnd, ended)) return;
         std::unique_lock<std::mutex> lock(state_);
         waiting_.store(true);
-        while (!done_.wait_for(lock, std::chrono::milliseconds(50), ended)) {
+        while (!ended_.wait_for(lock, std::chrono::milliseconds(50), ended)) {
             if (!cancellation) continue;
             lock.unlock();
             cancellation->poll(cancellation);
@@ -214,7 +190,7 @@ class Pool {
         const auto called = [this] { return unclaimed_.load() > 0; };
         for (;;) {
             while (run_one()) {}
-            if (wait_awake(kForTask, called)) continue;
+            if (wait_awake(kAwakeForTask, called)) continue;
             std::unique_lock<std::mutex> lock(state_);
             ++sleeping_;
             wake_.wait(lock, called);
@@ -222,7 +198,7 @@ class Pool {
         }
     }
 
-    // The two counts that are spun on keep to their own cache lines.
+    // The two counts on which threads spin have cache lines of their own.
     alignas(64) std::atomic<int> unclaimed_{0};
     alignas(64) std::atomic<int> unfinished_{0};
     alignas(64) Task task_ = nullptr;
@@ -232,25 +208,25 @@ class Pool {
     std::atomic<bool> busy_{false}, waiting_{false};
     std::atomic<int> sleeping_{0};
     std::mutex state_;
-    std::condition_variable wake_, done_;
+    std::condition_variable wake_, ended_;
 };
 
-// Never destroyed: workers sleep in it until the process ends, and a forked child, which has none of them, starts anew. Null
-// in a child that has no memory for one: it computes on one thread.
+// The pool is never destroyed: workers sleep in it until the process ends. A forked child has none of them and gets a
+// new pool, or null where it has no memory for one: it then computes on one thread.
 std::atomic<Pool*> pool{new Pool};
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { pool.store(new (std::nothrow) Pool); });
 
-// As Pool::run.
-bool run_in_pool(int count, Guarded& tasks, CancellationToken* cancellation, int needed) {
+// Calls Pool::run.
+bool run_in_pool(int count, GuardedTasks& tasks, CancellationToken* cancellation, int needed) {
     Pool* const here = pool.load();
-    return here && here->run(count, Guarded::run, &tasks, cancellation, needed);
+    return here && here->run(count, GuardedTasks::run, &tasks, cancellation, needed);
 }
 
 }  // namespace
 
 int num_threads() {
-    int n = threads_wanted.load();
-    if (n == 0) threads_wanted.store(n = default_threads());
+    int n = current_threads.load();
+    if (n == 0) current_threads.store(n = default_threads());
     return n;
 }
 
@@ -258,11 +234,12 @@ void set_num_threads(int threads) {
     if (threads < 1 || threads > kMostThreads)
         throw std::invalid_argument("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " +
                                     std::to_string(threads));
-    threads_wanted.store(threads);
+    current_threads.store(threads);
 }
 
 void use_openmp_threads(OpenMpRuntime openmp) {
-    const OpenMpRuntime* const kept = openmp.parallel ? new OpenMpRuntime(openmp) : nullptr;  // never freed: a call may be looking at it
+    // Never freed: a call may be reading it.
+    const OpenMpRuntime* const kept = openmp.parallel ? new OpenMpRuntime(openmp) : nullptr;
     if (Pool* const here = pool.load()) here->use_openmp(kept);
 }
 
@@ -272,9 +249,9 @@ bool uses_openmp_threads() {
 }
 
 void run_tasks(int count, void (*task)(void*, int), void* context, CancellationToken* cancellation) {
-    Guarded tasks{task, context};
+    GuardedTasks tasks{task, context};
     if (count <= 1 || !run_in_pool(count, tasks, cancellation, 0))
-        for (int index = 0; index < count && !tasks.failed; ++index) Guarded::run(&tasks, index);
+        for (int index = 0; index < count && !tasks.failed; ++index) GuardedTasks::run(&tasks, index);
     tasks.rethrow();
 }
 
@@ -283,8 +260,8 @@ bool run_together(int count, int together, void (*task)(void*, int), void* conte
         run_tasks(count, task, context, cancellation);
         return true;
     }
-    Guarded tasks{task, context};
-    if (together > processors() || !run_in_pool(count, tasks, cancellation, together - 1)) return false;
+    GuardedTasks tasks{task, context};
+    if (together > affinity_cpus() || !run_in_pool(count, tasks, cancellation, together - 1)) return false;
     tasks.rethrow();
     return true;
 }
@@ -302,6 +279,6 @@ int glasscell_get_num_threads() {
 void glasscell_set_num_threads(int threads) {
     try {
         glasscell::set_num_threads(threads);
-    } catch (const std::invalid_argument&) {  // as other libraries do with such a number
+    } catch (const std::invalid_argument&) {  // ignored, as by other libraries
     }
 }

@@ -1,4 +1,4 @@
-// What a thread does between two looks at what it waits for. Internal to each translation unit, as all that kernels use.
+// Tells the processor that a thread spins. Internal to each translation unit, like all functions that kernels use.
 #pragma once
 
 namespace glasscell {

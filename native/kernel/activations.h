@@ -1,11 +1,10 @@
-// The built-in activations and their derivatives. The order is that of glasscell/activations.py.
+// The built-in activations and their derivatives, in the order of glasscell/_cells/activations.py.
 #pragma once
 
+#include "interface/call.h"
 #include "simd/math.h"
-#include "interface/kernels.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 template <class T> GLASSCELL_INLINE V<T> activate(Activation which, V<T> x) {
     const V<T> zero = constant<T>(0), one = constant<T>(1);
@@ -31,7 +30,7 @@ template <class T> GLASSCELL_INLINE V<T> activate(Activation which, V<T> x) {
     return x;
 }
 
-// The derivative at z, where the activation gave y. Only silu and gelu look at z (see needs_raw).
+// The derivative at z, where the activation gave y. Only silu and gelu read z (needs_raw).
 template <class T> GLASSCELL_INLINE V<T> derivative(Activation which, V<T> y, V<T> z) {
     const V<T> zero = constant<T>(0), one = constant<T>(1);
     switch (which) {
@@ -62,5 +61,4 @@ template <class T> GLASSCELL_INLINE V<T> derivative(Activation which, V<T> y, V<
     return one;
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -1,21 +1,19 @@
-// Carves one block of memory into aligned arrays. With a null block it only counts, so size and layout agree.
+// Carves a piece of memory into aligned arrays. With null memory it only counts, so size and layout agree.
 #pragma once
 
 #include "simd/vector.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 struct Arena {
-    char* block;
+    char* memory;
     size_t used = 0;
 
     template <class U> U* allocate(int64_t count) {
-        U* const at = block ? reinterpret_cast<U*>(block + used) : nullptr;
+        U* const at = memory ? reinterpret_cast<U*>(memory + used) : nullptr;
         used += (size_t(count) * sizeof(U) + 63) / 64 * 64;
         return at;
     }
 };
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

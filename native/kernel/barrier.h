@@ -1,4 +1,5 @@
-// Where the threads of a team meet. Written with builtins: code of one instruction set must not be merged with another's.
+// The barrier at which the threads of a group wait for each other, and prefetches of what the others wrote. Written
+// with builtins: code of one instruction set must not be merged with another's.
 #pragma once
 
 #if defined(__linux__)
@@ -10,42 +11,41 @@
 #endif
 #include <sched.h>
 
-#include "interface/kernels.h"
 #include "interface/cpu_pause.h"
+#include "interface/kernel_table.h"
 #include "simd/vector.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
-// Sleeps while *count is `seen`, some milliseconds at most; the one who changes it wakes those who say that they sleep.
-GLASSCELL_INLINE void sleep_while(BarrierSlot* of, unsigned seen) {
+// Sleeps while slot->count is `seen`, some milliseconds at most. The thread that changes it wakes the sleepers.
+GLASSCELL_INLINE void sleep_while(BarrierSlot* slot, unsigned seen) {
 #if defined(__linux__)
     const struct timespec most = {0, 10 * 1000 * 1000};
-    __atomic_add_fetch(&of->sleepers, 1, __ATOMIC_SEQ_CST);
-    syscall(SYS_futex, &of->count, FUTEX_WAIT_PRIVATE, seen, &most, nullptr, 0);
-    __atomic_sub_fetch(&of->sleepers, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&slot->sleepers, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &slot->count, FUTEX_WAIT_PRIVATE, seen, &most, nullptr, 0);
+    __atomic_sub_fetch(&slot->sleepers, 1, __ATOMIC_SEQ_CST);
 #else
-    (void)of, (void)seen;
+    (void)slot, (void)seen;
     sched_yield();
 #endif
 }
 
-GLASSCELL_INLINE void wake(BarrierSlot* of) {
+GLASSCELL_INLINE void wake(BarrierSlot* slot) {
 #if defined(__linux__)
-    if (__atomic_load_n(&of->sleepers, __ATOMIC_SEQ_CST))
-        syscall(SYS_futex, &of->count, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+    if (__atomic_load_n(&slot->sleepers, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &slot->count, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
 #else
-    (void)of;
+    (void)slot;
 #endif
 }
 
-// Returns when all of the part's team have come; what they wrote before is then visible to each. No team: at once.
-// Each member writes one cache line and reads the others': one way between the cores, where a shared counter needs two.
-// Whoever waits longer lets other threads go first, and then sleeps: on a busy machine the other may need this processor.
-// A call that is stopped does not wait: some of its members may have left.
+// Returns when all members of the item's group have arrived; what they wrote before is then visible. Without a group it
+// returns at once. Each member writes one cache line and reads the others': one way between the cores, where a shared
+// counter needs two. A member that waits longer yields, and then sleeps: on a busy machine another may need its
+// processor. A cancelled call does not wait: some of its members may have left.
 GLASSCELL_INLINE void barrier_wait(const WorkItem& item, const CancellationToken* cancellation) {
     if (!item.group) return;
-    constexpr int kSpins = 1000, kLooks = 3000;  // some 50 microseconds, some milliseconds
+    constexpr int kSpins = 1000, kYields = 3000;  // some 50 microseconds, some milliseconds
     BarrierSlot* const members = item.group->members;
     const unsigned mine = members[item.member].count + 1;
     __atomic_store_n(&members[item.member].count, mine, __ATOMIC_SEQ_CST);
@@ -56,7 +56,7 @@ GLASSCELL_INLINE void barrier_wait(const WorkItem& item, const CancellationToken
             if (cancelled(cancellation)) return;
             if (spins < kSpins)
                 cpu_pause();
-            else if (spins < kSpins + kLooks)
+            else if (spins < kSpins + kYields)
                 sched_yield();
             else
                 sleep_while(&members[n], seen);
@@ -64,10 +64,9 @@ GLASSCELL_INLINE void barrier_wait(const WorkItem& item, const CancellationToken
     }
 }
 
-// Asks for memory that will be written, or read, in a moment: what another core has takes long to come.
+// Prefetches memory that will soon be written, or read: data in another core's cache comes late.
 template <class T, bool Write> void prefetch(const T* from, int64_t count) {
     for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

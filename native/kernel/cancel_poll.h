@@ -1,26 +1,25 @@
-// A kernel's look at its cancellation, several times a step where steps are long.
+// Polls the cancellation token of a call, several times a step where steps are long.
 #pragma once
 
 #include <stdint.h>
 
 #include "interface/cancellation.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
-// The thread that made the call polls after some million multiply-adds: 20 us with AVX-512, 100 ms without an FMA
-// instruction. The others, and it too in between, only read whether to stop.
+// The caller's thread polls after some million multiply-adds: 20 us with AVX-512, 100 ms without an FMA instruction. In
+// between, and on other threads, only the flag is read.
 struct CancelPoll {
     static constexpr int64_t kPoll = int64_t(1) << 22;
 
-    CancellationToken* const cancellation;  // null: nothing ever stops the call
+    CancellationToken* const cancellation;  // null: nothing ends the call early
     const bool polls;
     int64_t left = kPoll;
 
     explicit CancelPoll(CancellationToken* cancellation)
         : cancellation(cancellation), polls(cancellation && pthread_equal(cancellation->caller, pthread_self())) {}
 
-    // `work`: the multiply-adds from one look to the next.
+    // `work`: the multiply-adds until the next call of this function.
     bool cancelled(int64_t work) {
         if (polls && (left -= work) < 0) {
             left = kPoll;
@@ -30,5 +29,4 @@ struct CancelPoll {
     }
 };
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

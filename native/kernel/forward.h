@@ -1,273 +1,315 @@
-// The forward pass over time for some rows, and some or all of their units. Rows that skip a step cost nothing but the
-// carry.
+// The forward pass over time for the rows and units of one work item. A row that skips a step costs only the copy of
+// its state.
 #pragma once
 
-#include "kernel/gates.h"
 #include "kernel/arena.h"
-#include "kernel/steps.h"
 #include "kernel/barrier.h"
 #include "kernel/cancel_poll.h"
+#include "kernel/gates.h"
+#include "kernel/masks.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
+// The memory of a work item. Rows are counted within the item; the active rows of a step are those that keep it.
 template <class T> struct ForwardWorkspace {
-    const T **h, **c;         // [rows] where the state of each row stands
-    const T **x_in, **h_in;   // [rows * chunk], [rows] what the gates of an active row read
-    const T** c_in;           // [rows] its cell state
-    T **h_out, **c_out;       // [rows] where its next state goes
-    int64_t *active, *at;     // [rows] which row it is, and the place of its step
-    const T** start;          // [rows] where the sums of its raw gates start, if summed ahead
-    T *h_pair, *c_own;        // [rows][2][H] for all parts, [rows][H]: the states when no sequence is kept
-    T *x_masked, *h_masked;   // [rows * chunk] and [rows] of masked_size: (gates, I), (gates, H)
-    T* zeros;                 // [H]
-    int64_t chunk;            // steps whose input part is summed ahead; 1: each with its step
-    T** ahead;                // [rows * chunk] where those sums stand, each (blocks, 4, lanes)
-    T* sums;                  // the same, in the order of row and step
-    bool streams;                // TileRows::streams
+    const ForwardCall<T>& call;
+    const int64_t rows;
+    Arena &own, &shared;  // of the item; of all items of the same rows
 
-    ForwardWorkspace(const ForwardCall<T>& call, int64_t rows, Arena& own, Arena& shared) {
-        chunk = chunk_of(call, rows), streams = streams_tape(call);
-        h = own.allocate<const T*>(rows), c = own.allocate<const T*>(rows);
-        x_in = own.allocate<const T*>(rows * chunk), h_in = own.allocate<const T*>(rows);
-        c_in = own.allocate<const T*>(rows);
-        h_out = own.allocate<T*>(rows), c_out = own.allocate<T*>(rows);
-        active = own.allocate<int64_t>(rows), at = own.allocate<int64_t>(rows);
-        start = own.allocate<const T*>(rows);
-        h_pair = call.h ? nullptr : shared.allocate<T>(rows * 2 * call.H);
-        c_own = call.c ? nullptr : own.allocate<T>(rows * call.H);
-        x_masked = own.allocate<T>(rows * chunk * masked_size(call.input_gates, call.I));
-        h_masked = own.allocate<T>(rows * masked_size(call.recurrent_gates, call.H));
-        zeros = own.allocate<T>(call.H);
-        ahead = own.allocate<T*>(rows * chunk);
-        sums = chunk > 1 ? own.allocate<T>(rows * chunk * sums_size(call)) : nullptr;
+    const int64_t chunk = chunk_of(call, rows);                           // steps whose inputs are summed ahead, or 1
+    const bool streams = streams_tape(call);                              // TileRows::streams
+    const T** const h = own.allocate<const T*>(rows);                     // the state of each row
+    const T** const c = own.allocate<const T*>(rows);
+    const T** const x_in = own.allocate<const T*>(rows * chunk);          // the masked x and h of an active row
+    const T** const h_in = own.allocate<const T*>(rows);
+    const T** const c_in = own.allocate<const T*>(rows);                  // its cell state
+    T** const h_out = own.allocate<T*>(rows);                             // its next state
+    T** const c_out = own.allocate<T*>(rows);
+    int64_t* const active = own.allocate<int64_t>(rows);                  // which row it is
+    int64_t* const at = own.allocate<int64_t>(rows);                      // the index of its step in the time block
+    const T** const start = own.allocate<const T*>(rows);                 // the sums of its inputs, if summed ahead
+    T* const h_pair = call.h ? nullptr : shared.allocate<T>(rows * 2 * call.H);  // (rows, 2, H), if no h is kept
+    T* const c_own = call.c ? nullptr : own.allocate<T>(rows * call.H);   // (rows, H), if no c is kept
+    T* const x_masked = own.allocate<T>(rows * chunk * masked_size(call.dropout_gates, call.I));
+    T* const h_masked = own.allocate<T>(rows * masked_size(call.recurrent_dropout_gates, call.H));
+    T* const zeros = own.allocate<T>(call.H);
+    T** const ahead = own.allocate<T*>(rows * chunk);                     // places of sums, each (blocks, 4, lanes)
+    T* const sums = sums_ahead() ? own.allocate<T>(rows * chunk * sums_size()) : nullptr;  // by row and step
+
+    bool sums_ahead() const { return chunk > 1; }
+    int64_t sums_size() const { return vector_count<T>(call.H) * 4 * kLanes<T>; }
+
+    // The active rows from the `first` one on.
+    TileRows<T> tile_rows(int64_t first) const {
+        return {c_in + first, h_out + first, c_out + first, at + first, streams};
     }
 
-    // Of the active rows from the `first` one on.
-    TileRows<T> from(int64_t first) const { return {c_in + first, h_out + first, c_out + first, at + first, streams}; }
-
-    // From one row's masked copies to the next one's: rows a power of two apart would share their places in the cache.
+    // The distance between masked rows: rows a power of two apart would share their places in the cache.
     static int64_t masked_size(int64_t gates, int64_t n) { return gates ? gates * n + kLanes<T> : 0; }
 
-    static int64_t sums_size(const ForwardCall<T>& call) {
-        return (call.H + kLanes<T> - 1) / kLanes<T> * 4 * kLanes<T>;
-    }
-
-    // A tile of few rows waits for its own sums. Where one step has too few rows for a tile, the input part of several
-    // steps is summed together: it needs no state, and reads the kernel once for all of them. The bits are the same.
+    // A tile of few rows waits for its own sums. Where one step has too few rows for a tile, the inputs of several
+    // steps are summed together: that needs no state, and reads the kernel once for all of them. The bits are the same.
     static int64_t chunk_of(const ForwardCall<T>& call, int64_t rows) {
         return rows * 2 > kTileRows || rows == 0 ? 1 : minimum(call.time_block.steps, 4 * kTileRows / rows);
     }
 };
 
-template <class T> size_t forward_scratch(const ForwardCall<T>& call, int64_t rows) {
+template <class T> WorkspaceBytes forward_workspace(const ForwardCall<T>& call, int64_t rows) {
     Arena own{nullptr}, shared{nullptr};
-    ForwardWorkspace<T>(call, rows, own, shared);
-    return own.used;
+    (void)ForwardWorkspace<T>{call, rows, own, shared};
+    return {own.used, shared.used};
 }
 
-template <class T> size_t forward_shared(const ForwardCall<T>& call, int64_t rows) {
-    Arena own{nullptr}, shared{nullptr};
-    ForwardWorkspace<T>(call, rows, own, shared);
-    return shared.used;
-}
-
-// A step goes over its units a group of blocks at a time, and over its rows some tiles at a time, and finishes what it summed
-// of both together: side by side in the processor, and into the tape, which is far away, in longer runs.
-constexpr int kGroupBlocks = 4, kGroupTiles = 8;
+// A step goes over its units a few blocks at a time, and over its rows a few tiles at a time, and finishes what it
+// summed of both together: side by side in the processor, and into the tape, which is far away, in longer runs.
+constexpr int kPartBlocks = 4, kPartTiles = 8;
 
 // One row's sums of one block wait for each other, those of several blocks do not.
 constexpr int kRowBlocks = 2;
 
-// The pointers of n rows, all `offset` elements further on.
+// The part of a step that is summed and finished together.
+struct StepPart {
+    int64_t active, tiles;       // active rows of the step, and their tiles
+    int64_t from, to;            // the part's tiles
+    int64_t row, rows;           // its first active row, and their count
+    int64_t unit, last, blocks;  // its units unit..last-1, and their blocks
+};
+
+// The packed weights of some unit blocks, of one gate or of all four.
+template <class T> struct BlockWeights {
+    int64_t block, blocks;   // first block within the part, and count
+    int64_t gate;
+    const T *packed, *next;  // of the first block, of the block after them
+};
+
+// Adds an offset to the pointers of n rows.
 template <class T> const T* const* offset_rows(const T* const* rows, int64_t n, int64_t offset, const T** out) {
     for (int64_t r = 0; r < n; ++r) out[r] = rows[r] + offset;
     return out;
 }
 
-// The raw gates of the active rows in tiles from..to-1 of `tiles`, and of the `blocks` blocks from `unit` on, into
-// z: (rows, blocks, 4, lanes). `ahead`: the input parts are summed already.
-template <class T, bool PerGate>
-void sum_gates(const ForwardCall<T>& call, const ForwardWorkspace<T>& rows, const WorkItem& item, int64_t count, bool ahead,
-               int64_t from, int64_t to, int64_t unit, int64_t blocks, T* z) {
-    constexpr int L = kLanes<T>, kGates = PerGate ? 4 : 1;
-    T* places[kTileRows];
-    const T *x_rows[kTileRows], *h_rows[kTileRows], *start_rows[kTileRows];
+// The loop over time of one work item.
+template <class T> struct ForwardLoop {
+    const ForwardCall<T>& call;
+    const WorkItem& item;
+    const ForwardWorkspace<T> work;
     const Layout layout = layout_of(call);
-    const int64_t tiles = tile_count(count), top = tile_start(count, tiles, from), I = call.I, H = call.H;
-    const int64_t x_gate = call.input_gates == 4 ? I : 0, h_gate = call.recurrent_gates == 4 ? H : 0;
-    const int64_t most = count == 1 ? kRowBlocks : 1, block = (1 + I + H) * 4 * L;
-    const T* const first_packed = call.packed + item.first / L * block;
-    const T* packed = call.packed + unit / L * block;
-    for (int64_t b = 0, width; b < blocks; b += width, unit += width * L, packed += width * block) {
-        width = PerGate ? blocks : b + most <= blocks ? most : 1;
-        const T* const next = unit + width * L < item.last ? packed + width * block : first_packed;
-        for (int64_t gate = 0; gate < kGates; ++gate) {
-            for (int64_t tile = from; tile < to; ++tile) {
-                const int64_t first = tile_start(count, tiles, tile), n = tile_start(count, tiles, tile + 1) - first;
-                for (int64_t r = 0; r < n; ++r) places[r] = z + ((first - top + r) * blocks + b) * 4 * L + gate * L;
-                for (int64_t u = unit; call.gates && gate == 0 && u < unit + width * L; u += L)
-                    prefetch_tape(call, rows.from(first), n, u);
-                GatesTile<T> gates = {nullptr, rows.x_in + first, rows.h_in + first, I, H, packed + gate * layout.gate, layout,
-                                      block, places, next + minimum(tile, 3) * (I + H) * L};
-                if (PerGate) {
-                    gates.x = offset_rows(gates.x, n, gate * x_gate, x_rows);
-                    gates.h = offset_rows(gates.h, n, gate * h_gate, h_rows);
-                }
-                if (ahead) {
-                    gates.x = nullptr;
-                    gates.start = offset_rows(rows.start + first, n, unit * 4 + gate * L, start_rows);
-                }
-                if (PerGate)
-                    gate_tile_of<T>(n, width, gates);
-                else if (width > 1)
-                    gates_tile<T, 1, 4, kRowBlocks>(gates);
-                else
-                    gates_tile_of<T, 4, 1>(n, gates);
-            }
-        }
-    }
-}
+    const int64_t I = call.I, H = call.H;
+    const int64_t first = call.time_block.first, end = first + call.time_block.steps;
+    CancelPoll poll{call.cancellation};
+    static constexpr int L = kLanes<T>;
 
-// One step of the `count` active rows, for the part's units. Where it is told to stop, what it gives is undefined.
-template <class T, bool PerGate, bool Standard>
-void run_step(const ForwardCall<T>& call, const ForwardWorkspace<T>& rows, const WorkItem& item, int64_t count, bool ahead,
-              CancelPoll& poll) {
-    constexpr int L = kLanes<T>;
-    alignas(64) T z[kGroupTiles * kTileRows * kGroupBlocks * 4 * L];
-    const int64_t tiles = tile_count(count);
-    for (int64_t unit = item.first; unit < item.last; unit += kGroupBlocks * L) {
-        const int64_t last = minimum(unit + kGroupBlocks * L, item.last), blocks = (last - unit + L - 1) / L;
-        for (int64_t from = 0; from < tiles; from += kGroupTiles) {
-            const int64_t to = minimum(from + kGroupTiles, tiles);
-            const int64_t first = tile_start(count, tiles, from), n = tile_start(count, tiles, to) - first;
-            if (poll.cancelled(n * 4 * (last - unit) * (call.I + call.H))) return;
-            sum_gates<T, PerGate>(call, rows, item, count, ahead, from, to, unit, blocks, z);
-            finish_tiles<T, Standard>(call, z, rows.from(first), n, blocks, unit, last);
+    void run() {
+        const bool standard = has_default_activations(call.options);
+        const auto step = per_gate_masks(call)
+                              ? (standard ? &ForwardLoop::run_step<true, true> : &ForwardLoop::run_step<true, false>)
+                              : (standard ? &ForwardLoop::run_step<false, true> : &ForwardLoop::run_step<false, false>);
+        const int64_t time_block = call.cell_checkpoints ? steps_per_time_block(call.B, call.time) : 1;
+        start_states();
+        for (int64_t s = first; s < end; ++s) {
+            if (poll.cancelled(item.count * (item.last - item.first))) return;
+            const int64_t in_chunk = (s - first) % work.chunk;
+            if (work.sums_ahead() && in_chunk == 0) sum_ahead(s);
+            if (call.cell_checkpoints && s % time_block == 0) keep_checkpoint(s / time_block);
+            const int64_t active = list_active_rows(s, in_chunk);
+            (this->*step)(active);
+            for (int64_t n = 0; n < active; ++n)
+                work.h[work.active[n]] = work.h_out[n], work.c[work.active[n]] = work.c_out[n];
+            exchange_states(s);
         }
+        if (work.streams) flush_stores();
+        keep_final_states();
     }
-}
 
-// What the gates read of x at one step: the row itself, or its masked copies at `slot`.
-template <class T>
-const T* input_of(const ForwardCall<T>& call, const ForwardWorkspace<T>& state, int64_t b, int64_t t, int64_t slot) {
-    const T* const x = call.x + (b * call.time + t) * call.I;
-    if (!call.input_gates) return x;
-    T* const masked = state.x_masked + slot * state.masked_size(call.input_gates, call.I);
-    apply_masks(x, call.dropout_mask + b * call.I, call.input_gates, call.B * call.I, call.I, masked, call.I);
-    return masked;
-}
+    GLASSCELL_INLINE void start_states() {
+        memset(work.zeros, 0, size_t(H) * sizeof(T));
+        for (int64_t row = 0; row < item.count; ++row)
+            work.h[row] = call.h0 + item.rows[row] * H, work.c[row] = call.c0 + item.rows[row] * H;
+    }
 
-// Sums bias and inputs of the kept steps first..first + chunk - 1 of all rows, a tile of steps at a time.
-template <class T>
-void sum_ahead(const ForwardCall<T>& call, const ForwardWorkspace<T>& state, const WorkItem& item, int64_t first, CancelPoll& poll) {
-    constexpr int L = kLanes<T>;
-    const int64_t steps = minimum(state.chunk, call.time_block.first + call.time_block.steps - first);
-    const int64_t size = ForwardWorkspace<T>::sums_size(call);
-    int64_t count = 0;
-    for (int64_t row = 0; row < item.count; ++row) {
-        for (int64_t step = 0; step < steps; ++step) {
-            const int64_t b = item.rows[row], t = time_of(call.options, call.time, first + step);
-            if (!(flags_of(call, b, t) & kKeep)) continue;
-            state.x_in[count] = input_of(call, state, b, t, count);
-            state.ahead[count++] = state.sums + (row * state.chunk + step) * size;
-        }
-    }
-    const Layout layout = layout_of(call);
-    const int64_t tiles = tile_count(count), x_gate = call.input_gates == 4 ? call.I : 0, gates = per_gate_masks(call) ? 4 : 1;
-    const int64_t block = (1 + call.I + call.H) * 4 * L;
-    const auto run = gates == 4 ? gates_tile_of<T, 1, 1> : gates_tile_of<T, 4, 1>;
-    const T* packed = call.packed + item.first / L * block;
-    for (int64_t unit = item.first; unit < item.last; unit += L, packed += block) {
-        if (poll.cancelled(count * 4 * L * call.I)) return;
-        for (int64_t n = 0; n < gates * tiles; ++n) {
-            const int64_t gate = n / tiles, tile = n % tiles;
-            const int64_t at = tile_start(count, tiles, tile), rows = tile_start(count, tiles, tile + 1) - at;
-            T* places[kTileRows];
-            const T* x[kTileRows];
-            for (int64_t r = 0; r < rows; ++r) places[r] = state.ahead[at + r] + unit * 4 + gate * L;
-            run(rows, {nullptr, offset_rows(state.x_in + at, rows, gate * x_gate, x), nullptr, call.I, 0,
-                       packed + gate * layout.gate, layout, block, places, packed});
-        }
-    }
-}
-
-template <class T> void forward(const ForwardCall<T>& call, const WorkItem& item, void* own_memory, void* shared_memory) {
-    const int64_t H = call.H, end = call.time_block.first + call.time_block.steps;
-    const size_t bytes = size_t(item.last - item.first) * sizeof(T);  // of this part's units of one row
-    Arena own{static_cast<char*>(own_memory)}, shared{static_cast<char*>(shared_memory)};
-    const ForwardWorkspace<T> state(call, item.count, own, shared);
-    memset(state.zeros, 0, size_t(H) * sizeof(T));
-    for (int64_t row = 0; row < item.count; ++row) {
-        state.h[row] = call.h0 + item.rows[row] * H;
-        state.c[row] = call.c0 + item.rows[row] * H;
-    }
-    const auto carry = [&](T* to, const T* from) {
-        if (to != from) memcpy(to + item.first, from + item.first, bytes);
+    // Copies the item's units of a row. Returns `to`.
+    GLASSCELL_INLINE T* copy_units(const T* from, T* to) {
+        if (to != from) memcpy(to + item.first, from + item.first, size_t(item.last - item.first) * sizeof(T));
         return to;
-    };
-    const bool standard = call.options.activation == Activation::tanh &&
-                          call.options.recurrent_activation == Activation::sigmoid;
-    const auto run = per_gate_masks(call) ? (standard ? run_step<T, true, true> : run_step<T, true, false>)
-                                   : (standard ? run_step<T, false, true> : run_step<T, false, false>);
-    const bool ahead = state.chunk > 1;
-    const int64_t back = call.cell_checkpoints ? steps_per_time_block(call.B, call.time) : 1;
-    CancelPoll poll(call.cancellation);
-    for (int64_t s = call.time_block.first; s < end; ++s) {
-        if (poll.cancelled(item.count * (item.last - item.first))) return;
-        const int64_t t = time_of(call.options, call.time, s), within = (s - call.time_block.first) % state.chunk;
-        if (ahead && within == 0) sum_ahead(call, state, item, s, poll);
+    }
+
+    GLASSCELL_INLINE void keep_checkpoint(int64_t n) {
+        for (int64_t row = 0; row < item.count; ++row)
+            copy_units(work.c[row], call.cell_checkpoints + (n * call.B + item.rows[row]) * H);
+    }
+
+    GLASSCELL_INLINE void keep_final_states() {
+        for (int64_t row = 0; row < item.count; ++row) {
+            copy_units(work.h[row], call.hT + item.rows[row] * H);
+            copy_units(work.c[row], call.cT + item.rows[row] * H);
+        }
+    }
+
+    // Lists the active rows of step s, and carries the states of the other rows over it. Returns how many are active.
+    GLASSCELL_INLINE int64_t list_active_rows(int64_t s, int64_t in_chunk) {
+        const int64_t t = time_of(call, s);
         int64_t count = 0;
         for (int64_t row = 0; row < item.count; ++row) {
-            const int64_t b = item.rows[row], at = call.time_block.offset(b, s);
-            const uint8_t bits = flags_of(call, b, t);
-            if (call.cell_checkpoints && s % back == 0) carry(call.cell_checkpoints + (s / back * call.B + b) * H, state.c[row]);
-            if (bits & kReset) state.h[row] = state.c[row] = state.zeros;
-            if (!(bits & kKeep)) {  // the state carries over
-                if (call.h) state.h[row] = carry(call.h + at * H, state.h[row]);
-                if (call.c) state.c[row] = carry(call.c + at * H, state.c[row]);
-                continue;
+            const int64_t b = item.rows[row], at = offset_in(call.time_block, b, s);
+            const uint8_t flags = flags_of(call, b, t);
+            if (flags & kReset) work.h[row] = work.c[row] = work.zeros;
+            if (flags & kKeep) {
+                activate_row(count, row, b, at);
+                if (work.sums_ahead())
+                    work.start[count] = work.sums + (row * work.chunk + in_chunk) * work.sums_size();
+                else
+                    work.x_in[count] = masked_input(b, t, row);
+                ++count;
+            } else {
+                if (call.h) work.h[row] = copy_units(work.h[row], call.h + at * H);
+                if (call.c) work.c[row] = copy_units(work.c[row], call.c + at * H);
             }
-            const T* h = state.h[row];
-            if (call.recurrent_gates) {
-                T* const masked = state.h_masked + row * state.masked_size(call.recurrent_gates, H);
-                apply_masks(h, call.recurrent_dropout_mask + b * H, call.recurrent_gates, call.B * H, H, masked, H);
-                h = masked;
-            }
-            if (call.h) {
-                state.h_out[count] = call.h + at * H;
-            } else {  // all units read the old h, so the new one goes to the other place
-                T* const pair = state.h_pair + row * 2 * H;
-                state.h_out[count] = state.h[row] == pair ? pair + H : pair;
-            }
-            state.c_out[count] = call.c ? call.c + at * H : state.c_own + row * H;
-            if (ahead)
-                state.start[count] = state.sums + (row * state.chunk + within) * state.sums_size(call);
-            else
-                state.x_in[count] = input_of(call, state, b, t, row);
-            state.h_in[count] = h, state.c_in[count] = state.c[row];
-            state.active[count] = row, state.at[count] = at;
-            ++count;
         }
-        run(call, state, item, count, ahead, poll);
-        for (int64_t n = 0; n < count; ++n) {
-            const int64_t row = state.active[n];
-            state.h[row] = state.h_out[n], state.c[row] = state.c_out[n];
+        return count;
+    }
+
+    // Sets the places where the active row n reads and writes its states. `at`: the index of its step.
+    GLASSCELL_INLINE void activate_row(int64_t n, int64_t row, int64_t b, int64_t at) {
+        work.active[n] = row, work.at[n] = at;
+        work.h_in[n] = masked_hidden(b, row), work.c_in[n] = work.c[row];
+        work.h_out[n] = call.h ? call.h + at * H : other_of_pair(row);
+        work.c_out[n] = call.c ? call.c + at * H : work.c_own + row * H;
+    }
+
+    // The next place of h where no sequence is kept: all units read the old h, so the new one goes beside it.
+    GLASSCELL_INLINE T* other_of_pair(int64_t row) {
+        T* const pair = work.h_pair + row * 2 * H;
+        return work.h[row] == pair ? pair + H : pair;
+    }
+
+    // x of row b at time index t as the gates read it: the row itself, or its masked copies at `slot`.
+    GLASSCELL_INLINE const T* masked_input(int64_t b, int64_t t, int64_t slot) {
+        const T* const x = call.x + (b * call.time + t) * I;
+        if (!call.dropout_gates) return x;
+        T* const masked = work.x_masked + slot * work.masked_size(call.dropout_gates, I);
+        apply_masks(x, call.dropout_mask, call.dropout_gates, call.B, b, I, masked, I);
+        return masked;
+    }
+
+    // h of row b as the gates read it.
+    GLASSCELL_INLINE const T* masked_hidden(int64_t b, int64_t row) {
+        const int64_t gates = call.recurrent_dropout_gates;
+        if (!gates) return work.h[row];
+        T* const masked = work.h_masked + row * work.masked_size(gates, H);
+        apply_masks(work.h[row], call.recurrent_dropout_mask, gates, call.B, b, H, masked, H);
+        return masked;
+    }
+
+    // Sums bias and inputs of the kept steps of the chunk that starts at step s, a tile of steps at a time.
+    void sum_ahead(int64_t s) {
+        const int64_t count = list_chunk(s), tiles = tile_count(count);
+        const int64_t gates = per_gate_masks(call) ? 4 : 1, x_gate = gate_stride(call.dropout_gates, I);
+        const auto sum = gates == 4 ? gates_tile_of<T, 1, 1> : gates_tile_of<T, 4, 1>;
+        for (int64_t unit = item.first; unit < item.last; unit += L) {
+            const T* const packed = call.packed + unit / L * layout.block;
+            if (poll.cancelled(count * 4 * L * I)) return;
+            for (int64_t n = 0; n < gates * tiles; ++n) {
+                const int64_t gate = n / tiles, tile = n % tiles;
+                const int64_t at = tile_start(count, tiles, tile), rows = tile_start(count, tiles, tile + 1) - at;
+                T* z[kTileRows];
+                const T* x[kTileRows];
+                for (int64_t r = 0; r < rows; ++r) z[r] = work.ahead[at + r] + unit * 4 + gate * L;
+                sum(rows, {nullptr, offset_rows(work.x_in + at, rows, gate * x_gate, x), nullptr, I, 0,
+                           packed + gate * layout.gate, layout, z, packed});
+            }
         }
-        if (item.group && call.h && s + 2 < end)
-            for (int64_t row = 0; row < item.count; ++row)
-                prefetch<T, true>(call.h + call.time_block.offset(item.rows[row], s + 2) * H + item.first, item.last - item.first);
+    }
+
+    // Lists x and the places of the sums of a chunk's kept steps. Returns their count.
+    int64_t list_chunk(int64_t s) {
+        const int64_t steps = minimum(work.chunk, end - s);
+        int64_t count = 0;
+        for (int64_t row = 0; row < item.count; ++row) {
+            for (int64_t step = 0; step < steps; ++step) {
+                const int64_t b = item.rows[row], t = time_of(call, s + step);
+                if (!(flags_of(call, b, t) & kKeep)) continue;
+                work.x_in[count] = masked_input(b, t, count);
+                work.ahead[count++] = work.sums + (row * work.chunk + step) * work.sums_size();
+            }
+        }
+        return count;
+    }
+
+    // Runs one step of the active rows. The outputs of a cancelled step are undefined.
+    template <bool PerGate, bool Default> void run_step(int64_t active) {
+        alignas(64) T z[kPartTiles * kTileRows * kPartBlocks * 4 * L];
+        const int64_t tiles = tile_count(active);
+        for (int64_t unit = item.first; unit < item.last; unit += kPartBlocks * L) {
+            const int64_t last = minimum(unit + kPartBlocks * L, item.last), blocks = vector_count<T>(last - unit);
+            for (int64_t from = 0; from < tiles; from += kPartTiles) {
+                const int64_t to = minimum(from + kPartTiles, tiles);
+                const int64_t row = tile_start(active, tiles, from), rows = tile_start(active, tiles, to) - row;
+                if (poll.cancelled(rows * 4 * (last - unit) * (I + H))) return;
+                sum_gates<PerGate>({active, tiles, from, to, row, rows, unit, last, blocks}, z);
+                finish_tiles<T, Default>(call, z, work.tile_rows(row), rows, blocks, unit, last);
+            }
+        }
+    }
+
+    // Sums the raw gates of a part into z: (rows, blocks, 4, lanes).
+    template <bool PerGate> void sum_gates(const StepPart& part, T* z) {
+        const int64_t most = part.active == 1 ? kRowBlocks : 1;
+        for (int64_t b = 0, blocks; b < part.blocks; b += blocks) {
+            blocks = PerGate ? part.blocks : b + most <= part.blocks ? most : 1;
+            const int64_t unit = part.unit + b * L, after = unit + blocks * L;
+            const T* const packed = call.packed + unit / L * layout.block;
+            const T* const next = call.packed + (after < item.last ? after : item.first) / L * layout.block;
+            for (int64_t gate = 0; gate < (PerGate ? 4 : 1); ++gate)
+                for (int64_t tile = part.from; tile < part.to; ++tile)
+                    sum_tile<PerGate>(part, {b, blocks, gate, packed + gate * layout.gate, next}, tile, z);
+        }
+    }
+
+    template <bool PerGate>
+    GLASSCELL_INLINE void sum_tile(const StepPart& part, const BlockWeights<T>& weights, int64_t tile, T* z) {
+        const int64_t gate = weights.gate, unit = part.unit + weights.block * L;
+        const int64_t at = tile_start(part.active, part.tiles, tile);
+        const int64_t n = tile_start(part.active, part.tiles, tile + 1) - at;
+        T* z_rows[kTileRows];
+        const T *x_rows[kTileRows], *h_rows[kTileRows], *start_rows[kTileRows];
+        for (int64_t r = 0; r < n; ++r)
+            z_rows[r] = z + ((at - part.row + r) * part.blocks + weights.block) * 4 * L + gate * L;
+        for (int64_t u = unit; call.gates && gate == 0 && u < unit + weights.blocks * L; u += L)
+            prefetch_tape(call, work.tile_rows(at), n, u);
+        GatesTile<T> gates = {nullptr, work.x_in + at, work.h_in + at, I, H, weights.packed, layout, z_rows,
+                              weights.next + minimum(tile, 3) * (I + H) * L};
+        if (PerGate) {
+            gates.x = offset_rows(gates.x, n, gate * gate_stride(call.dropout_gates, I), x_rows);
+            gates.h = offset_rows(gates.h, n, gate * gate_stride(call.recurrent_dropout_gates, H), h_rows);
+        }
+        if (work.sums_ahead()) {
+            gates.x = nullptr;
+            gates.start = offset_rows(work.start + at, n, unit * 4 + gate * L, start_rows);
+        }
+        if (PerGate)
+            gate_tile_of<T>(n, weights.blocks, gates);
+        else if (weights.blocks > 1)
+            gates_tile<T, 1, 4, kRowBlocks>(gates);
+        else
+            gates_tile_of<T, 4, 1>(n, gates);
+    }
+
+    // Waits for the threads that compute the other units of the same rows. What another core has comes late: the states
+    // that will be written, and those that the next step reads, are prefetched.
+    GLASSCELL_INLINE void exchange_states(int64_t s) {
+        if (!item.group) return;
+        for (int64_t row = 0; call.h && s + 2 < end && row < item.count; ++row)
+            prefetch<T, true>(call.h + offset_in(call.time_block, item.rows[row], s + 2) * H + item.first,
+                              item.last - item.first);
         barrier_wait(item, call.cancellation);
-        if (item.group)
-            for (int64_t row = 0; row < item.count; ++row) prefetch<T, false>(state.h[row], H);
+        for (int64_t row = 0; row < item.count; ++row) prefetch<T, false>(work.h[row], H);
     }
-    if (state.streams) flush_stores();
-    for (int64_t row = 0; row < item.count; ++row) {
-        const int64_t b = item.rows[row];
-        carry(call.hT + b * H, state.h[row]);
-        carry(call.cT + b * H, state.c[row]);
-    }
+};
+
+template <class T>
+void forward(const ForwardCall<T>& call, const WorkItem& item, void* own_memory, void* shared_memory) {
+    Arena own{static_cast<char*>(own_memory)}, shared{static_cast<char*>(shared_memory)};
+    ForwardLoop<T>{call, item, {call, item.count, own, shared}}.run();
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -1,13 +1,13 @@
-// The LSTM cell: its equations and their gradients on vectors of units. The other place where they stand is
-// src/glasscell/_cells/lstm.py, with the same names. Sums of products are fused multiply-adds as written.
+// The LSTM cell: its equations and their gradients on vectors of units. They also stand in
+// src/glasscell/_cells/lstm.py, with the same names, and nowhere else. Sums of products are fused multiply-adds as
+// written.
 #pragma once
 
 #include "kernel/activations.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
-// The four gates of the same units: raw (before the activation) or activated, as the context says.
+// The four gates of some units, raw (before the activation) or activated.
 template <class T> struct Gates {
     V<T> i, f, g, o;
 };
@@ -30,7 +30,7 @@ template <class T> struct StepGradient {
     V<T> dc;
 };
 
-// From the gradients dh, dc of h', c' to those of the raw gates and of c. `z` is looked at by silu and gelu only.
+// Takes the gradients dh, dc of h', c' to those of the raw gates and of c. Only silu and gelu read `z`.
 template <class T>
 GLASSCELL_INLINE StepGradient<T> step_gradient(const Gates<T>& z, const Gates<T>& gates, V<T> c, V<T> c_next, V<T> dh,
                                                V<T> dc, Activation a, Activation s) {
@@ -42,5 +42,4 @@ GLASSCELL_INLINE StepGradient<T> step_gradient(const Gates<T>& z, const Gates<T>
     return {dz, dc * gates.f};
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -1,27 +1,26 @@
-// One instruction set's kernels. Compiled once for each, with GLASSCELL_TARGET naming the namespace.
+// The table of the kernels of one instruction set. Compiled once for each; GLASSCELL_TARGET is the namespace.
 #include "kernel/backward.h"
 #include "kernel/forward.h"
-#include "simd/transpose.h"
 #include "kernel/weight_gradients.h"
 
 #define GLASSCELL_STRING(name) GLASSCELL_QUOTE(name)
 #define GLASSCELL_QUOTE(name) #name
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 template <class T> constexpr Kernels<T> kernels() {
-    return {kLanes<T>,          kTileRows,           kTileVectors, pack_forward_size<T>, pack_forward<T>,
-            forward_scratch<T>, forward_shared<T>,   forward<T>,   pack_backward_size<T>, pack_backward<T>,
-            backward_scratch<T>, backward<T>,        masked_operands_size<T>, masked_operands<T>, input_gradients<T>,
-            panels<T>,          weight_gradients<T>,          transpose<T>};
+    return {kLanes<T>, kTileRows, kTileVectors,
+            pack_forward_size<T>, pack_forward<T>, forward_workspace<T>, forward<T>,
+            pack_backward_size<T>, pack_backward<T>, backward_scratch<T>, backward<T>,
+            masked_operands_size<T>, masked_operands<T>, input_gradients<T>, weight_panels<T>, weight_gradients<T>,
+            transpose<T>};
 }
 
-// The arithmetic of the largest tile without its loads: as fast as this machine can multiply and add.
+// Multiplies and adds as the largest tile does, without its loads: as fast as this machine can.
 float peak(int64_t rounds) {
     V<float> sum[kTileRows][kTileVectors];
     for (int r = 0; r < kTileRows; ++r)
-        for (int n = 0; n < kTileVectors; ++n) sum[r][n] = constant<float>(r * kTileVectors + n);  // or they are one
+        for (int n = 0; n < kTileVectors; ++n) sum[r][n] = constant<float>(r * kTileVectors + n);  // all different
     const V<float> factor = constant<float>(0.999), term = constant<float>(1e-3);
     for (int64_t round = 0; round < rounds; ++round) {
         GLASSCELL_UNROLL
@@ -36,7 +35,7 @@ float peak(int64_t rounds) {
     return total[0];
 }
 
-// Loads with as little arithmetic as keeps them: as fast as this machine can read.
+// Reads with no more arithmetic than keeps the loads: as fast as this machine can.
 float read(const float* from, int64_t count) {
     constexpr int kSums = 8;
     V<float> sum[kSums] = {};
@@ -50,7 +49,7 @@ float read(const float* from, int64_t count) {
 }
 
 extern const Target target;
-const Target target = {GLASSCELL_STRING(GLASSCELL_TARGET), peak, 2 * kTileRows * kTileVectors * kLanes<float>, read, kernels<float>(), kernels<double>()};
+const Target target = {GLASSCELL_STRING(GLASSCELL_TARGET), peak, 2 * kTileRows * kTileVectors * kLanes<float>,
+                       read, kernels<float>(), kernels<double>()};
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -1,51 +1,55 @@
-// What does not feed back through time, for the kept steps of a span: dx = dz W^T, dW = sum of x^T dz, dR = sum of h^T dz,
-// db = sum of dz. The sums over steps go on in one order: output tiles stay, steps stream past them in chunks, each summed
-// from zero and added. One long chain would lose digits in thousands of steps.
+// The gradients that do not feed back through time, for the kept steps of a time block: dx = dz W^T, dW = sum of x^T
+// dz, dR = sum of h^T dz, db = sum of dz. The sums over steps have one order: output tiles stay, steps stream past them
+// in chunks, and each chunk is summed from zero and added. One long chain would lose digits in thousands of steps.
 #pragma once
 
-#include "kernel/backward.h"
+#include "interface/kernel_table.h"
+#include "kernel/masks.h"
+#include "kernel/projection.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 // Steps; part of the order of the sums. A panel of dz (32 KB for AVX-512) fills most of the nearest cache.
 constexpr int64_t kChunk = 128;
 
-// x and h times their masks, for each gate where each has its own: (gates, count, n), the rows some lanes further apart, for
-// a power of two would put them in the same places of the cache. What has no mask is read where it stands.
-template <class T> struct MaskedOperands {
-    T *x, *h;
-    int64_t x_row, h_row;    // from one step's to the next one's
-    int64_t x_gate, h_gate;  // from one gate's to the next one's
-
-    MaskedOperands(const BackwardCall<T>& call, int64_t count, T* memory) {
-        x_row = call.I + kLanes<T>, h_row = call.H + kLanes<T>;
-        x_gate = call.input_gates == 4 ? count * x_row : 0, h_gate = call.recurrent_gates == 4 ? count * h_row : 0;
-        x = memory, h = memory ? memory + call.input_gates * count * x_row : nullptr;
-    }
+// The layout of the masked operands of `count` steps: x (gates, count, x_row), then h (gates, count, h_row). Rows are
+// some lanes longer than needed: a power of two would put them in the same places of the cache. An operand without a
+// mask has no gates: it is read from the call.
+struct MaskedLayout {
+    int64_t x_row, h_row;    // from one step to the next
+    int64_t x_gate, h_gate;  // from one gate to the next; 0 where all gates share a mask
+    int64_t h, size;         // the start of h, and of the end
 };
+template <class T> MaskedLayout masked_layout(const BackwardCall<T>& call, int64_t count) {
+    const int64_t x_gates = call.dropout_gates, x_row = call.I + kLanes<T>, h = x_gates * count * x_row;
+    const int64_t h_gates = call.recurrent_dropout_gates, h_row = call.H + kLanes<T>;
+    return {x_row, h_row, gate_stride(x_gates, count * x_row), gate_stride(h_gates, count * h_row),
+            h, h + h_gates * count * h_row};
+}
 
 template <class T> size_t masked_operands_size(const BackwardCall<T>& call, int64_t count) {
-    const MaskedOperands<T> all(call, count, nullptr);
-    return size_t((call.input_gates * all.x_row + call.recurrent_gates * all.h_row) * count);
+    return size_t(masked_layout(call, count).size);
 }
 
 template <class T>
-void masked_operands(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end, T* memory) {
-    const int64_t I = call.I, H = call.H;
-    const MaskedOperands<T> to(call, count, memory);
+void masked_operands(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end,
+                     T* masked) {
+    const int64_t B = call.B, I = call.I, H = call.H;
+    const MaskedLayout layout = masked_layout(call, count);
     for (int64_t n = begin; n < end; ++n) {
         const KeptStep<T>& step = kept[n];
-        if (call.input_gates)
-            apply_masks(step.x, call.dropout_mask + step.b * I, call.input_gates, call.B * I, I, to.x + n * to.x_row, to.x_gate);
-        if (call.recurrent_gates)
-            apply_masks(step.h, call.recurrent_dropout_mask + step.b * H, call.recurrent_gates, call.B * H, H, to.h + n * to.h_row,
-                        to.h_gate);
+        if (call.dropout_gates)
+            apply_masks(step.x, call.dropout_mask, call.dropout_gates, B, step.b, I, masked + n * layout.x_row,
+                        layout.x_gate);
+        if (call.recurrent_dropout_gates)
+            apply_masks(step.h, call.recurrent_dropout_mask, call.recurrent_dropout_gates, B, step.b, H,
+                        masked + layout.h + n * layout.h_row, layout.h_gate);
     }
 }
 
-template <class T> void input_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t begin, int64_t end) {
-    const int64_t I = call.I, H = call.H;
+template <class T>
+void input_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t begin, int64_t end) {
+    const int64_t I = call.I, gates = call.dropout_gates;
     CancelPoll poll(call.cancellation);
     constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
     for (int64_t first = begin; first < end; first += kRows) {
@@ -55,59 +59,29 @@ template <class T> void input_gradients(const BackwardCall<T>& call, const KeptS
         for (int64_t r = 0; r < rows; ++r) {
             const KeptStep<T>& step = kept[first + r];
             dz[r] = step.dz, dx[r] = call.dx + (step.x - call.x);
-            mask[r] = call.input_gates ? call.dropout_mask + step.b * I : nullptr;
+            mask[r] = gates ? call.dropout_mask + step.b * I : nullptr;
         }
-        project<T>(dz, rows, H, call.packed_kernel, kTileVectors, 0, I, call.input_gates ? mask : nullptr,
-                   call.input_gates == 4 ? call.B * I : 0, dx, poll);
+        const ProjectionMask<T> masks = {gates ? mask : nullptr, gate_stride(gates, call.B * I)};
+        project<T>(dz, rows, call.H, call.packed_kernel, kTileVectors, 0, I, masks, dx, poll);
     }
 }
 
-// With a mask of its own for each gate a panel must not reach over two gates; else the 4H columns are one segment.
-template <class T> struct Panels {
+// The column panels of the weight gradients. With per-gate masks a panel must not reach over two gates, and each gate
+// is a segment; otherwise the 4H columns are one segment.
+struct WeightPanels {
     int64_t segments, width, in_segment;
-
-    explicit Panels(const BackwardCall<T>& call) {
-        segments = per_gate_masks(call) ? 4 : 1;
-        width = 4 * call.H / segments;
-        in_segment = (width + kTileVectors * kLanes<T> - 1) / (kTileVectors * kLanes<T>);
-    }
 };
-
-template <class T> int64_t panels(const BackwardCall<T>& call) {
-    const Panels<T> all(call);
-    return all.segments * all.in_segment;
+template <class T> WeightPanels weight_panels_of(const BackwardCall<T>& call) {
+    const int64_t segments = per_gate_masks(call) ? 4 : 1, width = 4 * call.H / segments;
+    return {segments, width, (vector_count<T>(width) + kTileVectors - 1) / kTileVectors};
 }
 
-// out[k][j] += the sum, from zero, over `count` steps of left[step][k] * panel[step][j], for R rows k and N vectors of j.
-template <class T, int R, int N>
-void outer_tile(const T* const* left, int64_t k, const T* panel, int64_t count, T* out, int64_t stride, int64_t width) {
-    for (int r = 0; r < R; ++r)
-        for (int n = 0; n < N; ++n) __builtin_prefetch(out + r * stride + n * kLanes<T>, 1, 3);
-    V<T> sum[R][N] = {};
-    for (int64_t step = 0; step < count; ++step, panel += N * kLanes<T>) {
-        const T* const row = left[step] + k;
-        V<T> column[N];
-        GLASSCELL_UNROLL
-        for (int n = 0; n < N; ++n) column[n] = load<T>(panel + n * kLanes<T>);
-        GLASSCELL_UNROLL
-        for (int r = 0; r < R; ++r) {
-            const V<T> value = broadcast<T>(row[r]);
-            GLASSCELL_UNROLL
-            for (int n = 0; n < N; ++n) sum[r][n] = fma(value, column[n], sum[r][n]);
-        }
-    }
-    GLASSCELL_UNROLL
-    for (int r = 0; r < R; ++r) {
-        GLASSCELL_UNROLL
-        for (int n = 0; n < N; ++n) {
-            T* const to = out + r * stride + n * kLanes<T>;
-            const int64_t left = width - n * kLanes<T>;
-            store_n<T>(to, load_n<T>(to, left) + sum[r][n], left);
-        }
-    }
+template <class T> int64_t weight_panels(const BackwardCall<T>& call) {
+    const WeightPanels panels = weight_panels_of(call);
+    return panels.segments * panels.in_segment;
 }
 
-// N vectors of columns of dz of a chunk into `panel`, (count, N, lanes); columns beyond `width` are zero.
+// Packs N vectors of columns of dz of a chunk into `panel`: (count, N, lanes). Columns beyond `width` are zero.
 template <class T, int N>
 void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t width, T* panel) {
     constexpr int64_t kAhead = 16;  // another thread may have written it, a while ago
@@ -118,18 +92,6 @@ void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t 
         }
         for (int n = 0; n < N; ++n, panel += kLanes<T>)
             store<T>(panel, load_n<T>(kept[step].dz + column + n * kLanes<T>, width - n * kLanes<T>));
-    }
-}
-
-// All n rows of one matrix's panel.
-template <class T, int N>
-void outer_panel(const T* const* left, const T* panel, int64_t count, int64_t n, T* out, int64_t stride, int64_t width) {
-    const int64_t tiles = tile_count(n);
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t k = tile_start(n, tiles, tile), rows = tile_start(n, tiles, tile + 1) - k;
-        with_rows(rows, [&](auto r) {
-            outer_tile<T, r.value, N>(left, k, panel, count, out + k * stride, stride, width);
-        });
     }
 }
 
@@ -145,11 +107,13 @@ template <class T, int N> void add_bias(const T* panel, int64_t count, T* out, i
     }
 }
 
-// One panel of N vectors: the columns column..column + width - 1, all of one gate.
+// Adds one panel of N vectors: the columns column..column + width - 1, in segment `gate`.
 template <class T, int N>
-void weight_gradients_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, const MaskedOperands<T>& factors,
-                   int64_t gate, int64_t column, int64_t width) {
+void add_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, const T* masked, int64_t gate,
+               int64_t column, int64_t width) {
     const int64_t stride = 4 * call.H;
+    const MaskedLayout layout = masked_layout(call, count);
+    const T *const masked_x = masked + gate * layout.x_gate, *const masked_h = masked + layout.h + gate * layout.h_gate;
     const T *x[kChunk], *h[kChunk];
     alignas(64) T panel[kChunk * N * kLanes<T>];
     CancelPoll poll(call.cancellation);
@@ -157,8 +121,8 @@ void weight_gradients_panel(const BackwardCall<T>& call, const KeptStep<T>* kept
         const int64_t steps = minimum(kChunk, count - first);
         for (int64_t step = 0; step < steps; ++step) {
             const int64_t n = first + step;
-            x[step] = call.input_gates ? factors.x + gate * factors.x_gate + n * factors.x_row : kept[n].x;
-            h[step] = call.recurrent_gates ? factors.h + gate * factors.h_gate + n * factors.h_row : kept[n].h;
+            x[step] = call.dropout_gates ? masked_x + n * layout.x_row : kept[n].x;
+            h[step] = call.recurrent_dropout_gates ? masked_h + n * layout.h_row : kept[n].h;
         }
         if (poll.cancelled(steps * width * (call.I + call.H))) return;
         pack_panel<T, N>(kept + first, steps, column, width, panel);
@@ -169,15 +133,14 @@ void weight_gradients_panel(const BackwardCall<T>& call, const KeptStep<T>* kept
 }
 
 template <class T>
-void weight_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t p, const T* memory) {
+void weight_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, int64_t panel,
+                      const T* masked) {
     constexpr int64_t kWidth = kTileVectors * kLanes<T>;
-    const Panels<T> all(call);
-    const MaskedOperands<T> factors(call, count, const_cast<T*>(memory));
-    const int64_t gate = p / all.in_segment, within = p % all.in_segment * kWidth;
-    const int64_t column = gate * all.width + within, width = minimum(kWidth, all.width - within);
-    with_vectors((width + kLanes<T> - 1) / kLanes<T>,
-                 [&](auto n) { weight_gradients_panel<T, n.value>(call, kept, count, factors, gate, column, width); });
+    const WeightPanels panels = weight_panels_of(call);
+    const int64_t gate = panel / panels.in_segment, within = panel % panels.in_segment * kWidth;
+    const int64_t column = gate * panels.width + within, width = minimum(kWidth, panels.width - within);
+    with_vectors(vector_count<T>(width),
+                 [&](auto n) { add_panel<T, n.value>(call, kept, count, masked, gate, column, width); });
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -1,15 +1,15 @@
-// exp, tanh, sigmoid and what the other activations need, on vectors. Only correctly rounded operations in one written
-// order, so every instruction set gives the same bits. NaN gives NaN; infinities and both ends give their limits.
+// Elementwise functions on vectors: exp, tanh, sigmoid, and the parts of other activations. They use only correctly
+// rounded operations in one written order, so every instruction set gives the same bits. NaN gives NaN; infinities give
+// limits.
 #pragma once
 
 #include "simd/math_coefficients.h"
 #include "simd/vector.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
-// What differs between the two precisions. kRound is 1.5 * 2^mantissa: adding it rounds to an integer. Past kExpLow and
-// kExpHigh e^x is 0 and infinity; from kOne on tanh rounds to 1, and from twice that the sigmoid.
+// The constants of a precision. kRound is 1.5 * 2^mantissa: adding it rounds to an integer. Beyond kExpLow and kExpHigh
+// e^x is 0 and infinity. From kOne on tanh rounds to 1, and from twice that the sigmoid.
 template <class T> struct Format;
 template <> struct Format<float> {
     static constexpr double kRound = 12582912;
@@ -32,9 +32,6 @@ template <> struct Format<double> {
     static constexpr const double* erfc() { return kErfcDouble; }
 };
 
-template <class T> using V = typename Vec<T>::type;
-template <class T> using Bits = typename Vec<T>::bits;
-
 template <class T> GLASSCELL_INLINE V<T> constant(double value) { return broadcast<T>(T(value)); }
 
 template <class T> GLASSCELL_INLINE V<T> abs(V<T> x) {
@@ -49,7 +46,8 @@ template <class T> GLASSCELL_INLINE V<T> polynomial(V<T> x, const T* coefficient
     return sum;
 }
 
-// scale * p(step * x), with step a power of two: the coefficients take the factors, so it costs no more than p.
+// Computes scale * p(step * x), with step a power of two. The coefficients take the factors, so it costs no more than
+// p.
 template <class T> GLASSCELL_INLINE V<T> exp_tail(V<T> x, T scale, T step) {
     constexpr int terms = Format<T>::kExpTerms;
     T coefficients[terms];
@@ -58,8 +56,8 @@ template <class T> GLASSCELL_INLINE V<T> exp_tail(V<T> x, T scale, T step) {
     return polynomial<T>(x, coefficients, terms);
 }
 
-// n, the integer nearest to x * factor, and 2^(n + offset), if that is a normal number: the low bits of the sum that
-// rounds hold the power's exponent, and shifting puts it in its place.
+// The integer n nearest to x * factor, and 2^(n + offset), if that is a normal number. The low bits of the sum that
+// rounds hold the exponent of the power; a shift puts it in its place.
 template <class T> struct Power {
     V<T> n, value;
 };
@@ -149,7 +147,7 @@ template <class T> struct Normal {
 template <class T> GLASSCELL_INLINE Normal<T> normal(V<T> x) {
     using F = Format<T>;
     V<T> a = abs<T>(x);
-    a = at_most<T>(a, 40);  // all is over by then, in double too
+    a = at_most<T>(a, 40);  // beyond, the results are constant, in double too
     const V<T> square = a * a;
     const V<T> lost = fma(a, a, -square);  // x^2 to twice the precision, so that its exponential keeps its digits
     const V<T> bell = exp<T>(square * constant<T>(-0.5)) * fma(lost, constant<T>(-0.5), constant<T>(1));
@@ -160,5 +158,4 @@ template <class T> GLASSCELL_INLINE Normal<T> normal(V<T> x) {
     return {bell, select<T>(x > constant<T>(0), constant<T>(1) - tail, tail)};
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -1,14 +1,11 @@
-// A matrix turned: its rows become columns. Square by square, each in registers, each side a vector: one element after the
-// other would touch a line of the cache for each.
+// Transposes matrices, square by square in registers: element by element, each one would touch a cache line of its own.
 #pragma once
 
-#include "simd/math.h"
 #include "simd/tile.h"
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
-// Interleaving each half of the rows with the other one, log2(lanes) times over.
+// Transposes a square of lanes x lanes elements: interleaves both halves of the rows, log2(lanes) times.
 template <class T> GLASSCELL_INLINE void transpose_square(V<T> (&rows)[kLanes<T>]) {
     constexpr int L = kLanes<T>;
     GLASSCELL_UNROLL
@@ -24,11 +21,10 @@ template <class T> GLASSCELL_INLINE void transpose_square(V<T> (&rows)[kLanes<T>
     }
 }
 
-// One square: `height` rows of `from`, `width` columns of each, become `width` vectors, `to_stride` apart, zero beyond
-// `height`.
+// Transposes one square: `height` rows of `width` columns become `width` vectors, zero beyond `height`.
 template <class T>
 GLASSCELL_INLINE void transpose_to_vectors(const T* from, int64_t from_stride, int64_t height, int64_t width, T* to,
-                                      int64_t to_stride) {
+                                           int64_t to_stride) {
     V<T> rows[kLanes<T>];
     GLASSCELL_UNROLL
     for (int r = 0; r < kLanes<T>; ++r) rows[r] = r < height ? load_n<T>(from + r * from_stride, width) : V<T>{};
@@ -38,7 +34,7 @@ GLASSCELL_INLINE void transpose_to_vectors(const T* from, int64_t from_stride, i
         if (c < width) store<T>(to + c * to_stride, rows[c]);
 }
 
-// Rows begin..end-1 of from: (rows, columns) into to: (columns, rows).
+// Transposes rows begin..end-1 of from: (rows, columns) into to: (columns, rows).
 template <class T> void transpose(const T* from, int64_t rows, int64_t columns, int64_t begin, int64_t end, T* to) {
     constexpr int64_t L = kLanes<T>;
     for (int64_t row = begin; row < end; row += L) {
@@ -46,10 +42,10 @@ template <class T> void transpose(const T* from, int64_t rows, int64_t columns, 
             const int64_t height = minimum(L, end - row), width = minimum(L, columns - column);
             alignas(64) T square[L * L];
             transpose_to_vectors<T>(from + row * columns + column, columns, height, width, square, L);
-            for (int64_t c = 0; c < width; ++c) store_n<T>(to + (column + c) * rows + row, load<T>(square + c * L), height);
+            for (int64_t c = 0; c < width; ++c)
+                store_n<T>(to + (column + c) * rows + row, load<T>(square + c * L), height);
         }
     }
 }
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

@@ -1,8 +1,8 @@
-// Vectors of T lanes for one instruction set. Included once per target, inside that target's namespace: everything
-// here is either a builtin type or internal to the translation unit, so two instruction sets never merge at link time.
+// Vectors of one instruction set. All functions are in the target's namespace or internal to the translation unit, so
+// two instruction sets never merge at link time.
 //
-// Vec<T>::type is a vector of kLanes<T> elements; Vec<T>::bits the signed integers of the same width, which
-// comparisons return (all ones for true). Arithmetic is the compiler's, element by element, correctly rounded.
+// V<T> is a vector of kLanes<T> elements. Bits<T> are the signed integers of the same width, which comparisons return
+// (all ones for true). Arithmetic is the compiler's, element by element, correctly rounded.
 #pragma once
 
 #include <stdint.h>
@@ -21,8 +21,7 @@
 #define GLASSCELL_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-namespace glasscell {
-namespace GLASSCELL_TARGET {
+namespace glasscell::GLASSCELL_TARGET {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
@@ -40,6 +39,9 @@ constexpr int kTileRows = 2;
 
 template <class T> constexpr int kLanes = kVectorBytes / int(sizeof(T));
 
+// How many vectors hold n elements.
+template <class T> GLASSCELL_INLINE int64_t vector_count(int64_t n) { return (n + kLanes<T> - 1) / kLanes<T>; }
+
 template <class T> struct Vec;
 template <> struct Vec<float> {
     typedef float type __attribute__((vector_size(kVectorBytes)));
@@ -49,40 +51,43 @@ template <> struct Vec<double> {
     typedef double type __attribute__((vector_size(kVectorBytes)));
     typedef int64_t bits __attribute__((vector_size(kVectorBytes)));
 };
-typedef Vec<float>::type F32;
-typedef Vec<double>::type F64;
+template <class T> using V = typename Vec<T>::type;
+template <class T> using Bits = typename Vec<T>::bits;
+typedef V<float> F32;
+typedef V<double> F64;
 
-template <class T> GLASSCELL_INLINE typename Vec<T>::type load(const T* from) {
-    typename Vec<T>::type v = {};
+template <class T> GLASSCELL_INLINE V<T> load(const T* from) {
+    V<T> v = {};
     memcpy(&v, from, sizeof v);
     return v;
 }
 
-template <class T> GLASSCELL_INLINE void store(T* to, typename Vec<T>::type v) { memcpy(to, &v, sizeof v); }
+template <class T> GLASSCELL_INLINE void store(T* to, V<T> v) { memcpy(to, &v, sizeof v); }
 
-template <class T> GLASSCELL_INLINE typename Vec<T>::type broadcast(T value) {
-    typename Vec<T>::type v = {};
+template <class T> GLASSCELL_INLINE V<T> broadcast(T value) {
+    V<T> v = {};
     GLASSCELL_UNROLL
     for (int k = 0; k < kLanes<T>; ++k) v[k] = value;
     return v;
 }
 
-// The first n lanes, 0 < n <= kLanes; the others are zero, and memory beyond is not read.
-template <class T> GLASSCELL_INLINE typename Vec<T>::type load_n(const T* from, int64_t n) {
+// Loads the first n lanes, 0 < n <= kLanes. The other lanes are zero, and memory beyond is not read.
+template <class T> GLASSCELL_INLINE V<T> load_n(const T* from, int64_t n) {
     if (n >= kLanes<T>) return load<T>(from);
-    typename Vec<T>::type v = {};
+    V<T> v = {};
     for (int64_t k = 0; k < n; ++k) v[k] = from[k];
     return v;
 }
 
-template <class T> GLASSCELL_INLINE void store_n(T* to, typename Vec<T>::type v, int64_t n) {
+template <class T> GLASSCELL_INLINE void store_n(T* to, V<T> v, int64_t n) {
     if (n >= kLanes<T>) return store<T>(to, v);
     for (int64_t k = 0; k < n; ++k) to[k] = v[k];
 }
 
-// Past the caches, for what nobody reads soon: the line is not fetched first, and keeps its place from nothing else. `to`
-// starts a line of the cache. Other threads see it after flush_stores(). Where a vector is no whole line it is a store like others.
-template <class T> GLASSCELL_INLINE void stream_store(T* to, typename Vec<T>::type v) { store<T>(to, v); }
+// Stores a vector that is not read soon past the caches: its cache line is not loaded first, and displaces no other.
+// `to` starts a cache line. Other threads see the vector after flush_stores(). Where a vector is shorter than a cache
+// line, this is an ordinary store.
+template <class T> GLASSCELL_INLINE void stream_store(T* to, V<T> v) { store<T>(to, v); }
 #if defined(__AVX512F__)
 constexpr bool kStreamsStores = true;
 template <> GLASSCELL_INLINE void stream_store<float>(float* to, F32 v) { _mm512_stream_ps(to, (__m512)v); }
@@ -93,16 +98,15 @@ constexpr bool kStreamsStores = false;
 GLASSCELL_INLINE void flush_stores() {}
 #endif
 
-// a[First], b[First], a[First + 1], b[First + 1], ...: one half of both.
-template <class T, int First>
-GLASSCELL_INLINE typename Vec<T>::type interleave(typename Vec<T>::type a, typename Vec<T>::type b) {
+// Interleaves one half of a with that of b: a[First], b[First], a[First + 1], b[First + 1], ...
+template <class T, int First> GLASSCELL_INLINE V<T> interleave(V<T> a, V<T> b) {
 #if defined(__clang__)
-    typename Vec<T>::type v = {};
+    V<T> v = {};
     GLASSCELL_UNROLL
     for (int k = 0; k < kLanes<T>; ++k) v[k] = (k % 2 ? b : a)[First + k / 2];
     return v;
 #else
-    typename Vec<T>::bits from = {};
+    Bits<T> from = {};
     for (int k = 0; k < kLanes<T>; ++k) from[k] = First + k / 2 + k % 2 * kLanes<T>;
     return __builtin_shuffle(a, b, from);
 #endif
@@ -149,30 +153,22 @@ GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) {
 }
 #endif
 
-template <class T> GLASSCELL_INLINE typename Vec<T>::bits as_bits(typename Vec<T>::type v) {
-    return (typename Vec<T>::bits)v;
-}
-template <class T> GLASSCELL_INLINE typename Vec<T>::type as_float(typename Vec<T>::bits v) {
-    return (typename Vec<T>::type)v;
-}
+template <class T> GLASSCELL_INLINE Bits<T> as_bits(V<T> v) { return (Bits<T>)v; }
+template <class T> GLASSCELL_INLINE V<T> as_float(Bits<T> v) { return (V<T>)v; }
 
 // mask ? a : b, lane by lane; a NaN in a comparison is false.
-template <class T>
-GLASSCELL_INLINE typename Vec<T>::type select(typename Vec<T>::bits mask, typename Vec<T>::type a,
-                                              typename Vec<T>::type b) {
-    return mask ? a : b;
-}
+template <class T> GLASSCELL_INLINE V<T> select(Bits<T> mask, V<T> a, V<T> b) { return mask ? a : b; }
 
-// x within a bound; NaN stays NaN.
-template <class T> GLASSCELL_INLINE typename Vec<T>::type at_least(typename Vec<T>::type x, double low) {
-    const typename Vec<T>::type bound = broadcast<T>(T(low));
+// Bounds x from below or above; NaN stays NaN.
+template <class T> GLASSCELL_INLINE V<T> at_least(V<T> x, double low) {
+    const V<T> bound = broadcast<T>(T(low));
     return select<T>(x < bound, bound, x);
 }
-template <class T> GLASSCELL_INLINE typename Vec<T>::type at_most(typename Vec<T>::type x, double high) {
-    const typename Vec<T>::type bound = broadcast<T>(T(high));
+template <class T> GLASSCELL_INLINE V<T> at_most(V<T> x, double high) {
+    const V<T> bound = broadcast<T>(T(high));
     return select<T>(x > bound, bound, x);
 }
-#if defined(__AVX512F__)  // one instruction, which gives its second operand where either is NaN
+#if defined(__AVX512F__)  // a single instruction gives its second operand where either is NaN
 template <> GLASSCELL_INLINE F32 at_least<float>(F32 x, double low) {
     return (F32)_mm512_maskz_max_ps(0xffff, (__m512)broadcast<float>(float(low)), (__m512)x);
 }
@@ -188,5 +184,4 @@ template <> GLASSCELL_INLINE F32 at_most<float>(F32 x, double high) {
 }
 #endif
 
-}  // namespace GLASSCELL_TARGET
-}  // namespace glasscell
+}  // namespace glasscell::GLASSCELL_TARGET

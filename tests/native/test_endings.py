@@ -167,20 +167,20 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
         ("pack", (1, 1, 4096, 1024), 2),
     ],
 )
-def test_a_call_asks_within_a_step(which, sizes, threads, transposed_weights):
+def test_a_call_polls_within_a_step(which, sizes, threads, transposed_weights):
     """Whether it is to end: every four million multiply-adds of the thread that made it, a millisecond or so, and every
     four million numbers that are packed. Told to stop, it does nothing more."""
-    files = [f"engine/{name}.cpp" for name in ("engine", "thread_pool", "partition", "dispatch")]
+    files = [f"engine/{name}.cpp" for name in ("backward", "cpu_count", "dispatch", "forward", "partition", "thread_pool")]
     files.append("kernel/target.cpp")
-    _, interrupt = program("interrupt.cpp", *files, options=("-DGLASSCELL_TARGET=baseline",))
-    command = [interrupt, which, threads, *sizes, transposed_weights]
+    _, polls = program("cancellation.cpp", *files, options=("-DGLASSCELL_TARGET=baseline",))
+    command = [polls, which, threads, *sizes, transposed_weights]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
-    asked, asked_until_stopped = map(int, done.stdout.split())
+    polled, polls_until_cancelled = map(int, done.stdout.split())
     B, T, I, H = sizes
     work = 4 * H * (I + H) * {"forward": B * T, "backward": 2 * B * T, "weights": B * T, "pack": 1}[which]
-    assert asked >= work / 2**22 / threads / 2
-    assert asked > 4 // threads
-    assert asked_until_stopped <= 12
+    assert polled >= work / 2**22 / threads / 2
+    assert polled > 4 // threads
+    assert polls_until_cancelled <= 12
 
 
 def test_a_child_that_outlives_its_time_is_killed():

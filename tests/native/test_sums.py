@@ -1,4 +1,4 @@
-"""The order of every sum, as native/interface/kernels.h states it, written plainly here: the same bits.
+"""The order of every sum, as native/interface/call.h states it, written plainly here: the same bits.
 
 The last 4H inputs have the identity as their kernel: their gradients are those of the raw gates, exactly.
 """

@@ -37,7 +37,7 @@ def assert_close(got: Any, expected: Any, relative: float, what: object = "") ->
 
 def assert_same_bits(got: Any, expected: Any, what: object = "") -> None:
     """Same shape, dtype and bits: -0 is not 0 here, but any NaN is NaN. Its sign and payload are the processor's, which
-    takes them from one operand or the other (native/interface/kernels.h)."""
+    takes them from one operand or the other (native/interface/call.h)."""
     got, expected = np.asarray(got), np.asarray(expected)
     assert (got.shape, got.dtype) == (expected.shape, expected.dtype), f"{what}: {got.dtype}{got.shape}"
     word = f"u{got.dtype.itemsize}"

@@ -19,7 +19,7 @@ Keep = Literal["state", "sequence", "checkpoints", "tape", "trace"]
 Engine = Literal["auto", "native", "reference"]
 Used = Literal["native", "reference"]
 
-KEEP, RESET = 1, 2  # the bits of `Call.step_flags`, as native/interface has them
+KEEP, RESET = 1, 2  # the bits of `Call.step_flags`; native/interface/call.h has them too
 
 
 class SequenceOptions(NamedTuple):

@@ -1,23 +1,24 @@
-// How often a call looks at its cancellation, within one step too. Run by test_endings.py with the name of a pass; prints the
-// times that it asked, and how often where it was told to stop at the fifth time.
+// Counts how often a call polls its cancellation token, within one step too. Run by test_endings.py with the name of a
+// pass. Prints the polls of a whole call, and of one that is cancelled at its fifth poll.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
 
-#include "engine/engine.h"
+#include "engine/backward.h"
+#include "engine/forward.h"
 #include "engine/thread_pool.h"
 
 using namespace glasscell;
 
 struct Counter : CancellationToken {
-    long asked = 0, last;
+    long polls = 0, last;
 
     explicit Counter(long last) : CancellationToken{&Counter::count, pthread_self(), false}, last(last) {}
 
     static void count(CancellationToken* self) {
         Counter& counter = *static_cast<Counter*>(self);
-        if (++counter.asked == counter.last) cancel(self);
+        if (++counter.polls == counter.last) cancel(self);
     }
 };
 
@@ -27,9 +28,9 @@ struct Problem {
     std::vector<float> x, kernel, recurrent, state, h, c, gates, dx, d_kernel, d_recurrent, dh, dc;
 
     Problem(int64_t B, int64_t time, int64_t I, int64_t H, bool transposed_weights)
-        : B(B), time(time), I(I), H(H), transposed_weights(transposed_weights), x(size_t(B * time * I)), kernel(size_t(I * 4 * H)),
-          recurrent(size_t(H * 4 * H)), state(size_t(B * H)), h(size_t(B * time * H)), c(h), gates(4 * h.size()), dx(x),
-          d_kernel(kernel), d_recurrent(recurrent), dh(state), dc(state) {}
+        : B(B), time(time), I(I), H(H), transposed_weights(transposed_weights), x(size_t(B * time * I)),
+          kernel(size_t(I * 4 * H)), recurrent(size_t(H * 4 * H)), state(size_t(B * H)), h(size_t(B * time * H)), c(h),
+          gates(4 * h.size()), dx(x), d_kernel(kernel), d_recurrent(recurrent), dh(state), dc(state) {}
 
     void fill(Call<float>& call, CancellationToken* cancellation) const {
         call.B = B, call.time = time, call.I = I, call.H = H, call.transposed_weights = transposed_weights;
@@ -59,7 +60,7 @@ struct Problem {
     void pack(CancellationToken* cancellation) {
         Call<float> call{};
         fill(call, cancellation);
-        pack_weights(call);
+        pack_weights<float>(call);
     }
 };
 
@@ -75,7 +76,7 @@ int main(int, char** arguments) {
         if (!std::strcmp(name, "weights")) problem.backward(cancellation, false);
         if (!std::strcmp(name, "pack")) problem.pack(cancellation);
     };
-    Counter all(0), few(5);
-    run(&all), run(&few);
-    std::printf("%ld %ld\n", all.asked, few.asked);
+    Counter whole(0), ended(5);
+    run(&whole), run(&ended);
+    std::printf("%ld %ld\n", whole.polls, ended.polls);
 }

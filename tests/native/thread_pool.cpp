@@ -1,4 +1,4 @@
-// What only C++ sees of the thread pool. Run by test_process.py with the name of a check; prints nothing but failures.
+// Checks the thread pool from C++. Run by test_process.py with the name of a check; prints failures alone.
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -26,7 +26,7 @@ struct Meeting {
     std::thread::id ids[4]{};
 };
 
-// Each of the first `count` tasks waits until all of them have come: without a thread for each this never ends.
+// Makes each of the first `count` tasks wait for all of them: without a thread for each this never ends.
 static void meet(void* context, int index) {
     Meeting& meeting = *static_cast<Meeting*>(context);
     if (index >= meeting.count) return void(++meeting.others);
@@ -58,7 +58,7 @@ static int tasks() {
     return 0;
 }
 
-// Two processors are all it takes; without them there is nothing to check.
+// Checks tasks that run at the same time, where there are two processors.
 static int together() {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) return 0;
@@ -90,7 +90,7 @@ static int together() {
     return 0;
 }
 
-// Room for nothing more, least of all for the stack of a thread; then room again.
+// Checks calls without memory for the stack of a thread, and calls after that.
 static int no_threads() {
     rlimit before;
     CHECK(getrlimit(RLIMIT_AS, &before) == 0);
@@ -103,7 +103,7 @@ static int no_threads() {
     return 0;
 }
 
-// Whichever tasks throw: the first error comes out, all tasks have ended by then, and the next call has all threads.
+// Whether an error of a task comes out after all tasks have ended.
 static bool throws(int count, int from, int to) {
     struct Some {
         int from, to;
@@ -148,7 +148,7 @@ static int errors() {
     return 0;
 }
 
-// An OpenMP runtime that gives a team of `team`, and says that it has `most`.
+// An OpenMP runtime that gives `team` threads, and says that it has `most`.
 static int team = 2, most = 2;
 
 static void parallel(void (*body)(void*), void* argument, unsigned, unsigned) {
@@ -158,7 +158,7 @@ static void parallel(void (*body)(void*), void* argument, unsigned, unsigned) {
     for (std::thread& thread : threads) thread.join();
 }
 
-static int borrowed() {
+static int openmp() {
     use_openmp_threads({parallel, [] { return team; }, [] { return most; }});
     CHECK(uses_openmp_threads());
     const bool two = std::thread::hardware_concurrency() > 1;
@@ -185,6 +185,6 @@ int main(int, char** arguments) {
     if (!std::strcmp(name, "together")) return together();
     if (!std::strcmp(name, "no_threads")) return no_threads();
     if (!std::strcmp(name, "errors")) return errors();
-    if (!std::strcmp(name, "borrowed")) return borrowed();
+    if (!std::strcmp(name, "openmp")) return openmp();
     return 2;
 }

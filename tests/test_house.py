@@ -11,16 +11,17 @@ PACKAGE, NATIVE = ROOT / "src" / "glasscell", ROOT / "native"
 
 # What each room of the package may import beside itself. A room is a folder or a file of src/glasscell.
 PYTHON = {
+    "_files": set(),
     "_cells": set(),
     "_ops": {"_native", "_cells"},
     "_trace": {"_ops"},
     "_layers": {"_native", "_cells", "_ops", "_trace"},
     "keras": {"_cells", "_ops", "_trace"},
     "torch": {"_cells", "_ops", "_trace"},
-    "_report": set(),
+    "_report": {"_files"},
     "data": set(),
     "threads": {"_native"},
-    "_training": {"keras", "_report", "data", ""},  # "": the public names of `glasscell`
+    "_training": {"keras", "_files", "_report", "data", ""},  # "": the public names of `glasscell`
     "_cli": {"_native", "_cells", "_layers", "keras", "torch", "_training", "data", "threads", ""},
     "": {"_cells", "_layers", "_ops", "_trace", "threads"},
 }

@@ -245,7 +245,7 @@ def test_a_failed_page_leaves_the_old_one(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("glasscell._report.page.os.replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
         trace_report(path, make_trace([3]).asdict())
     assert path.read_text() == "old"

@@ -11,18 +11,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from glasscell._training import folder as folders
+from glasscell._files import FINISHED, UNFINISHED, staged
 from glasscell._training import train as training
-from glasscell._training.folder import staged
 from glasscell._training.train import FILES, train
 
 unix = pytest.mark.skipif(os.name == "nt", reason="no locks on folders, and no SIGKILL")
 
-# Writes the text into the three files of a run; killed before the n-th thing that it does to the disk's folders.
+# Writes the text into the three files of a run; killed before the n-th thing that it does to the disk's
 RUN = """
 import os, signal, sys
 from pathlib import Path
-from glasscell._training.folder import staged
+from glasscell._files import staged
 folder, text, n = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 left = n
 def kill(event, arguments):
@@ -88,12 +87,12 @@ def test_killed_at_every_step(tmp_path, older):
         assert done.returncode == -signal.SIGKILL, done.stderr
         before = shown(folder)
         assert len(set(before.values())) <= 1
-        if not (folder / folders.FINISHED).exists():
+        if not (folder / FINISHED).exists():
             assert before in (whole("new"), whole("old") if older else {})
         stop_early(folder)
         after = shown(folder)
         assert after in (whole("new"), whole("old") if older else {})
-        if "new" in before.values() or (folder / folders.FINISHED).exists():
+        if "new" in before.values() or (folder / FINISHED).exists():
             assert after == whole("new")
         kept = {"notes.txt"} if older else set()
         if folder.exists():
@@ -139,7 +138,7 @@ def test_many_runs_at_once(tmp_path):
 def test_two_processes_lock_each_other_out(tmp_path):
     """One that is alive but stopped keeps its folder; killed, it does not."""
     script = (
-        "import sys, time; from pathlib import Path; from glasscell._training.folder import staged\n"
+        "import sys, time; from pathlib import Path; from glasscell._files import staged\n"
         "with staged(Path(sys.argv[1])) as stage: print(stage.name, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) as process:
@@ -235,7 +234,7 @@ def test_train_killed_in_the_middle(tmp_path, monkeypatch):
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True)
     assert done.returncode == -signal.SIGKILL
-    assert [path.name.startswith(folders.UNFINISHED) for path in tmp_path.iterdir()] == [True]
+    assert [path.name.startswith(UNFINISHED) for path in tmp_path.iterdir()] == [True]
     monkeypatch.setattr(training, "build_model", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(tmp_path, console=Console(file=io.StringIO()))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from glasscell._files import write_whole
 from glasscell._report import figures
 
 Array = npt.NDArray[Any]
@@ -316,7 +317,7 @@ def _loss(values: list[float | None]) -> str:
 
 
 def _write(path: str | os.PathLike[str], **context: Any) -> Path:
-    """Fill the template and put the file in place in one step, so that no reader ever sees half a page."""
+    """Fill the template and write the page."""
     environment = Environment(
         loader=PackageLoader("glasscell", "_report"),
         autoescape=True,
@@ -325,12 +326,6 @@ def _write(path: str | os.PathLike[str], **context: Any) -> Path:
         lstrip_blocks=True,
     )
     names = {"scores": [], "facts": [], "verdict": "", **context}
-    html = environment.get_template("page.html.j2").render(names)
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(target, environment.get_template("page.html.j2").render(names))
     return target

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 import glasscell
-from glasscell._training.folder import staged
+from glasscell._files import staged
 from glasscell.data import JapaneseVowels, Utterances, load_japanese_vowels
 
 if TYPE_CHECKING:

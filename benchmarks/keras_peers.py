@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.problem import DROPPED, SEED, Array, Problem, Work, first_results, make_problem
-from glasscell._cli import bench
-from glasscell._cli.bench import Shape
+from benchmarks.problem import DROPPED, SEED, Array, Problem, first_results, make_problem
+from glasscell._cli import timing
+from glasscell._cli.contestants import Shape, Work, keras_model
 
 _works: dict[str, Work] = {}
 _row: tuple[Any, ...] = ()
@@ -47,7 +47,7 @@ def make(shape: Shape, mode: str, threads: int, name: str, ours: bool) -> tuple[
 
 
 def turn(name: str, seconds: float) -> float:
-    return bench.turn(_works[name], seconds)
+    return timing.turn(_works[name], seconds)
 
 
 def _layer(problem: Problem, ours: bool) -> Any:
@@ -92,9 +92,9 @@ def _model(layer: Any, problem: Problem) -> Work:
 
     x, target = problem.x, np.tile(problem.dy, 2) if "bidirectional" in problem.mode else problem.dy
     if problem.kept is None:
-        return bench.keras_model([layer], x, target, problem.train)
+        return keras_model([layer], x, target, problem.train)
     x = np.where(problem.kept[:, :, None], x, np.float32(0))
-    return bench.keras_model([keras.layers.Masking(), layer], x, target, problem.train)
+    return keras_model([keras.layers.Masking(), layer], x, target, problem.train)
 
 
 # A layer alone: its jitted function and gradient function, or their like on the backend; no optimiser, no model.

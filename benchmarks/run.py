@@ -12,8 +12,9 @@ from benchmarks.peers import BASE, CONTESTANTS, Contestant
 from benchmarks.problem import Array, Problem, check, expected, first_results, make_problem
 from benchmarks.shapes import MODELS, SHAPES, TORCH, Limits
 from benchmarks.worker import PeerError, ProcessEnded, Worker, started
-from glasscell._cli import bench
-from glasscell._cli.bench import Turn, missing, reason, timed
+from glasscell._cli import timing
+from glasscell._cli.contestants import missing, reason
+from glasscell._cli.timing import Turn, timed
 
 Record = dict[str, Any]  # of one contestant in one shape and mode
 
@@ -35,7 +36,7 @@ def run(plan: Iterable[tuple[str, str]], say: Callable[[str], None] = lambda tex
     rivals = [one for one in CONTESTANTS if any(mode in one.modes for _, mode in plan) and not missing(*one.needs)]
     say("starting")
     with started(dict.fromkeys(one.backend for one in rivals if one.backend), limits.threads) as workers:
-        for _ in range(bench.ROUNDS):
+        for _ in range(timing.ROUNDS):
             limits.measure()
         for shape, mode in plan:
             yield _row(shape, mode, limits, workers, say)
@@ -113,7 +114,7 @@ def _here(one: Contestant, problem: Problem) -> Ready:
         if one.ours:
             raise
         raise PeerError(reason(error)) from error
-    return Ready(lambda seconds: bench.turn(work, seconds), results)
+    return Ready(lambda seconds: timing.turn(work, seconds), results)
 
 
 def _there(one: Contestant, problem: Problem, worker: Worker) -> Ready:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from glasscell import _native
-from glasscell._cli.bench import Shape
+from glasscell._cli.contestants import Shape
 
 L1_BYTES = 48 * 1024  # of the first-level data cache: the larger of those in use
 SEQUENCES = ("infer", "train", "lengths", "lengths-train")

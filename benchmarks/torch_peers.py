@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch.nn.utils import rnn
 
-from benchmarks.problem import DROPPED, SEED, Problem, Work
+from benchmarks.problem import DROPPED, SEED, Problem
 from benchmarks.shapes import DROPOUT, TORCH
 from glasscell._cells import lstm as cell
 from glasscell._cells.activations import Activation
 from glasscell._cells.weights import to_torch
+from glasscell._cli.contestants import Work
 from glasscell.torch import LSTM
 from glasscell.torch._lstm import draw_masks
 

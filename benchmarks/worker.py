@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
-from glasscell._cli.bench import keras_environment, reason
+from glasscell._cli.contestants import keras_environment, reason
 
 
 class PeerError(RuntimeError):

@@ -15,8 +15,8 @@ from benchmarks.problem import check, expected, first_results, make_problem
 from benchmarks.shapes import GRIDS, MODELS, SHAPES, TORCH, VARIANTS, Limits, family, plan, trains
 from benchmarks.tables import frame, lines, summary, times
 from glasscell import _native
-from glasscell._cli import bench
-from glasscell._cli.bench import Shape, missing
+from glasscell._cli import timing
+from glasscell._cli.contestants import Shape, missing
 
 LIMITS = {"threads": 2, "peak_flops": 2e11, "l2_bandwidth": 1e11}
 
@@ -26,8 +26,8 @@ def short(monkeypatch):
     """Tiny shapes, one short turn, no other process."""
     monkeypatch.setitem(SHAPES, "here", Shape(3, 8, 5, 6))
     monkeypatch.setitem(SHAPES, "one step", Shape(3, 1, 5, 6))
-    monkeypatch.setattr(bench, "ROUNDS", 1)
-    monkeypatch.setattr(bench, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "ROUNDS", 1)
+    monkeypatch.setattr(timing, "ROUND_SECONDS", 0.0)
     compete(monkeypatch, *(one for one in CONTESTANTS if not one.backend))
 
 

@@ -15,7 +15,7 @@ from markupsafe import escape
 from matplotlib import image
 
 import glasscell as gc
-from glasscell._report import Example, figures, page, trace_report, training_report
+from glasscell._report import Example, figures, trace_page, trace_report, training_report
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 ONE_BYTE = 1.001 / 255  # colours are cut to whole bytes
@@ -207,7 +207,7 @@ def test_training_report_of_a_recording_that_is_named_wrongly(tmp_path):
 
 
 def test_every_picture_is_explained_once(tmp_path):
-    captions = [str(escape(panel.caption)) for panel in page.PANELS]
+    captions = [str(escape(panel.caption)) for panel in trace_page.PANELS]
     for html in (
         trace_report(tmp_path / "trace.html", make_trace([4, 3, 2]).asdict()).read_text(encoding="utf-8"),
         write_training_report(tmp_path / "training.html").read_text(encoding="utf-8"),

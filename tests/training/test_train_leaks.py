@@ -1,14 +1,12 @@
 """What `glasscell train` may know: the scale, the weights and the baseline come from the training recordings."""
 
 import dataclasses
-import io
 import math
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-from rich.console import Console
 
 import glasscell as gc
 from glasscell._training import measure
@@ -16,8 +14,9 @@ from glasscell._training import train as training
 from glasscell._training.measure import linear_baseline, trace_example
 from glasscell._training.model import build_model
 from glasscell._training.settings import check_arguments
-from glasscell._training.train import split, train
+from glasscell._training.train import split
 from glasscell.data import MAX_FRAMES, Utterances, load_japanese_vowels
+from quiet import train_quietly
 
 TINY = {"units": 4, "epochs": 2, "batch_size": 9, "learning_rate": 0.02}
 SETTINGS = check_arguments(output="x", dropout=0.2, recurrent_dropout=0.2, seed=0, engine="auto", **TINY)
@@ -35,6 +34,16 @@ def few():
     return dataclasses.replace(data, train=pick(data.train, rows), test=pick(data.test, np.arange(0, 370, 14)))
 
 
+@pytest.fixture(scope="module")
+def known(few):
+    return split(few.train, 3, 0)[0]
+
+
+@pytest.fixture(scope="module")
+def validation(few):
+    return split(few.train, 3, 0)[1]
+
+
 def changed(part, row):
     """The same recordings, but that one of them is much louder, reversed, and as long as can be."""
     x, lengths = part.x.copy(), part.lengths.copy()
@@ -46,9 +55,8 @@ def frames(part):
     return np.concatenate([x[:n] for x, n in zip(part.x, part.lengths, strict=True)]).astype(np.float64)
 
 
-def test_the_scale_is_that_of_the_training_frames(few):
+def test_the_scale_is_that_of_the_training_frames(few, known, validation):
     """Of those frames and of no others: not of the padding, nor of recordings for validation or held out."""
-    known, validation = split(few.train, 3, 0)
     scale = build_model(known, 9, SETTINGS).get_layer("scale")
     mean, variance = (keras.ops.convert_to_numpy(v).reshape(12) for v in (scale.mean, scale.variance))
     heard = frames(known)
@@ -67,17 +75,16 @@ def run(data, tmp_path, monkeypatch):
     seen = {}
 
     def baseline(*arguments):
-        seen["linear"] = linear_baseline(*arguments)
-        return seen["linear"]
+        return seen.setdefault("linear", linear_baseline(*arguments))
 
-    def opened(model, test, probabilities):
+    def traced(model, test, probabilities):
         seen.update(probabilities=probabilities, weights=model.get_weights())
         return trace_example(model, test, probabilities)
 
     monkeypatch.setattr(training, "load_japanese_vowels", lambda: data)
     monkeypatch.setattr(measure, "linear_baseline", baseline)
-    monkeypatch.setattr(training, "trace_example", opened)
-    metrics = train(tmp_path, **TINY, console=Console(file=io.StringIO()))
+    monkeypatch.setattr(training, "trace_example", traced)
+    metrics, _ = train_quietly(tmp_path, **TINY)
     return SimpleNamespace(metrics=metrics, **seen)
 
 
@@ -104,9 +111,8 @@ def test_a_held_out_recording_changes_its_own_answer_alone(few, plain, tmp_path,
         assert found[name] == np.mean(share == few.test.labels)
 
 
-def test_a_validation_recording_changes_the_curves_it_draws_alone(few, plain, tmp_path, monkeypatch):
+def test_a_validation_recording_changes_the_curves_it_draws_alone(few, validation, plain, tmp_path, monkeypatch):
     """The validation recordings decide nothing: the weights, the loss and the answers are the same bits."""
-    _, validation = split(few.train, 3, 0)
     row = next(k for k, x in enumerate(few.train.x) if x.tobytes() == validation.x[0].tobytes())
     other = run(dataclasses.replace(few, train=changed(few.train, row)), tmp_path, monkeypatch)
     for got, expected in zip(other.weights, plain.weights, strict=True):
@@ -118,9 +124,8 @@ def test_a_validation_recording_changes_the_curves_it_draws_alone(few, plain, tm
     assert ours["val_loss"] != theirs["val_loss"]
 
 
-def test_the_baseline_never_hears_the_padding(few):
+def test_the_baseline_never_hears_the_padding(few, known):
     """Whatever stands behind a recording's last frame, in training or held out."""
-    known, _ = split(few.train, 3, 0)
     answers = []
     for noise in (0, 100):
         parts = []
@@ -155,7 +160,7 @@ def test_every_setting_reaches_its_place(few, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "load_japanese_vowels", lambda: few)
     monkeypatch.setattr(training, "build_model", build)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, **settings, console=Console(file=io.StringIO()))
+        train_quietly(tmp_path, **settings)
     [((x, labels), options)] = called
     known, validation = split(few.train, 3, 3)
     assert (options["batch_size"], options["epochs"]) == (7, 3)
@@ -165,9 +170,8 @@ def test_every_setting_reaches_its_place(few, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_baseline_learns_from_its_recordings_alone(few, sign):
+def test_the_baseline_learns_from_its_recordings_alone(few, known, sign):
     """Held out alone or beside others, moved together or not: a recording has one answer."""
-    known, _ = split(few.train, 3, 0)
     expected = linear_baseline(known, few.test)
     assert np.mean(expected == few.test.labels) > 0.5
     far = dataclasses.replace(few.test, x=few.test.x.copy())
@@ -191,11 +195,10 @@ def test_the_learning_rate(few, rows, batch_size, epochs):
 
 
 @pytest.mark.parametrize("right", [[0, 1, 2], [3, 5], [5], []])
-def test_the_recording_that_is_opened(few, right):
+def test_the_recording_that_is_traced(few, known, right):
     """The longest of those that are answered rightly; where none is, the longest of all. As the model sees it."""
-    known, _ = split(few.train, 3, 0)
     keras.utils.set_random_seed(0)
-    model, test = build_model(known, 9, SETTINGS), pick(few.test, slice(7))
+    model, test = build_model(known, 9, SETTINGS), pick(few.test, np.arange(7))
     test = dataclasses.replace(test, lengths=np.array([3, 6, 4, 2, 7, 5, 1]))
     for row, n in enumerate(test.lengths):
         test.x[row, n:] = 0

@@ -21,8 +21,8 @@ _row: tuple[Any, ...] = ()
 def make(shape: Shape, mode: str, threads: int, name: str, ours: bool) -> tuple[tuple[Array, ...], Array | None, str]:
     """Make a work and keep it by its name, among those of the same row.
 
-    Returns its first results; with recurrent dropout the masks that Keras drew for them, (4, B, H), else None; and in
-    a model what ran our layer, "native" or "framework", else nothing.
+    Returns: its first results; with recurrent dropout the masks that Keras drew for them, (4, B, H), else None; and in
+    a model the engine of our layer, "native" or "framework", else nothing.
     """
     import keras
 
@@ -51,7 +51,7 @@ def turn(name: str, seconds: float) -> float:
 
 
 def _layer(problem: Problem, ours: bool) -> Any:
-    """With the problem's weights. Alone, ours is an error where it is not native."""
+    """A layer with the problem's weights. Alone, ours is an error where it is not native."""
     import keras
 
     import glasscell.keras
@@ -81,7 +81,7 @@ def _drawn(layer: Any, problem: Problem) -> Array:
 
 
 def _engine(layer: Any) -> str:
-    """What the last call took, "native" only if every layer did."""
+    """The engine of the last call, "native" only if every layer ran natively."""
     engines = {engine for part in layer._flatten_layers() if (engine := getattr(part, "engine_used", None))}
     return "framework" if "framework" in engines else "".join(engines)
 

@@ -18,7 +18,7 @@ INPUTS, OUTPUTS = ("X", "W", "R", "B", "N", "h", "c"), ("Y", "hT", "cT")  # the 
 
 
 def _work(problem: Problem, load: Callable[[bytes], Callable[[Memory], Callable[[], object]]]) -> Work:
-    """load: a model to a function that binds memory, once, and gives one that runs the model in it.
+    """A work of a runtime. load: turns a model into a function that binds memory once and gives a function to run it.
 
     A step has two memories in turn, each with the other's final state as its initial one: no state is ever copied.
     """
@@ -33,7 +33,7 @@ def _work(problem: Problem, load: Callable[[bytes], Callable[[Memory], Callable[
     bind = load(_model(problem, memory))
     if not step:
         run = bind(memory)
-        return lambda: (run(), (memory["Y"][:, 0].swapaxes(0, 1),))[1]  # and so the memory lives as long as the work
+        return lambda: (run(), (memory["Y"][:, 0].swapaxes(0, 1),))[1]  # keeps the memory alive
     back = {**memory, "h": memory["hT"], "c": memory["cT"], "hT": memory["h"], "cT": memory["c"]}
     turns = itertools.cycle([(bind(memory), memory["hT"][0]), (bind(back), back["hT"][0])])
 

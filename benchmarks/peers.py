@@ -1,4 +1,4 @@
-"""Who takes part, in which modes."""
+"""The contestants, and the modes in which each takes part."""
 
 from __future__ import annotations
 

@@ -115,8 +115,8 @@ def trains(mode: str) -> bool:
 
 
 def family(mode: str) -> str:
-    """What a mode is asked for by: one named *-train runs with the one it extends; Keras models and PyTorch
-    modules all together."""
+    """The name that asks for a mode: *-train runs with the mode it extends; Keras models and PyTorch modules run all
+    together."""
     return mode.removesuffix("-train").partition(" ")[0]
 
 

@@ -56,7 +56,7 @@ def test_packed_as_torch_packs():
     problem = make_problem(SHAPE, "torch packed", 1)
     x, lengths = torch.from_numpy(problem.x), torch.from_numpy(problem.lengths)
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    assert np.array_equal(problem.none_if_placeholder(problem.x), packed.data)
+    assert np.array_equal(problem.packed(problem.x), packed.data)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec
 from xml.sax.saxutils import quoteattr
 
 import matplotlib
@@ -25,6 +25,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 Array = npt.NDArray[Any]
 Scale = Literal["gate", "signed"]
+P = ParamSpec("P")
 
 INK, FAINT, ACCENT, WARM = "#1f2933", "#9aa5b1", "#1768ac", "#d1495b"
 SKIPPED = "#dfe3e8"
@@ -46,7 +47,13 @@ STYLE = {
 }
 
 
-@rc_context(STYLE)
+def _styled(draw: Callable[P, str]) -> Callable[P, str]:
+    """Draws in STYLE."""
+    styled: Callable[P, str] = rc_context(STYLE)(draw)
+    return styled
+
+
+@_styled
 def heat_map(
     values: Array, scale: Scale, label: str, order: Array, rows: str = "unit", size: tuple[float, float] = SMALL
 ) -> str:
@@ -92,7 +99,7 @@ def _colours(values: Array, scale: Scale) -> tuple[tuple[float, float], str, str
     return (-end, end), "RdBu_r", names[beyond]
 
 
-@rc_context(STYLE)
+@_styled
 def loss_curves(loss: Sequence[float | None], val_loss: Sequence[float | None], label: str) -> str:
     """Training and validation loss by epoch, on a logarithmic axis. None (not finite) leaves a gap."""
     figure, axes = _canvas(WIDE)
@@ -110,7 +117,7 @@ def loss_curves(loss: Sequence[float | None], val_loss: Sequence[float | None], 
     return _svg(figure, label)
 
 
-@rc_context(STYLE)
+@_styled
 def confusion_matrix(counts: Array, names: Sequence[str], label: str) -> str:
     """How often each class (row) was taken for each class (column). counts: (K, K) integers."""
     figure, axes = _canvas(WIDE)
@@ -128,7 +135,7 @@ def confusion_matrix(counts: Array, names: Sequence[str], label: str) -> str:
     return _svg(figure, label)
 
 
-@rc_context(STYLE)
+@_styled
 def class_probabilities(probabilities: Array, names: Sequence[str], truth: int, label: str) -> str:
     """The model's belief after each step. probabilities: (T, K). The strongest classes are named at their line."""
     figure, axes = _canvas(WIDE)

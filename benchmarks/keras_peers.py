@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.problem import DROPPED, SEED, Array, Problem, first_results, make_problem
-from glasscell._cli import timing
+from glasscell._cli import bench
 from glasscell._cli.contestants import Shape, Work, keras_model
 
 _works: dict[str, Work] = {}
@@ -47,7 +47,7 @@ def make(shape: Shape, mode: str, threads: int, name: str, ours: bool) -> tuple[
 
 
 def turn(name: str, seconds: float) -> float:
-    return timing.turn(_works[name], seconds)
+    return bench.turn(_works[name], seconds)
 
 
 def _layer(problem: Problem, ours: bool) -> Any:

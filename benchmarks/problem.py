@@ -10,7 +10,7 @@ import numpy.typing as npt
 import glasscell as gc
 from benchmarks.shapes import DROPOUT, PACKED, RESET, TORCH, trains
 from glasscell._cells.weights import LSTMWeights
-from glasscell._cli import timing
+from glasscell._cli import bench
 from glasscell._cli.contestants import Shape, Work, draw_weights
 
 Array = npt.NDArray[Any]
@@ -156,4 +156,4 @@ def check(name: str, results: tuple[Array, ...], right: tuple[Array, ...], probl
     kept, shape = problem.kept, right[0].shape
     if kept is not None and shape[:2] == kept.shape == results[0].shape[:2]:  # beyond a length h is a convention
         results, right = ((y[kept], *others) for y, *others in (results, right))
-    timing.check(name, results, right)
+    bench.check(name, results, right)

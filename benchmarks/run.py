@@ -12,9 +12,9 @@ from benchmarks.peers import BASE, CONTESTANTS, Contestant
 from benchmarks.problem import Array, Problem, check, expected, first_results, make_problem
 from benchmarks.shapes import MODELS, SHAPES, TORCH, Limits
 from benchmarks.worker import PeerError, ProcessEnded, Worker, started
-from glasscell._cli import timing
+from glasscell._cli import bench
+from glasscell._cli.bench import Turn, timed
 from glasscell._cli.contestants import missing, reason
-from glasscell._cli.timing import Turn, timed
 
 Record = dict[str, Any]  # of one contestant in one shape and mode
 
@@ -36,7 +36,7 @@ def run(plan: Iterable[tuple[str, str]], say: Callable[[str], None] = lambda tex
     rivals = [one for one in CONTESTANTS if any(mode in one.modes for _, mode in plan) and not missing(*one.needs)]
     say("starting")
     with started(dict.fromkeys(one.backend for one in rivals if one.backend), limits.threads) as workers:
-        for _ in range(timing.ROUNDS):
+        for _ in range(bench.ROUNDS):
             limits.measure()
         for shape, mode in plan:
             yield _row(shape, mode, limits, workers, say)
@@ -53,10 +53,16 @@ class Ready(NamedTuple):
 
 def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: Callable[[str], None]) -> list[Record]:
     contestants = [one for one in CONTESTANTS if mode in one.modes]
-    left_out = {one.name: f"{' and '.join(gone)} not installed" for one in contestants if (gone := missing(*one.needs))}
+    left_out = {one.name: why for one in contestants if (why := _obstacle(one, name, mode))}
     rivals = [one for one in contestants if one.name not in left_out]
     problem = make_problem(SHAPES[name], mode if rivals else "train", limits.threads)
-    ready = _all_checked(rivals, name, problem, workers, left_out, say)
+    ready, rights = dict[str, Ready](), dict[bytes, tuple[Array, ...]]()
+    for one in rivals:
+        say(f"{name}, {mode}: {one.name}")
+        try:
+            ready[one.name] = _checked(one, problem, workers, rights)
+        except PeerError as error:
+            left_out[one.name] = str(error)
     if mode in BASES:
         ready[BASE.name] = _checked(BASE, make_problem(problem.shape, BASES[mode], limits.threads), workers, {})
         contestants.append(BASE)
@@ -74,25 +80,11 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
     ]
 
 
-def _all_checked(
-    rivals: list[Contestant],
-    name: str,
-    problem: Problem,
-    workers: dict[str, Worker],
-    left_out: dict[str, str],
-    say: Callable[[str], None],
-) -> dict[str, Ready]:
-    """The contestants whose first result is right, by name; `left_out` gets the others, with the reason."""
-    ready, rights = dict[str, Ready](), dict[bytes, tuple[Array, ...]]()
-    for one in rivals:
-        say(f"{name}, {problem.mode}: {one.name}")
-        try:
-            if problem.mode in MODELS and (name, one.backend) in HOPELESS:
-                raise PeerError(HOPELESS[name, one.backend])
-            ready[one.name] = _checked(one, problem, workers, rights)
-        except PeerError as error:
-            left_out[one.name] = str(error)
-    return ready
+def _obstacle(one: Contestant, name: str, mode: str) -> str:
+    """Why a contestant cannot even be tried; empty where it can."""
+    if gone := missing(*one.needs):
+        return f"{' and '.join(gone)} not installed"
+    return HOPELESS.get((name, one.backend), "") if mode in MODELS else ""
 
 
 def _timed(
@@ -135,7 +127,7 @@ def _here(one: Contestant, problem: Problem) -> Ready:
         if one.ours:
             raise
         raise PeerError(reason(error)) from error
-    return Ready(lambda seconds: timing.turn(work, seconds), results)
+    return Ready(lambda seconds: bench.turn(work, seconds), results)
 
 
 def _there(one: Contestant, problem: Problem, worker: Worker) -> Ready:

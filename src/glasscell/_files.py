@@ -37,7 +37,9 @@ def staged(output: Path) -> Iterator[Path]:
 
     Raises: OSError where `output` cannot be made or written.
     """
-    with _made(output):
+    missing = [path for path in (output, *output.parents) if not path.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
         with _locked(output):
             _recover(output)
             stage = Path(tempfile.mkdtemp(dir=output, prefix=UNFINISHED))
@@ -50,15 +52,6 @@ def staged(output: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(stage, ignore_errors=True)
             _unlock(lock)
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder and its parents; in the end those that are empty go again."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
     finally:
         for path in missing:
             with suppress(OSError):  # not empty

@@ -11,11 +11,10 @@ from typer.testing import CliRunner
 from commands import stopped
 from glasscell import _native
 from glasscell._cells.weights import LSTMWeights, to_onnx, to_torch
-from glasscell._cli import bench, timing
+from glasscell._cli import bench
 from glasscell._cli import main as cli
-from glasscell._cli.bench import main
+from glasscell._cli.bench import check, main, timed, turn
 from glasscell._cli.contestants import CONTESTANTS, Shape, draw_problem, missing, numpy_lstm
-from glasscell._cli.timing import check, timed, turn
 from short_rounds import shorten, spoiled
 
 SHAPE = Shape(3, 8, 5, 6)
@@ -74,8 +73,8 @@ def test_on_a_terminal_the_notes_make_way(monkeypatch, capsys):
 
 def test_it_needs_numpy_alone():
     script = (
-        "import sys\nfrom glasscell._cli import bench, timing\nbench.missing = lambda *packages: list(packages)\n"
-        "timing.ROUNDS = 1\nbench.main(['1,2,3,4'])\n"
+        "import sys\nfrom glasscell._cli import bench\nbench.missing = lambda *packages: list(packages)\n"
+        "bench.ROUNDS = 1\nbench.main(['1,2,3,4'])\n"
         "assert not {'keras', 'torch', 'jax', 'onnx', 'typer', 'rich', 'pandas'} & set(sys.modules)"
     )
     said = subprocess.check_output([sys.executable, "-c", script], text=True)
@@ -136,7 +135,7 @@ def test_who_cannot_take_part_is_listed(monkeypatch, capsys):
 )
 def test_a_turn_gives_its_shortest_sample(monkeypatch, seconds, lasts, expected):
     clock, left = [0.0], iter(lasts)
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
 
     def work():
         clock[0] += next(left)
@@ -146,7 +145,7 @@ def test_a_turn_gives_its_shortest_sample(monkeypatch, seconds, lasts, expected)
 
 def test_all_are_timed_in_turn(monkeypatch):
     """The least of the rounds; the one who begins changes; who is distant, or slow, stops after the fewest."""
-    monkeypatch.setattr(timing, "ROUNDS", 4)
+    monkeypatch.setattr(bench, "ROUNDS", 4)
     said = []
 
     def entry(name, lasts):

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from glasscell._cli import timing
+from glasscell._cli import bench
 
 
 def shorten(monkeypatch):
-    monkeypatch.setattr(timing, "ROUNDS", 1)
-    monkeypatch.setattr(timing, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "ROUND_SECONDS", 0.0)
 
 
 def spoiled(make):

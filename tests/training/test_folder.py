@@ -12,8 +12,7 @@ import pytest
 
 from glasscell._files import FINISHED, UNFINISHED, staged
 from glasscell._training import train as training
-from glasscell._training.settings import FILES
-from glasscell._training.train import train
+from glasscell._training.train import FILES, train
 from quiet import train_quietly
 
 unix = pytest.mark.skipif(os.name == "nt", reason="no locks on folders, and no SIGKILL")

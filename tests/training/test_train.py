@@ -14,8 +14,7 @@ from rich.console import Console
 import glasscell as gc
 from glasscell._training import model as models
 from glasscell._training import train as training
-from glasscell._training.settings import FILES, check_arguments
-from glasscell._training.train import split, train
+from glasscell._training.train import FILES, check_arguments, split, train
 from glasscell.data import load_japanese_vowels
 from quiet import train_quietly
 

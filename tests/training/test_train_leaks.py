@@ -13,8 +13,7 @@ from glasscell._training import measure
 from glasscell._training import train as training
 from glasscell._training.measure import linear_baseline, trace_example
 from glasscell._training.model import build_model
-from glasscell._training.settings import check_arguments
-from glasscell._training.train import split
+from glasscell._training.train import check_arguments, split
 from glasscell.data import MAX_FRAMES, Utterances, load_japanese_vowels
 from quiet import train_quietly
 

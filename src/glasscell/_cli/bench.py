@@ -1,22 +1,35 @@
-"""`glasscell bench`: times the LSTMs that are installed on this machine, each result checked before it is timed."""
+"""`glasscell bench`: times the LSTMs that are installed on this machine, in turn, each result checked first.
+
+`benchmarks/` in the repository checks and times with the functions of this file.
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+
+import numpy as np
 
 import glasscell as gc
 from glasscell import _native
-from glasscell._cli import timing
-from glasscell._cli.contestants import CONTESTANTS, Problem, Shape, draw_problem, missing, numpy_lstm, reason
-from glasscell._cli.timing import Turn, check, timed, turn
+from glasscell._cli.contestants import CONTESTANTS, Array, Problem, Shape, draw_problem, missing, numpy_lstm, reason
+
+Turn = Callable[[float], float]  # works for some seconds and gives the seconds of a call
 
 SHAPES = ("1,100,64,64", "32,100,128,128")
 MODES = ("infer", "train")
+WRONG = 1e-3  # of the largest value: far above float32's rounding here, far below any wrong term
+ROUNDS, ROUND_SECONDS = 25, 0.03
+DISTANT = 2.0  # times the fastest peer: whoever is slower is not in the running, and the fewest rounds will do
+PAUSE = 0.005  # between turns: the threads of the one before fall asleep
+SAMPLE_SECONDS = 0.001  # calls shorter than this are timed several together
+COLD_SECONDS = 5.0  # a first call that takes longer counts: a second one would take too long
 
 
 def main(shapes: Sequence[str] = SHAPES, modes: Sequence[str] = MODES) -> None:
@@ -35,7 +48,7 @@ def main(shapes: Sequence[str] = SHAPES, modes: Sequence[str] = MODES) -> None:
     for shape, mode in itertools.product(sizes, modes):
         problem = draw_problem(sizes[shape], mode == "train")
         turns = _ready(problem, f"{shape} {mode}", left_out)
-        peak = max(peak, *(_native.peak_flops(gc.num_threads()) for _ in range(timing.ROUNDS)))
+        peak = max(peak, *(_native.peak_flops(gc.num_threads()) for _ in range(ROUNDS)))
         best = timed(turns, enough=1.0, fewest=3)
         _note("", "")
         for name, seconds in best.items():
@@ -91,3 +104,59 @@ def _note(title: str, step: str) -> None:
         print(f"{title} {step}".ljust(60), end="\r", file=sys.stderr, flush=True)
     elif title and not step:
         print(f"glasscell bench: {title}", file=sys.stderr, flush=True)
+
+
+def check(name: str, results: Sequence[Array], right: Sequence[Array]) -> None:
+    """Compare results with the right ones. Raises: RuntimeError where one is wrong."""
+    for k, (got, want) in enumerate(zip(results, right, strict=True)):
+        if got.shape != want.shape:
+            raise RuntimeError(f"{name}: result {k} has shape {got.shape}, not {want.shape}; no time for it")
+        scale = float(np.abs(want).max()) or 1.0  # one step has a zero gradient of R
+        error = float(np.abs(got - want).max()) / scale
+        if not error < WRONG:
+            raise RuntimeError(f"{name}: result {k} is off by {error:.1e} of its scale; no time for it")
+
+
+def turn(work: Callable[[], object], seconds: float) -> float:
+    """Time a turn of at least `seconds`. Returns: the seconds of a call, in the shortest sample.
+
+    What else goes on in a machine only ever adds to a time. The first call warms up and does not count, unless it takes
+    very long: memory that the system took back since the turn before comes at the price of more than the work.
+    """
+    start = time.perf_counter()
+    work()
+    if (first := time.perf_counter() - start) >= max(seconds, COLD_SECONDS):
+        return first
+    calls, best, start = math.ceil(SAMPLE_SECONDS / first), math.inf, time.perf_counter()
+    begun = start
+    while True:
+        for _ in range(calls):
+            work()
+        ended = time.perf_counter()
+        best, begun = min(best, (ended - begun) / calls), ended
+        if begun - start >= seconds:
+            return best
+
+
+def timed(
+    turns: Mapping[str, Turn], enough: float, fewest: int, between: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Time all in turn, ROUNDS rounds or `fewest` at least once `enough` seconds are over; `between` begins each round.
+
+    Returns: the seconds of a call by name, the least of the rounds. The least, as of the machine's limits: on a shared
+    machine the ratio of two medians differed by 7 to 49 % from run to run, that of two least times by 2 to 10 %.
+    """
+    best, running, start = dict.fromkeys(turns, math.inf), list(turns), time.perf_counter()
+    for done in range(ROUNDS if turns else 0):
+        if done >= fewest and time.perf_counter() - start > enough:
+            break
+        if done == fewest:
+            fastest = min((s for name, s in best.items() if not name.startswith("glasscell")), default=0.0)
+            running = [n for n in running if n.startswith("glasscell") or best[n] <= DISTANT * fastest]
+        time.sleep(PAUSE)
+        between()
+        for name in running:
+            time.sleep(PAUSE)
+            best[name] = min(best[name], turns[name](ROUND_SECONDS))
+        running = running[1:] + running[:1]  # nobody is always the next
+    return best

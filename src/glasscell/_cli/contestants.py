@@ -103,10 +103,8 @@ def torch_lstm(problem: Problem, ours: bool) -> Work:
 
 def keras_lstm(problem: Problem, ours: bool) -> Work:
     """A model of one layer, a batch at a time, on the backend that this process has."""
-    for name, value in keras_environment(gc.num_threads()).items():
-        os.environ.setdefault(name, value)
-    if not missing("jax"):
-        os.environ.setdefault("KERAS_BACKEND", "jax")
+    backend = {} if missing("jax") else {"KERAS_BACKEND": "jax"}
+    os.environ.update({**keras_environment(gc.num_threads()), **backend, **os.environ})
     import keras
 
     import glasscell.keras

@@ -15,8 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import glasscell
-from glasscell._training.settings import LARGEST_SEED, Engine
-from glasscell._training.train import train
+from glasscell._training.train import LARGEST_SEED, Engine, train
 
 if TYPE_CHECKING:
     from typer import Typer
@@ -132,13 +131,7 @@ def build_app() -> "Typer":
     return app
 
 
-def _run(
-    command: str,
-    call: Callable[[], object],
-    options: Iterable[str],
-    failures: type[Exception] | tuple[type[Exception], ...],
-    interrupted: str,
-) -> None:
+def _run(command: str, call: Callable[[], object], options: Iterable[str], failures: Any, interrupted: str) -> None:
     """Make the call. A bad option, a failure or Ctrl-C ends the process with one line; other errors are raised."""
     try:
         call()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import glasscell as gc
 from benchmarks.run import run
 from benchmarks.shapes import GRIDS, MODES, plan
 from benchmarks.tables import frame, replaced, show
+from glasscell._files import write_whole
 
 README = Path(__file__).parents[1] / "README.md"
 PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "keras", "tensorflow", "tensorflow-cpu", "jax", "jaxlib")
@@ -81,9 +81,7 @@ def measure(
     for done, row in enumerate(run(rows, say), 1):
         records += row
         if json_file is not None:
-            whole = json_file.with_name(json_file.name + ".part")
-            whole.write_text(json.dumps({**known, "records": records}, indent=1) + "\n", encoding="utf-8")
-            os.replace(whole, json_file)
+            write_whole(json_file, json.dumps({**known, "records": records}, indent=1) + "\n")
         say("")
         print(f"{done} of {len(rows)}: {row[0]['shape']}, {row[0]['mode']}", flush=True)
     return records

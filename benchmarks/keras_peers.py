@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.problem import DROPPED, SEED, Array, Problem, Work, first_results, make_problem
+from benchmarks.problem import DROPPED, SEED, Array, Problem, first_results, make_problem
 from glasscell._cli import bench
-from glasscell._cli.bench import Shape
+from glasscell._cli.contestants import Shape, Work, keras_model
 
 _works: dict[str, Work] = {}
 _row: tuple[Any, ...] = ()
@@ -21,8 +21,8 @@ _row: tuple[Any, ...] = ()
 def make(shape: Shape, mode: str, threads: int, name: str, ours: bool) -> tuple[tuple[Array, ...], Array | None, str]:
     """Make a work and keep it by its name, among those of the same row.
 
-    Returns its first results; with recurrent dropout the masks that Keras drew for them, (4, B, H), else None; and in
-    a model what ran our layer, "native" or "framework", else nothing.
+    Returns: its first results; with recurrent dropout the masks that Keras drew for them, (4, B, H), else None; and in
+    a model the engine of our layer, "native" or "framework", else nothing.
     """
     import keras
 
@@ -51,7 +51,7 @@ def turn(name: str, seconds: float) -> float:
 
 
 def _layer(problem: Problem, ours: bool) -> Any:
-    """With the problem's weights. Alone, ours is an error where it is not native."""
+    """A layer with the problem's weights. Alone, ours is an error where it is not native."""
     import keras
 
     import glasscell.keras
@@ -81,7 +81,7 @@ def _drawn(layer: Any, problem: Problem) -> Array:
 
 
 def _engine(layer: Any) -> str:
-    """What the last call took, "native" only if every layer did."""
+    """The engine of the last call, "native" only if every layer ran natively."""
     engines = {engine for part in layer._flatten_layers() if (engine := getattr(part, "engine_used", None))}
     return "framework" if "framework" in engines else "".join(engines)
 
@@ -92,9 +92,9 @@ def _model(layer: Any, problem: Problem) -> Work:
 
     x, target = problem.x, np.tile(problem.dy, 2) if "bidirectional" in problem.mode else problem.dy
     if problem.kept is None:
-        return bench.keras_model([layer], x, target, problem.train)
+        return keras_model([layer], x, target, problem.train)
     x = np.where(problem.kept[:, :, None], x, np.float32(0))
-    return bench.keras_model([keras.layers.Masking(), layer], x, target, problem.train)
+    return keras_model([keras.layers.Masking(), layer], x, target, problem.train)
 
 
 # A layer alone: its jitted function and gradient function, or their like on the backend; no optimiser, no model.

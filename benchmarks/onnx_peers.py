@@ -7,15 +7,18 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
-from benchmarks.problem import Array, Problem, Work
-from glasscell._cli import bench
+from benchmarks.problem import Array, Problem
+from glasscell._cells.layouts import to_onnx
+from glasscell._cli.contestants import Work, onnx_session
 
 Memory = dict[str, Array]  # the inputs and outputs of a model, by name
+INPUTS, OUTPUTS = ("X", "W", "R", "B", "N", "h", "c"), ("Y", "hT", "cT")  # the node's, in ONNX's order
 
 
 def _work(problem: Problem, load: Callable[[bytes], Callable[[Memory], Callable[[], object]]]) -> Work:
-    """load: a model to a function that binds memory, once, and gives one that runs the model in it.
+    """A work of a runtime. load: turns a model into a function that binds memory once and gives a function to run it.
 
     A step has two memories in turn, each with the other's final state as its initial one: no state is ever copied.
     """
@@ -27,12 +30,10 @@ def _work(problem: Problem, load: Callable[[bytes], Callable[[Memory], Callable[
         memory |= {name: np.zeros((1, B, H), np.float32) for name in ("h", "c", "hT", "cT")}
     else:
         memory["Y"] = np.zeros((T, 1, B, H), np.float32)
-    model = bench.onnx_model(problem.weights, memory)
-    onnx.checker.check_model(model)
-    bind = load(model.SerializeToString())
+    bind = load(_model(problem, memory))
     if not step:
         run = bind(memory)
-        return lambda: (run(), (memory["Y"][:, 0].swapaxes(0, 1),))[1]  # and so the memory lives as long as the work
+        return lambda: (run(), (memory["Y"][:, 0].swapaxes(0, 1),))[1]  # keeps the memory alive
     back = {**memory, "h": memory["hT"], "c": memory["cT"], "hT": memory["h"], "cT": memory["c"]}
     turns = itertools.cycle([(bind(memory), memory["hT"][0]), (bind(back), back["hT"][0])])
 
@@ -44,16 +45,33 @@ def _work(problem: Problem, load: Callable[[bytes], Callable[[Memory], Callable[
     return work
 
 
+def _model(problem: Problem, memory: Memory) -> bytes:
+    """An LSTM node over time-major data.
+
+    memory: X (T, B, I), the lengths N (B,), the states h, c, hT and cT (1, B, H), Y (T, 1, B, H), as far as needed.
+    """
+    constants = {name: numpy_helper.from_array(array, name) for name, array in to_onnx(problem.weights).items()}
+    values = {n: helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+              for n, a in memory.items()}  # fmt: skip
+    names = [[n if n in constants or n in memory else "" for n in order] for order in (INPUTS, OUTPUTS)]
+    node = helper.make_node("LSTM", *names, hidden_size=problem.shape.H)
+    given, results = ([values[name] for name in order if name in values] for order in names)
+    graph = helper.make_graph([node], "lstm", given, results, list(constants.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
 def onnx_runtime(problem: Problem) -> Work:
     from onnxruntime import OrtValue
 
     def load(model: bytes) -> Callable[[Memory], Callable[[], object]]:
-        session = bench.onnx_session(model, problem.threads)
+        session = onnx_session(model, problem.threads)
 
         def bind(memory: Memory) -> Callable[[], object]:
             bound = session.io_binding()  # takes a third off the price of a small call
             for name, array in memory.items():
-                attach = bound.bind_ortvalue_output if name in bench.ONNX_OUTPUTS else bound.bind_ortvalue_input
+                attach = bound.bind_ortvalue_output if name in OUTPUTS else bound.bind_ortvalue_input
                 attach(name, OrtValue.ortvalue_from_numpy(array))
             return lambda: session.run_with_iobinding(bound)
 

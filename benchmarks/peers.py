@@ -1,4 +1,4 @@
-"""Who takes part, in which modes."""
+"""The contestants, and the modes in which each takes part."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import glasscell as gc
-from benchmarks.problem import Problem, Work
+from benchmarks.problem import Problem
 from benchmarks.shapes import BACKENDS, DROPOUT, LAYERS, LENGTHS, PACKED, PADDED, RESET, SEQUENCES, TORCH, models_on
+from glasscell._cli.contestants import Work
 
 OURS = "glasscell"  # so begin the names of ours
 

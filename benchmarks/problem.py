@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +11,9 @@ import glasscell as gc
 from benchmarks.shapes import DROPOUT, PACKED, RESET, TORCH, trains
 from glasscell._cells.layouts import LSTMWeights
 from glasscell._cli import bench
-from glasscell._cli.bench import Shape, draw_weights
+from glasscell._cli.contestants import Shape, Work, draw_weights
 
 Array = npt.NDArray[Any]
-Work = Callable[[], tuple[Array, ...]]  # does the work once and gives the results
 
 DROPPED = 0.25  # the rate of recurrent dropout
 SHORTEST = 5  # of the drawn lengths
@@ -25,16 +23,16 @@ SEED = 0
 
 
 class Problem(NamedTuple):
-    """An LSTM, its input, and what is asked of it, float32.
+    """An LSTM, its input and its mode, float32.
 
-    What a work gives: y; in training, also the gradients of kernel and recurrent kernel under dy, or of a PyTorch
-    module those of x, kernel, recurrent kernel and both biases; in modes "torch packed" what has steps is packed.
+    A work gives y; in training, also the gradients of kernel and recurrent kernel under dy, or of a PyTorch
+    module those of x, kernel, recurrent kernel and both biases; in modes "torch packed" arrays with steps are packed.
     Mode "step": x is (B, I), every call is one more step with it, from a zero state, and gives h. Mode "trace": the
     arrays of a Trace. Keras models: y, or in training the loss and the gradient of each weight.
 
     x: (B, T, I), or (B, I) in mode "step". dy: (B, T, H), zero at steps beyond the lengths; what Keras models aim at.
     lengths: (B,) in modes with lengths, packed sequences or a mask; else None.
-    recurrent_dropout_mask: (4, B, H) in modes "recurrent-dropout", for those who take it or draw it like this; else None.
+    recurrent_dropout_mask: (4, B, H) in modes "recurrent-dropout", for peers that take it or draw it alike; else None.
     reset: (B, T) bool in mode "torch reset", True where an episode starts; else None.
     """
 
@@ -62,7 +60,7 @@ class Problem(NamedTuple):
         """(B,) the rows in the order of a packed sequence, the longest first, in modes "torch packed"; else None."""
         return None if self.mode not in PACKED or self.lengths is None else np.argsort(-self.lengths, kind="stable")
 
-    def none_if_placeholder(self, steps: Array) -> Array:
+    def packed(self, steps: Array) -> Array:
         """(B, T, ...) as a work takes or gives it: in modes "torch packed" (N, ...), step by step the rows in it."""
         rows, kept = self.packed_rows, self.kept
         return steps if rows is None or kept is None else steps[rows].swapaxes(0, 1)[kept[rows].T]
@@ -104,7 +102,7 @@ def expected(problem: Problem) -> tuple[Array, ...]:
     if problem.mode == "trace":
         return tuple(layer.trace(problem.x).asdict().values())
     if not problem.train:
-        return (problem.none_if_placeholder(np.asarray(layer(problem.x, lengths=problem.lengths))),)
+        return (problem.packed(np.asarray(layer(problem.x, lengths=problem.lengths))),)
     y, pullback = layer.vjp(
         problem.x, lengths=problem.lengths, reset=problem.reset, recurrent_dropout_mask=problem.recurrent_dropout_mask
     )
@@ -113,7 +111,7 @@ def expected(problem: Problem) -> tuple[Array, ...]:
     if problem.mode not in TORCH:
         return y, *kernels
     bias = np.asarray(gradients.bias)
-    return problem.none_if_placeholder(np.asarray(y)), problem.none_if_placeholder(gradients.x), *kernels, bias, bias
+    return problem.packed(np.asarray(y)), problem.packed(gradients.x), *kernels, bias, bias
 
 
 def _expected_of_a_model(problem: Problem) -> tuple[Array, ...]:
@@ -147,13 +145,15 @@ def _reference(problem: Problem, go_backwards: bool = False) -> gc.LSTM:
 
 
 def first_results(work: Work, problem: Problem) -> tuple[Array, ...]:
-    """What is checked: the results of the first call, or in mode "step" of the first few, (B, steps, H)."""
+    """The results to check: of the first call, or in mode "step" of the first few, (B, steps, H)."""
     if problem.mode != "step":
         return work()
     return (np.stack([np.array(work()[0]) for _ in range(CHECKED_STEPS)], axis=1),)
 
 
 def check(name: str, results: tuple[Array, ...], right: tuple[Array, ...], problem: Problem) -> None:
-    """Compare what `first_results` gave with `expected`. Raises: RuntimeError where it is wrong."""
-    padded = problem.packed_rows is None and right[0].ndim == 3  # what stands beyond a length is a convention then
-    bench.check(name, results, right, problem.kept if padded else None)
+    """Compare the results of `first_results` with those of `expected`. Raises: RuntimeError where one is wrong."""
+    kept, shape = problem.kept, right[0].shape
+    if kept is not None and shape[:2] == kept.shape == results[0].shape[:2]:  # beyond a length h is a convention
+        results, right = ((y[kept], *others) for y, *others in (results, right))
+    bench.check(name, results, right)

@@ -13,12 +13,13 @@ from benchmarks.problem import Array, Problem, check, expected, first_results, m
 from benchmarks.shapes import MODELS, SHAPES, TORCH, Limits
 from benchmarks.worker import PeerError, ProcessEnded, Worker, started
 from glasscell._cli import bench
-from glasscell._cli.bench import Turn, missing, reason, timed
+from glasscell._cli.bench import Turn, timed
+from glasscell._cli.contestants import missing, reason
 
 Record = dict[str, Any]  # of one contestant in one shape and mode
 
 SLOWEST = 10.0  # seconds of a call; whoever takes longer is left out
-# Modes whose time is set beside another of ours, on the same shape. With lengths that time counts by the steps kept.
+# Modes, and the mode of ours beside whose time each is set, on the same shape; with lengths by the share of steps kept.
 BASES = {"lengths": "infer", "lengths-train": "train", "recurrent-dropout": "train", "trace": "tape"}
 HOPELESS = {("basin", "torch"): "Keras takes the better part of a minute to train a batch"}  # a model, on two cores
 
@@ -52,15 +53,13 @@ class Ready(NamedTuple):
 
 def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: Callable[[str], None]) -> list[Record]:
     contestants = [one for one in CONTESTANTS if mode in one.modes]
-    left_out = {one.name: f"{' and '.join(gone)} not installed" for one in contestants if (gone := missing(*one.needs))}
+    left_out = {one.name: why for one in contestants if (why := _obstacle(one, name, mode))}
     rivals = [one for one in contestants if one.name not in left_out]
     problem = make_problem(SHAPES[name], mode if rivals else "train", limits.threads)
     ready, rights = dict[str, Ready](), dict[bytes, tuple[Array, ...]]()
     for one in rivals:
         say(f"{name}, {mode}: {one.name}")
         try:
-            if mode in MODELS and (name, one.backend) in HOPELESS:
-                raise PeerError(HOPELESS[name, one.backend])
             ready[one.name] = _checked(one, problem, workers, rights)
         except PeerError as error:
             left_out[one.name] = str(error)
@@ -68,13 +67,8 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
         ready[BASE.name] = _checked(BASE, make_problem(problem.shape, BASES[mode], limits.threads), workers, {})
         contestants.append(BASE)
     say(f"{name}, {mode}: timing")
-    patience = (1.0, 2) if mode in MODELS else (3.0, 2) if mode in TORCH else (4.0, 3)  # some are many, with slow peers
-    try:
-        seconds = timed({name: one.turn for name, one in ready.items()}, *patience, limits.measure)
-    except ProcessEnded as error:  # and what it had made is gone: all over again, without those in processes
-        ended = {one.name: str(error) for one in rivals if one.backend and one.name in ready}
-        left_out |= ended
-        seconds = timed({n: one.turn for n, one in ready.items() if n not in ended}, *patience, limits.measure)
+    in_processes = [one.name for one in rivals if one.backend and one.name in ready]
+    seconds = _timed(ready, in_processes, mode, limits, left_out)
     if BASE.name in seconds:
         seconds[BASE.name] *= problem.kept_share
     floor = limits.floor(problem.shape, problem.train, problem.kept_share)
@@ -84,6 +78,26 @@ def _row(name: str, mode: str, limits: Limits, workers: dict[str, Worker], say: 
         {**row, "contestant": n, "seconds": seconds.get(n), "engine": engines.get(n), "left_out": left_out.get(n)}
         for n in (one.name for one in contestants)
     ]
+
+
+def _obstacle(one: Contestant, name: str, mode: str) -> str:
+    """Why a contestant cannot even be tried; empty where it can."""
+    if gone := missing(*one.needs):
+        return f"{' and '.join(gone)} not installed"
+    return HOPELESS.get((name, one.backend), "") if mode in MODELS else ""
+
+
+def _timed(
+    ready: dict[str, Ready], in_processes: list[str], mode: str, limits: Limits, left_out: dict[str, str]
+) -> dict[str, float]:
+    """The seconds of a call by name. Where a process ends, its works are gone: all others are timed again."""
+    patience = (1.0, 2) if mode in MODELS else (3.0, 2) if mode in TORCH else (4.0, 3)  # some are many, with slow peers
+    turns = {name: one.turn for name, one in ready.items()}
+    try:
+        return timed(turns, *patience, limits.measure)
+    except ProcessEnded as error:
+        left_out |= dict.fromkeys(in_processes, str(error))
+        return timed({n: turn for n, turn in turns.items() if n not in in_processes}, *patience, limits.measure)
 
 
 def _checked(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from glasscell import _native
-from glasscell._cli.bench import Shape
+from glasscell._cli.contestants import Shape
 
 L1_BYTES = 48 * 1024  # of the first-level data cache: the larger of those in use
 SEQUENCES = ("infer", "train", "lengths", "lengths-train")
@@ -115,8 +115,8 @@ def trains(mode: str) -> bool:
 
 
 def family(mode: str) -> str:
-    """What a mode is asked for by: one named *-train runs with the one it extends; Keras models and PyTorch
-    modules all together."""
+    """The name that asks for a mode: *-train runs with the mode it extends; Keras models and PyTorch modules run all
+    together."""
     return mode.removesuffix("-train").partition(" ")[0]
 
 

@@ -1,4 +1,4 @@
-"""From the records of a run to its tables, in a terminal and in README.md, and to their means."""
+"""Turns the records of a run into tables, for a terminal and for README.md, and into means."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def summary(records: pd.DataFrame) -> list[str]:
 
 
 def show(records: pd.DataFrame, width: int) -> Iterable[str]:
-    """The lines of a report at most so wide, as far as that can be."""
+    """The lines of a report, at most `width` wide where that can be."""
     kind = records["mode"].where(records["mode"].isin([*TORCH, *MODELS]), "").str.partition(" ")[0]
     for family, chosen in records.groupby(kind, sort=False):
         table = lines(chosen).assign(mode=lambda t, f=family: t["mode"].str.removeprefix(f"{f} "))

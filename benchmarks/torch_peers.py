@@ -1,4 +1,4 @@
-"""PyTorch's LSTMs, `glasscell.torch.LSTM`, and what users write for want of it: a problem to a work each.
+"""PyTorch's LSTMs, `glasscell.torch.LSTM`, and the loops that users write without it; each turns a problem into a work.
 
 A work takes x (B, T, I), padded, and gives h (B, T, H). In modes "torch packed" both are packed; in modes with lengths
 they are not, and who needs it packs and unpacks.
@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch.nn.utils import rnn
 
-from benchmarks.problem import DROPPED, SEED, Problem, Work
+from benchmarks.problem import DROPPED, SEED, Problem
 from benchmarks.shapes import DROPOUT, TORCH
 from glasscell._cells import lstm as cell
 from glasscell._cells.activations import Activation
 from glasscell._cells.layouts import to_torch
+from glasscell._cli.contestants import Work
 from glasscell.torch import LSTM
 from glasscell.torch._lstm import draw_masks
 
@@ -34,8 +35,8 @@ def _module(problem: Problem, kind: Any, **options: Any) -> Any:
 
 
 def _work(problem: Problem, module: Any, forward: Forward, warm_up: int = 0, grad_mode: bool = False) -> Work:
-    """forward: x to h at all steps, by the module's parameters. warm_up: calls in which it still compiles."""
-    x, dy = (torch.from_numpy(problem.none_if_placeholder(steps)) for steps in (problem.x, problem.dy))
+    """A work of a module. forward: x to h at all steps. warm_up: as many first calls still compile."""
+    x, dy = (torch.from_numpy(problem.packed(steps)) for steps in (problem.x, problem.dy))
     of_module = problem.mode in TORCH
     x.requires_grad_(problem.train and of_module)
     wanted = (*([x] if of_module else []), *module.parameters())
@@ -60,7 +61,7 @@ def _ours(problem: Problem) -> Any:
 
 
 def ours(problem: Problem) -> Work:
-    """Over packed sequences where torch needs them."""
+    """`glasscell.torch.LSTM`, over packed sequences where torch needs them."""
     layer = _ours(problem)
     reset = None if problem.reset is None else torch.from_numpy(problem.reset)
     return _work(problem, layer, _over_packed(layer, problem) or (lambda x: layer(x, reset=reset)[0]))
@@ -222,7 +223,7 @@ def dropout_loop(problem: Problem, loop: Callable[..., Any] | None = None, warm_
 
 
 def scripted_loop(problem: Problem) -> Work:
-    """With its step traced."""
+    """The loop as TorchScript, its step traced."""
     B, H = problem.shape.B, problem.shape.H
     like = [torch.zeros(size) for size in ((4, B, H), (B, H), (B, H), (4, B, H), (4, H, H))]
     with warnings.catch_warnings():
@@ -232,7 +233,7 @@ def scripted_loop(problem: Problem) -> Work:
 
 
 def compiled_loop(problem: Problem) -> Work:
-    """With one step compiled: torch.compile would unroll the loop, which takes a minute for sixteen."""
+    """The loop with its step compiled: torch.compile would unroll the loop, which takes a minute for sixteen."""
     torch.compiler.reset()
     step = torch.compile(dropout_step, fullgraph=True, dynamic=False)
     return dropout_loop(problem, over_time(step), warm_up=1)

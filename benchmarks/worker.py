@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
-from glasscell._cli.bench import keras_environment, reason
+from glasscell._cli.contestants import keras_environment, reason
 
 
 class PeerError(RuntimeError):
@@ -23,7 +23,7 @@ class ProcessEnded(PeerError):
 
 
 class Worker:
-    """A process of one backend. One that ended is started anew by the next call."""
+    """A process of one backend. A process that ended is started anew by the next call."""
 
     def __init__(self, backend: str, threads: int) -> None:
         self.environment = {**keras_environment(threads), "KERAS_BACKEND": backend}
@@ -36,7 +36,7 @@ class Worker:
         self.pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_start, initargs=started)
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function gives there. Raises: PeerError with the reason where it gives nothing."""
+        """Call the function there. Returns: its result. Raises: PeerError with the reason where there is none."""
         if self.reason:
             raise ProcessEnded(self.reason)
         try:
@@ -61,7 +61,7 @@ def _start(environment: dict[str, str], errors: str) -> None:
 
 
 def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Errors of frameworks cannot all be sent to another process; their texts can."""
+    """Call the function, and replace its error by the error's text: not all errors can be sent to another process."""
     try:
         return function(*arguments)
     except Exception as error:

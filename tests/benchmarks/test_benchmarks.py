@@ -15,8 +15,8 @@ from benchmarks.problem import check, expected, first_results, make_problem
 from benchmarks.shapes import GRIDS, MODELS, SHAPES, TORCH, VARIANTS, Limits, family, plan, trains
 from benchmarks.tables import frame, lines, summary, times
 from glasscell import _native
-from glasscell._cli import bench
-from glasscell._cli.bench import Shape, missing
+from glasscell._cli.contestants import Shape, missing
+from short_rounds import shorten, spoiled
 
 LIMITS = {"threads": 2, "peak_flops": 2e11, "l2_bandwidth": 1e11}
 
@@ -26,8 +26,7 @@ def short(monkeypatch):
     """Tiny shapes, one short turn, no other process."""
     monkeypatch.setitem(SHAPES, "here", Shape(3, 8, 5, 6))
     monkeypatch.setitem(SHAPES, "one step", Shape(3, 1, 5, 6))
-    monkeypatch.setattr(bench, "ROUNDS", 1)
-    monkeypatch.setattr(bench, "ROUND_SECONDS", 0.0)
+    shorten(monkeypatch)
     compete(monkeypatch, *(one for one in CONTESTANTS if not one.backend))
 
 
@@ -104,11 +103,7 @@ def test_contestants_agree_and_are_timed(mode):
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("mode", ["infer", "train", "lengths", "step"])
 def test_a_wrong_result_gets_no_time(mode, monkeypatch):
-    def wrong(problem):
-        right = peers.glasscell_numpy(problem)
-        return lambda: tuple(np.where(np.arange(y.size).reshape(y.shape) == 3, y + 0.1, y) for y in right())
-
-    monkeypatch.setattr(peers, "wrong", wrong, raising=False)
+    monkeypatch.setattr(peers, "wrong", spoiled(peers.glasscell_numpy), raising=False)
     compete(monkeypatch, Contestant("liar", (mode,), "peers:wrong"))
     with pytest.raises(RuntimeError, match="liar: result 0 is off by"):
         measure(("one step" if mode == "step" else "here", mode))

@@ -10,8 +10,8 @@ from benchmarks import keras_peers, run, torch_peers, worker
 from benchmarks.peers import CONTESTANTS
 from benchmarks.problem import check, expected, first_results, make_problem
 from benchmarks.shapes import BACKENDS, MODELS, SHAPES, TORCH, VARIANTS, trains
-from glasscell._cli import bench
-from glasscell._cli.bench import Shape
+from glasscell._cli.contestants import Shape
+from short_rounds import shorten
 
 SHAPE = Shape(3, 40, 5, 6)
 OF_TORCH = [one for one in CONTESTANTS if set(one.modes) & set(TORCH)]
@@ -21,8 +21,7 @@ OF_TORCH = [one for one in CONTESTANTS if set(one.modes) & set(TORCH)]
 def short(monkeypatch):
     """A tiny shape, one short turn, nothing compiled."""
     monkeypatch.setitem(SHAPES, "here", SHAPE)
-    monkeypatch.setattr(bench, "ROUNDS", 1)
-    monkeypatch.setattr(bench, "ROUND_SECONDS", 0.0)
+    shorten(monkeypatch)
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)  # it would import the compiler
 
@@ -57,7 +56,7 @@ def test_packed_as_torch_packs():
     problem = make_problem(SHAPE, "torch packed", 1)
     x, lengths = torch.from_numpy(problem.x), torch.from_numpy(problem.lengths)
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    assert np.array_equal(problem.none_if_placeholder(problem.x), packed.data)
+    assert np.array_equal(problem.packed(problem.x), packed.data)
 
 
 @pytest.mark.parametrize(

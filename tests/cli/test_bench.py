@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from commands import stopped
 from glasscell import _native
 from glasscell._cells.layouts import LSTMWeights, to_onnx, to_torch
 from glasscell._cli import bench
 from glasscell._cli import main as cli
-from glasscell._cli.bench import CONTESTANTS, Shape, check, draw_problem, main, missing, numpy_lstm, timed, turn
+from glasscell._cli.bench import check, main, timed, turn
+from glasscell._cli.contestants import CONTESTANTS, Shape, draw_problem, missing, numpy_lstm
+from short_rounds import shorten, spoiled
 
 SHAPE = Shape(3, 8, 5, 6)
 
@@ -20,17 +23,13 @@ SHAPE = Shape(3, 8, 5, 6)
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """One short round."""
-    monkeypatch.setattr(bench, "ROUNDS", 1)
-    monkeypatch.setattr(bench, "ROUND_SECONDS", 0.0)
+    shorten(monkeypatch)
 
 
 @pytest.mark.parametrize("text", ["1,2,3", "1,2,3,4,5", "1,2,3,0", "1,2,3,-4", "1,2,3,x", "1.5,2,3,4", ""])
 def test_bad_shapes_end_with_one_line(text, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["bench", "--shape", "1,2,3,4", "--shape", text])
-    assert stop.value.code == 2
     expected = f"glasscell bench: --shape: expected B,T,I,H, four positive integers, got {text!r}\n"
-    assert capsys.readouterr() == ("", expected)
+    assert stopped(capsys, "bench", "--shape", "1,2,3,4", "--shape", text) == (2, "", expected)
 
 
 @pytest.mark.parametrize("mode", ["infer", "train"])
@@ -86,17 +85,11 @@ def test_it_needs_numpy_alone():
 
 @pytest.mark.parametrize("mode", ["infer", "train"])
 def test_a_wrong_result_gets_no_time(mode, monkeypatch, capsys):
-    def wrong(problem):
-        right = numpy_lstm(problem)
-        return lambda: tuple(np.where(np.arange(y.size).reshape(y.shape) == 3, y + 0.1, y) for y in right())
-
-    monkeypatch.setitem(CONTESTANTS, "torch.nn.LSTM", (wrong, ()))
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["bench", "--shape", "3,8,5,6", f"--{mode}"])
-    assert stop.value.code == 1
-    said = capsys.readouterr()
-    assert "glasscell bench: torch.nn.LSTM: result 0 is off by" in said.err
-    assert "\n3,8,5,6" not in said.out
+    monkeypatch.setitem(CONTESTANTS, "torch.nn.LSTM", (spoiled(numpy_lstm), ()))
+    code, printed, said = stopped(capsys, "bench", "--shape", "3,8,5,6", f"--{mode}")
+    assert code == 1
+    assert "glasscell bench: torch.nn.LSTM: result 0 is off by" in said
+    assert "\n3,8,5,6" not in printed
 
 
 def test_wrong_results_of_every_kind():
@@ -182,25 +175,6 @@ def test_the_command_line(arguments, expected, monkeypatch):
     monkeypatch.setattr(bench, "main", lambda *arguments: calls.append(arguments))
     assert CliRunner().invoke(cli.build_app(), ["bench", *arguments]).exit_code == 0
     assert calls == [expected]
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "message"),
-    [
-        (RuntimeError("liar: off"), 1, "liar: off"),
-        (MemoryError("Unable to allocate 9 TiB"), 1, "Unable to allocate 9 TiB"),
-        (KeyboardInterrupt(), 130, "interrupted"),
-    ],
-)
-def test_exit_codes(error, code, message, monkeypatch, capsys):
-    def fail(*arguments):
-        raise error
-
-    monkeypatch.setattr(bench, "main", fail)
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["bench"])
-    assert stop.value.code == code
-    assert capsys.readouterr().err == f"glasscell bench: {message}\n"
 
 
 def test_weights_go_to_torch_and_back():

@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 import glasscell
+from commands import stopped
+from glasscell._cli import bench
 from glasscell._cli import main as cli
 from glasscell._training.train import train
 
@@ -66,27 +68,16 @@ def test_info_says_what_is_missing(monkeypatch):
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    assert not stop.value.code
-    said = capsys.readouterr().out
-    assert "Usage: glasscell" in said
-    assert "train" in said
-    assert "info" in said
+    code, said, _ = stopped(capsys, *arguments)
+    assert not code
+    assert all(text in said for text in ("Usage: glasscell", "train", "info"))
 
 
 def test_help_of_train_is_grouped_and_has_an_example(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    said = CliRunner().invoke(cli.build_app(), ["train", "--help"]).output
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
-    for text in (
-        "─ Result ─",
-        "─ Model ─",
-        "─ Training ─",
-        "auto|native|framework",
-        "Example: glasscell train --units",
-    ):
-        assert text in plain
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", CliRunner().invoke(cli.build_app(), ["train", "--help"]).output)
+    texts = "─ Result ─", "─ Model ─", "─ Training ─", "auto|native|framework", "Example: glasscell train --units"
+    assert all(text in plain for text in texts)
 
 
 def test_version():
@@ -97,67 +88,69 @@ def test_version():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("train --units -3", "glasscell train: --units: expected a positive integer, got -3"),
-        ("train --batch-size 0", "glasscell train: --batch-size: expected a positive integer, got 0"),
-        ("train --dropout 1", "glasscell train: --dropout: expected a number from 0 to below 1, got 1.0"),
-        ("train --engine gpu", "glasscell train: --engine: expected one of auto, native, framework, got 'gpu'"),
-        ("train --units many", "glasscell train: Invalid value for '--units'"),
-        ("train --unitz 3", "glasscell train: No such option"),
-        ("train more", "glasscell train: Got unexpected extra argument"),
-        ("trian", "glasscell: No such command 'trian'"),
+        ("train --units -3", " train: Invalid value for '--units'"),
+        ("train --batch-size 0", " train: Invalid value for '--batch-size'"),
+        ("train --epochs 0", " train: Invalid value for '--epochs'"),
+        ("train --seed 4294967296", " train: Invalid value for '--seed'"),
+        ("train --engine gpu", " train: Invalid value for '--engine'"),
+        ("train --dropout 1", " train: --dropout: expected a number from 0 to below 1, got 1.0"),
+        ("train --units many", " train: Invalid value for '--units'"),
+        ("train --unitz 3", " train: No such option"),
+        ("train more", " train: Got unexpected extra argument"),
+        ("trian", ": No such command 'trian'"),
     ],
 )
 def test_bad_arguments_end_with_one_line(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments.split())
-    assert stop.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(message)
-    assert said.err.count("\n") == 1
+    code, printed, said = stopped(capsys, *arguments.split())
+    assert (code, printed) == (2, "")
+    assert said.startswith(f"glasscell{message}")
+    assert said.count("\n") == 1
 
 
 def test_bad_arguments_of_a_process(tmp_path):
-    done = run("train", "--units", "-3", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == "glasscell train: --units: expected a positive integer, got -3\n"
+    done = run("train", "--dropout", "1", cwd=tmp_path)
+    message = "glasscell train: --dropout: expected a number from 0 to below 1, got 1.0\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("package", ["typer", "keras", "rich"])
 def test_a_missing_package_is_named(package, tmp_path):
     done = run("train", "--units", "2", setup=f"sys.modules[{package!r}] = None", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith(
-        'glasscell: the command line needs more packages: pip install "glasscell[train]" (import of '
-    )
+    assert (done.returncode, done.stdout) == (2, "")
+    message = 'glasscell: the command line needs more packages: pip install "glasscell[train]" (import of '
+    assert done.stderr.startswith(message)
     assert package in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_mistake_of_ours_is_not_hidden(calls, monkeypatch):
+def failing(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [ValueError("shapes: differ"), ModuleNotFoundError("gone", name="glasscell.gone")])
+def test_a_mistake_of_ours_is_not_hidden(error, monkeypatch):
     """An error that no argument explains keeps its traceback."""
-    for error in (ValueError("shapes: differ"), ModuleNotFoundError("gone", name="glasscell.gone")):
-
-        def fail(error=error, **_):
-            raise error
-
-        monkeypatch.setattr(cli, "train", fail)
-        with pytest.raises(type(error)):
-            cli.main(["train"])
-
-
-def test_a_disk_that_is_full(monkeypatch, capsys):
-    def fail(**_):
-        raise OSError(28, "No space left on device", "model.keras")
-
-    monkeypatch.setattr(cli, "train", fail)
-    with pytest.raises(SystemExit) as stop:
+    monkeypatch.setattr(cli, "train", failing(error))
+    with pytest.raises(type(error)):
         cli.main(["train"])
-    assert stop.value.code == 1
-    assert capsys.readouterr().err == "glasscell train: [Errno 28] No space left on device: 'model.keras'\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "code", "message"),
+    [
+        ("train", OSError(28, "No space left on device", "a"), 1, "[Errno 28] No space left on device: 'a'"),
+        ("bench", RuntimeError("liar: off"), 1, "liar: off"),
+        ("bench", MemoryError("Unable to allocate 9 TiB"), 1, "Unable to allocate 9 TiB"),
+        ("bench", KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_exit_codes(command, error, code, message, monkeypatch, capsys):
+    monkeypatch.setattr(*{"train": (cli, "train"), "bench": (bench, "main")}[command], failing(error))
+    assert stopped(capsys, command) == (code, "", f"glasscell {command}: {message}\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for one process on Windows")

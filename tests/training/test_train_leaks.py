@@ -1,19 +1,21 @@
-"""What `glasscell train` may know: the scale, the weights and the baseline come from the recordings to learn from."""
+"""What `glasscell train` may know: the scale, the weights and the baseline come from the training recordings."""
 
 import dataclasses
-import io
 import math
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-from rich.console import Console
 
 import glasscell as gc
+from glasscell._training import measure
 from glasscell._training import train as training
-from glasscell._training.train import build_model, check_arguments, linear_baseline, split, trace_example, train
+from glasscell._training.measure import linear_baseline, trace_example
+from glasscell._training.model import build_model
+from glasscell._training.train import check_arguments, split
 from glasscell.data import MAX_FRAMES, Utterances, load_japanese_vowels
+from quiet import train_quietly
 
 TINY = {"units": 4, "epochs": 2, "batch_size": 9, "learning_rate": 0.02}
 SETTINGS = check_arguments(output="x", dropout=0.2, recurrent_dropout=0.2, seed=0, engine="auto", **TINY)
@@ -25,10 +27,20 @@ def pick(part, rows):
 
 @pytest.fixture(scope="module")
 def few():
-    """Six recordings of each speaker to learn from and to watch, and 27 held out."""
+    """Six recordings of each speaker to train on and for validation, and 27 held out."""
     data = load_japanese_vowels()
     rows = np.concatenate([np.flatnonzero(data.train.labels == k)[:6] for k in range(9)])
     return dataclasses.replace(data, train=pick(data.train, rows), test=pick(data.test, np.arange(0, 370, 14)))
+
+
+@pytest.fixture(scope="module")
+def known(few):
+    return split(few.train, 3, 0)[0]
+
+
+@pytest.fixture(scope="module")
+def validation(few):
+    return split(few.train, 3, 0)[1]
 
 
 def changed(part, row):
@@ -42,19 +54,18 @@ def frames(part):
     return np.concatenate([x[:n] for x, n in zip(part.x, part.lengths, strict=True)]).astype(np.float64)
 
 
-def test_the_scale_is_that_of_the_frames_to_learn_from(few):
-    """Of those frames and of no others: not of the padding, nor of recordings that are watched or held out."""
-    learn, watch = split(few.train, 3, 0)
-    scale = build_model(learn, 9, SETTINGS).get_layer("scale")
+def test_the_scale_is_that_of_the_training_frames(few, known, validation):
+    """Of those frames and of no others: not of the padding, nor of recordings for validation or held out."""
+    scale = build_model(known, 9, SETTINGS).get_layer("scale")
     mean, variance = (keras.ops.convert_to_numpy(v).reshape(12) for v in (scale.mean, scale.variance))
-    known = frames(learn)
-    np.testing.assert_allclose(mean, known.mean(0), rtol=0, atol=1e-5)  # float32 sums of thousands of frames
-    np.testing.assert_allclose(variance, known.var(0), rtol=1e-4)
-    for others in (watch, few.test):
-        with_others = np.concatenate([known, frames(others)])
+    heard = frames(known)
+    np.testing.assert_allclose(mean, heard.mean(0), rtol=0, atol=1e-5)  # float32 sums of thousands of frames
+    np.testing.assert_allclose(variance, heard.var(0), rtol=1e-4)
+    for others in (validation, few.test):
+        with_others = np.concatenate([heard, frames(others)])
         assert np.abs(with_others.mean(0) - mean).max() > 1e-3  # it would have shown
         assert np.abs(with_others.var(0) / variance - 1).max() > 1e-3
-    padded = learn.x.reshape(-1, 12)
+    padded = known.x.reshape(-1, 12)
     assert np.abs(padded.mean(0) - mean).max() > 1e-2
 
 
@@ -63,17 +74,16 @@ def run(data, tmp_path, monkeypatch):
     seen = {}
 
     def baseline(*arguments):
-        seen["linear"] = linear_baseline(*arguments)
-        return seen["linear"]
+        return seen.setdefault("linear", linear_baseline(*arguments))
 
-    def opened(model, test, probabilities):
+    def traced(model, test, probabilities):
         seen.update(probabilities=probabilities, weights=model.get_weights())
         return trace_example(model, test, probabilities)
 
     monkeypatch.setattr(training, "load_japanese_vowels", lambda: data)
-    monkeypatch.setattr(training, "linear_baseline", baseline)
-    monkeypatch.setattr(training, "trace_example", opened)
-    metrics = train(tmp_path, **TINY, console=Console(file=io.StringIO()))
+    monkeypatch.setattr(measure, "linear_baseline", baseline)
+    monkeypatch.setattr(training, "trace_example", traced)
+    metrics, _ = train_quietly(tmp_path, **TINY)
     return SimpleNamespace(metrics=metrics, **seen)
 
 
@@ -100,10 +110,9 @@ def test_a_held_out_recording_changes_its_own_answer_alone(few, plain, tmp_path,
         assert found[name] == np.mean(share == few.test.labels)
 
 
-def test_a_watched_recording_changes_the_curves_it_draws_alone(few, plain, tmp_path, monkeypatch):
-    """`watch` decides nothing: the weights, the loss and the answers are the same bits."""
-    _, watch = split(few.train, 3, 0)
-    row = next(k for k, x in enumerate(few.train.x) if x.tobytes() == watch.x[0].tobytes())
+def test_a_validation_recording_changes_the_curves_it_draws_alone(few, validation, plain, tmp_path, monkeypatch):
+    """The validation recordings decide nothing: the weights, the loss and the answers are the same bits."""
+    row = next(k for k, x in enumerate(few.train.x) if x.tobytes() == validation.x[0].tobytes())
     other = run(dataclasses.replace(few, train=changed(few.train, row)), tmp_path, monkeypatch)
     for got, expected in zip(other.weights, plain.weights, strict=True):
         np.testing.assert_array_equal(got, expected)
@@ -114,18 +123,16 @@ def test_a_watched_recording_changes_the_curves_it_draws_alone(few, plain, tmp_p
     assert ours["val_loss"] != theirs["val_loss"]
 
 
-def test_the_baseline_never_hears_the_padding(few):
-    """Whatever stands behind a recording's last frame, to learn from or held out."""
-    learn, _ = split(few.train, 3, 0)
+def test_the_baseline_never_hears_the_padding(few, known):
+    """Whatever stands behind a recording's last frame, in training or held out."""
     answers = []
     for noise in (0, 100):
         parts = []
-        for part in (learn, few.test):
+        for part in (known, few.test):
             padding = np.arange(MAX_FRAMES) >= part.lengths[:, None]
             x = part.x + noise * padding[..., None] * np.random.default_rng(0).standard_normal(part.x.shape)
             parts.append(dataclasses.replace(part, x=x.astype(np.float32)))
-        keras.utils.set_random_seed(0)
-        answers.append(linear_baseline(*parts, 9))
+        answers.append(linear_baseline(*parts))
     np.testing.assert_array_equal(*answers)
 
 
@@ -139,9 +146,9 @@ def test_every_setting_reaches_its_place(few, tmp_path, monkeypatch):
         called.append((arguments, options))
         raise KeyboardInterrupt
 
-    def build(learn, speakers, given):
+    def build(known, speakers, given):
         assert (speakers, given) == (9, settings)
-        model = build_model(learn, speakers, given)
+        model = build_model(known, speakers, given)
         lstm = model.get_layer("lstm")
         assert (lstm.cell.units, lstm.cell.dropout, lstm.cell.recurrent_dropout) == (5, 0.25, 0.5)
         assert lstm.engine == "framework"
@@ -152,35 +159,31 @@ def test_every_setting_reaches_its_place(few, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "load_japanese_vowels", lambda: few)
     monkeypatch.setattr(training, "build_model", build)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, **settings, console=Console(file=io.StringIO()))
+        train_quietly(tmp_path, **settings)
     [((x, labels), options)] = called
-    learn, watch = split(few.train, 3, 3)
+    known, validation = split(few.train, 3, 3)
     assert (options["batch_size"], options["epochs"]) == (7, 3)
-    for got, expected in zip((x, labels, *options["validation_data"]), (learn.x, learn.labels, watch.x, watch.labels),
-                             strict=True):  # fmt: skip
-        np.testing.assert_array_equal(got, expected)
+    got = x, labels, *options["validation_data"]
+    for array, expected in zip(got, (known.x, known.labels, validation.x, validation.labels), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_baseline_learns_from_its_recordings_alone(few, sign):
+def test_the_baseline_learns_from_its_recordings_alone(few, known, sign):
     """Held out alone or beside others, moved together or not: a recording has one answer."""
-    learn, _ = split(few.train, 3, 0)
-    keras.utils.set_random_seed(0)
-    expected = linear_baseline(learn, few.test, 9)
+    expected = linear_baseline(known, few.test)
     assert np.mean(expected == few.test.labels) > 0.5
     far = dataclasses.replace(few.test, x=few.test.x.copy())
     far.x[1:] = sign * 50 + 9 * far.x[1:]
-    keras.utils.set_random_seed(0)
-    assert linear_baseline(learn, far, 9)[0] == expected[0]
-    keras.utils.set_random_seed(0)
-    np.testing.assert_array_equal(linear_baseline(learn, pick(few.test, slice(3)), 9), expected[:3])
+    assert linear_baseline(known, far)[0] == expected[0]
+    np.testing.assert_array_equal(linear_baseline(known, pick(few.test, slice(3))), expected[:3])
 
 
 @pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(243, 32, 60), (27, 9, 2), (10, 10, 7)])
 def test_the_learning_rate(few, rows, batch_size, epochs):
     """Up a straight line over the first tenth of the steps, and down a cosine that would end a tenth after the last."""
-    learn = pick(load_japanese_vowels().train, np.arange(rows))
-    model = build_model(learn, 9, {**SETTINGS, "batch_size": batch_size, "epochs": epochs, "learning_rate": 0.25})
+    known = pick(load_japanese_vowels().train, np.arange(rows))
+    model = build_model(known, 9, {**SETTINGS, "batch_size": batch_size, "epochs": epochs, "learning_rate": 0.25})
     schedule, steps = model.optimizer._learning_rate, math.ceil(rows / batch_size) * epochs
     warm = math.ceil(steps / 10)
     for step in {0, 1, warm - 1, warm, warm + 1, steps // 2, steps - 1, steps}:
@@ -191,11 +194,10 @@ def test_the_learning_rate(few, rows, batch_size, epochs):
 
 
 @pytest.mark.parametrize("right", [[0, 1, 2], [3, 5], [5], []])
-def test_the_recording_that_is_opened(few, right):
+def test_the_recording_that_is_traced(few, known, right):
     """The longest of those that are answered rightly; where none is, the longest of all. As the model sees it."""
-    learn, _ = split(few.train, 3, 0)
     keras.utils.set_random_seed(0)
-    model, test = build_model(learn, 9, SETTINGS), pick(few.test, slice(7))
+    model, test = build_model(known, 9, SETTINGS), pick(few.test, np.arange(7))
     test = dataclasses.replace(test, lengths=np.array([3, 6, 4, 2, 7, 5, 1]))
     for row, n in enumerate(test.lengths):
         test.x[row, n:] = 0
@@ -203,7 +205,7 @@ def test_the_recording_that_is_opened(few, right):
     example = trace_example(model, test, np.eye(9)[answers])
     row = max(right or range(7), key=lambda k: test.lengths[k])
     assert (example.row, example.truth) == (row, test.labels[row])
-    x = (test.x[row, : test.lengths[row]] - frames(learn).mean(0)) / frames(learn).std(0)
+    x = (test.x[row, : test.lengths[row]] - frames(known).mean(0)) / frames(known).std(0)
     np.testing.assert_allclose(example.x, x, atol=1e-4)
     beliefs = model.predict(test.x, verbose=0)[row]
     np.testing.assert_allclose(example.probabilities[-1], beliefs, atol=1e-5)

@@ -5,16 +5,17 @@ Exit codes: 0 done; 1 the work failed; 2 bad arguments or a missing package; 130
 
 # No `from __future__ import annotations` here: typer reads the annotations of functions that are made inside another.
 
+import functools
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import glasscell
-from glasscell._training.train import ENGINES, train
+from glasscell._training.train import LARGEST_SEED, Engine, train
 
 if TYPE_CHECKING:
     from typer import Typer
@@ -74,46 +75,29 @@ def build_app() -> "Typer":
         output: Annotated[
             Path, option("Folder for model.keras, metrics.json and report.html; other files in it stay.", "Result")
         ] = DEFAULT.output,
-        units: Annotated[int, option("Width of the LSTM.", "Model")] = DEFAULT.units,
+        units: Annotated[int, option("Width of the LSTM.", "Model", min=1)] = DEFAULT.units,
         dropout: Annotated[float, option("Share of the inputs dropped, from 0 to below 1.", "Model")] = DEFAULT.dropout,
         recurrent_dropout: Annotated[
             float, option("Share of the hidden state dropped on its way back into the cell.", "Model")
         ] = DEFAULT.recurrent_dropout,
-        epochs: Annotated[int, option("Passes over the recordings.", "Training")] = DEFAULT.epochs,
-        batch_size: Annotated[int, option("Recordings a step.", "Training")] = DEFAULT.batch_size,
+        epochs: Annotated[int, option("Passes over the recordings.", "Training", min=1)] = DEFAULT.epochs,
+        batch_size: Annotated[int, option("Recordings a step.", "Training", min=1)] = DEFAULT.batch_size,
         learning_rate: Annotated[
             float, option("Peak of Adam's learning rate: warm-up, then a cosine towards zero.", "Training")
         ] = DEFAULT.learning_rate,
-        seed: Annotated[int, option("The same seed gives the same model.", "Training")] = DEFAULT.seed,
-        engine: Annotated[str, option("Who runs the LSTM.", "Training", metavar="|".join(ENGINES))] = DEFAULT.engine,
+        seed: Annotated[
+            int, option("The same seed gives the same model.", "Training", min=0, max=LARGEST_SEED)
+        ] = DEFAULT.seed,
+        engine: Annotated[Engine, option("Who runs the LSTM.", "Training")] = DEFAULT.engine,
     ) -> None:
         """Train an LSTM to tell nine speakers apart, on the recordings that ship with glasscell.
 
         Shows the accuracy on recordings it never heard beside two simple baselines, and writes the model, the
         numbers and a page that shows what every gate did.
         """
-        arguments = dict(
-            output=output,
-            units=units,
-            dropout=dropout,
-            recurrent_dropout=recurrent_dropout,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            engine=engine,
-        )
-        try:
-            train(**arguments)  # type: ignore[arg-type]
-        except ValueError as error:
-            name, colon, reason = str(error).partition(": ")
-            if name not in arguments or not colon:
-                raise
-            _stop(f"glasscell train: --{name.replace('_', '-')}: {reason}", 2)
-        except OSError as error:
-            _stop(f"glasscell train: {error}", 1)
-        except KeyboardInterrupt:
-            _stop(f"glasscell train: interrupted; nothing was written, {output} is as it was", 130)
+        arguments = dict(locals())
+        interrupted = f"interrupted; nothing was written, {output} is as it was"
+        _run("train", lambda: train(**arguments), arguments, OSError, interrupted)
 
     @app.command("bench", epilog="Example: glasscell bench --shape 1,100,64,64 --shape 64,50,512,512 --infer")
     def bench_command(
@@ -131,17 +115,9 @@ def build_app() -> "Typer":
         from glasscell._cli import bench
 
         modes = {None: ("infer", "train"), True: ("train",), False: ("infer",)}[train]
-        try:
-            bench.main(shape or bench.SHAPES, modes)
-        except ValueError as error:
-            name, colon, reason = str(error).partition(": ")
-            if name != "shape" or not colon:
-                raise
-            _stop(f"glasscell bench: --shape: {reason}", 2)
-        except (RuntimeError, MemoryError) as error:  # a wrong result; a shape beyond this machine
-            _stop(f"glasscell bench: {error}", 1)
-        except KeyboardInterrupt:
-            _stop("glasscell bench: interrupted", 130)
+        call = functools.partial(bench.main, shape or bench.SHAPES, modes)
+        # RuntimeError: a wrong result. MemoryError: a shape beyond this machine.
+        _run("bench", call, ["shape"], (RuntimeError, MemoryError), "interrupted")
 
     @app.command()
     def info() -> None:
@@ -153,6 +129,21 @@ def build_app() -> "Typer":
             print(f"{name:<{width}}  {'not found' if text is None else text}")
 
     return app
+
+
+def _run(command: str, call: Callable[[], object], options: Iterable[str], failures: Any, interrupted: str) -> None:
+    """Make the call. A bad option, a failure or Ctrl-C ends the process with one line; other errors are raised."""
+    try:
+        call()
+    except ValueError as error:
+        name, colon, reason = str(error).partition(": ")
+        if name not in options or not colon:
+            raise
+        _stop(f"glasscell {command}: --{name.replace('_', '-')}: {reason}", 2)
+    except failures as error:
+        _stop(f"glasscell {command}: {error}", 1)
+    except KeyboardInterrupt:
+        _stop(f"glasscell {command}: {interrupted}", 130)
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -1,5 +1,6 @@
 """Pages that show what a cell did: one HTML file each, readable offline. Needs `pip install "glasscell[report]"`."""
 
-from glasscell._report.page import Example, trace_report, training_report
+from glasscell._report.trace_page import trace_report
+from glasscell._report.training_page import Example, training_report
 
 __all__ = ["Example", "trace_report", "training_report"]

@@ -1,0 +1,125 @@
+"""Files that appear whole or not at all: one file (`write_whole`), or all files of a run together (`staged`).
+
+A run writes into a folder of its own inside the output, `.unfinished-*`, and locks it while it lives. The run ends with
+one rename of that folder, to `.finished`. Then the files are published: the older files of those names go first, so
+that files of two runs never stand side by side. The next run recovers what a killed process left: it publishes what was
+finished and removes what was not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+UNFINISHED, FINISHED = ".unfinished-", ".finished"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file in one step, so that no reader ever sees a part of it; a file that is there is replaced.
+
+    Raises: OSError where it cannot be written; the file that was there stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(output: Path) -> Iterator[Path]:
+    """A folder whose files move into `output` together at the end, or vanish with it if anything goes wrong.
+
+    Raises: OSError where `output` cannot be made or written.
+    """
+    missing = [path for path in (output, *output.parents) if not path.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with _locked(output):
+            _recover(output)
+            stage = Path(tempfile.mkdtemp(dir=output, prefix=UNFINISHED))
+            lock = _lock(stage)
+        try:
+            yield stage
+            with _locked(output):
+                _recover(output)
+                _finish(stage, output)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+            _unlock(lock)
+    finally:
+        for path in missing:
+            with suppress(OSError):  # not empty
+                path.rmdir()
+
+
+def _recover(output: Path) -> None:
+    """Publish what dead runs finished, and remove what they did not."""
+    _publish(output)
+    for stage in output.glob(f"{UNFINISHED}*"):
+        if (lock := _lock(stage)) is not None:  # nobody else holds it: its run is dead
+            shutil.rmtree(stage, ignore_errors=True)
+            _unlock(lock)
+
+
+def _finish(stage: Path, output: Path) -> None:
+    """Rename the stage and publish its files. Ctrl-C stops a run before the rename, and comes too late after it."""
+    try:
+        os.rename(stage, output / FINISHED)
+        _publish(output)
+    except KeyboardInterrupt:
+        if stage.exists():
+            raise
+        _publish(output)
+
+
+def _publish(output: Path) -> None:
+    """Put the files of a finished run in place, after the older ones have gone."""
+    finished = output / FINISHED
+    if not finished.is_dir():
+        return
+    names = sorted(file.name for file in finished.iterdir())
+    for name in names:
+        (output / name).unlink(missing_ok=True)
+    for name in names:
+        os.replace(finished / name, output / name)
+    finished.rmdir()
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Wait until no other run changes the folder, and keep others out."""
+    lock = _lock(output, wait=True)
+    try:
+        yield
+    finally:
+        _unlock(lock)
+
+
+def _lock(folder: Path, wait: bool = False) -> int | None:
+    """Lock a folder until `_unlock` or the end of this process.
+
+    Returns: None where another process holds the lock, and where the system or the disk has no locks.
+    """
+    try:
+        import fcntl  # not on Windows
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)

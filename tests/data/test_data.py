@@ -40,7 +40,10 @@ def test_padding_is_zero_and_frames_are_not(vowels, part):
 
 
 def test_values(vowels):
-    """The first and the last frame of the source, and a sum over everything, exact in millionths."""
+    """The first and the last frame of the source, and a sum over everything, exact in millionths.
+
+    float32 holds the source's six decimals: rounded to six places every value is the same number.
+    """
     first = [
         [1.860936, -0.207383, 0.261557, -0.214562, -0.171253, -0.118167],
         [-0.277557, 0.025668, 0.126701, -0.306756, -0.213076, 0.088728],
@@ -51,17 +54,10 @@ def test_values(vowels):
         [-0.072393, -0.080955, -0.244424, -0.001849, -0.016634, 0.224688],
     ]
     np.testing.assert_array_equal(vowels.test.x[-1, vowels.test.lengths[-1] - 1], np.float32(last).ravel())
-    millionths = [
-        np.rint(part.x.astype(np.float64) * 1e6).astype(np.int64).sum() for part in (vowels.train, vowels.test)
-    ]
-    assert millionths == [-1057452303, -2146513430]
-
-
-def test_every_value_has_six_decimals(vowels):
-    """float32 holds the source's decimals: printed to six places and read again they are the same number."""
-    for part in (vowels.train, vowels.test):
-        decimals = np.rint(part.x.astype(np.float64) * 1e6) / 1e6
-        np.testing.assert_array_equal(decimals.astype(np.float32), part.x)
+    for part, total in ((vowels.train, -1057452303), (vowels.test, -2146513430)):
+        millionths = np.rint(part.x.astype(np.float64) * 1e6)
+        assert millionths.sum() == total
+        np.testing.assert_array_equal((millionths / 1e6).astype(np.float32), part.x)
 
 
 def test_licence_is_shipped():

@@ -41,6 +41,10 @@ def test_files(run):
     assert {path.name for path in folder.iterdir()} == {*FILES, "notes.txt"}
     assert (folder / "notes.txt").read_text() == "mine"
     assert json.loads((folder / "metrics.json").read_text(encoding="utf-8")) == metrics
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert html.count("<svg") == 10
+    assert f"{metrics['accuracy']:.1%}" in html
+    assert f"{metrics['correct']} of 370 recordings" in html
 
 
 def test_metrics(run, vowels):
@@ -59,11 +63,7 @@ def test_metrics(run, vowels):
     assert {len(curve) for curve in metrics["history"].values()} == {20}
     assert metrics["validation_accuracy"] == pytest.approx(metrics["history"]["val_accuracy"][-1], abs=1e-6)
     assert metrics["seconds"] > 0
-
-
-def test_it_learns(run):
-    """Even a quarter of the width for a third of the epochs is far from chance, and the loss has fallen."""
-    _, metrics, _ = run
+    # Even a quarter of the width for a third of the epochs is far from chance, and the loss has fallen.
     assert metrics["accuracy"] > 0.9
     assert 0.9 < metrics["baselines"]["linear"] < 1
     assert metrics["history"]["loss"][-1] < 0.5 < 1 < metrics["history"]["loss"][0]
@@ -78,14 +78,6 @@ def test_print(run):
     for name, share in zip(names, shares, strict=True):
         assert re.search(rf"{name} +\S +{share:.1%}", said)
     assert f"Written to {folder}" in said
-
-
-def test_report(run):
-    folder, metrics, _ = run
-    html = (folder / "report.html").read_text(encoding="utf-8")
-    assert html.count("<svg") == 10
-    assert f"{metrics['accuracy']:.1%}" in html
-    assert f"{metrics['correct']} of 370 recordings" in html
 
 
 FRESH = """

@@ -56,7 +56,7 @@ def arrays_of(result: Any, name: str = "") -> dict[str, np.ndarray]:
     if isinstance(parts, (tuple, list)):
         parts = dict(enumerate(parts))
     if isinstance(parts, dict):
-        return {k: v for key, part in parts.items() for k, v in arrays_of(part, f"{name} {key}").items()}
+        return {k: v for key, part in parts.items() for k, v in arrays_of(part, f"{name} {key}".strip()).items()}
     return {name: np.asarray(parts.detach() if hasattr(parts, "detach") else parts)}
 
 

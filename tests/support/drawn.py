@@ -4,7 +4,6 @@ import tempfile
 from functools import partial
 
 import numpy as np
-import torch
 
 from compare import arrays_of
 from glasscell import LSTM
@@ -21,6 +20,11 @@ def layer(inputs=I, units=H, dtype=np.float32, seed=0, **arguments):
     made = LSTM(units, **{"return_sequences": True, **arguments}).build(inputs, seed, dtype)
     made.cell.set_weights([w + made.cell.dtype.type(0.01) for w in made.cell.get_weights()])
     return made
+
+
+def in_steps(stream, x):
+    """Steps through x, and returns every h, (B, T, H)."""
+    return np.stack([stream.step(x[:, t]).copy() for t in range(x.shape[1])], 1)
 
 
 def twice_tanh(x):
@@ -62,11 +66,17 @@ def mapped(array, mode):
         return np.memmap(file, array.dtype, mode, shape=array.shape)
 
 
+def tensor(array):
+    import torch
+
+    return torch.from_numpy(array.copy())
+
+
 # Each gives an array of the same numbers.
 LAYOUTS = {
     "plain": np.copy, "read-only": frozen, "Fortran": lambda a: a.copy("F"), "unaligned": unaligned,
     "strided": lambda a: np.repeat(a, 2, -1)[..., ::2], "reversed": lambda a: np.flip(np.flip(a).copy()),
-    "subclass": lambda a: a.copy().view(Plain), "torch": lambda a: torch.from_numpy(a.copy()),
+    "subclass": lambda a: a.copy().view(Plain), "torch": tensor,
     **{f"memmap {mode}": partial(mapped, mode=mode) for mode in ("r", "r+", "c")},
 }  # fmt: skip
 

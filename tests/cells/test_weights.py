@@ -26,7 +26,7 @@ def use(rnn):
 
 
 def test_weights_are_read_only(engine_name):
-    """Those of `build`, of `set_weights`, of a copy and of a pickle."""
+    """Weights of `build`, of `set_weights`, of a copy and of a pickle."""
     rnn = layer(engine_name)
     again = layer(engine_name, seed=1)
     again.cell.set_weights(rnn.cell.get_weights())
@@ -48,7 +48,7 @@ def test_given_arrays_stay_writable():
 
 
 def test_new_weights_are_used_at_once(engine_name):
-    """By every kind of call, whatever ran before with the old ones."""
+    """Every kind of call reads them, whatever ran before with the old ones."""
     first, second = layer(engine_name), layer(engine_name, seed=1)
     old, new = use(first), use(second)
     assert all((a != b).any() for a, b in zip(*(arrays_of(v).values() for v in (old, new)), strict=True))

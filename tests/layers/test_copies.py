@@ -32,7 +32,7 @@ class Named(Stream):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("batch", [1, B])
 def test_a_copied_stream_goes_its_own_way(engine_name, batch, dtype, way):
-    """It goes on with the same bits, and neither moves the other; a subclass keeps what is its own."""
+    """A copy goes on with the same bits, and neither moves the other; a subclass keeps attributes of its own."""
     rnn, x = layer(dtype=dtype, engine=engine_name), draw(batch, T, I, dtype=dtype)
     y, stream = rnn(x), Named(rnn, batch, "mine")
     for t in range(3):
@@ -53,7 +53,7 @@ def test_a_copied_stream_goes_its_own_way(engine_name, batch, dtype, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_copied_stream_keeps_what_the_first_was_made_with(engine_name, way):
-    """Its weights, activations and engine, whatever has become of the cell and the layer."""
+    """A copy keeps weights, activations and engine, whatever has become of the cell and the layer."""
     rnn, x = layer(engine=engine_name), draw(B, T, I)
     y, stream = rnn(x), Stream(rnn, B)
     stream.push(x[:, :3])
@@ -161,7 +161,7 @@ def test_what_comes_out_shares_no_memory(engine_name, time):
 
 
 def test_the_state_of_a_layer(engine_name):
-    """It is a copy each time; what is set is copied too."""
+    """A state is copied when it is read and when it is set."""
     rnn, x = layer(engine=engine_name, stateful=True), draw(B, T, I)
     assert rnn.state is None
     y = layer(engine=engine_name)(x)
@@ -177,7 +177,7 @@ def test_the_state_of_a_layer(engine_name):
 
 
 def test_configurations_are_their_own():
-    """What is written into a configuration, given or taken, reaches no cell."""
+    """A configuration may be written into, given or taken: no cell follows."""
     penalty = {"class_name": "L2", "config": {"l2": 0.5}}
     initializer = {"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 1.0}}
     cell = LSTMCell(H, kernel_regularizer=penalty, kernel_initializer=initializer)

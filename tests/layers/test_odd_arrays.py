@@ -111,14 +111,14 @@ KINDS = {**LAYOUTS, "jax": jnp.asarray, "tensorflow": tf.constant, "keras": kera
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("door", DOORS)
 def test_the_numbers_count(door, kind):
-    """Not where they stand, nor in whose array."""
+    """Numbers count, not where they stand, nor in whose array."""
     _, take, good = DOORS[door]
     assert_same_results(take(KINDS[kind](good)), take(good))
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_what_is_something_else_is_refused(door):
-    """In a sentence that starts with the argument, or one of those it has to fit."""
+    """The error starts with the argument, or with one that it has to fit."""
     name, take, good = DOORS[door]
     fields = np.zeros(good.shape, [("a", np.float32)])
     odd = [good.astype(object), fields, np.array(1.5), np.array("text"), "text", b"1234", {}, object()]

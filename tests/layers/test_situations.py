@@ -1,4 +1,4 @@
-"""What people do with layers and streams, in any order: beside a fresh layer bit for bit, and the float64 reference."""
+"""Random lives of layers and streams, held against a fresh layer bit for bit, and against the float64 reference."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,4 @@
-"""The same bits: for every instruction set, batch, chunking, padding, number of threads and team, traced or not.
-
-Each test compares bits, forward and gradients, in float32 and, where cheap, in float64.
-"""
+"""Bits do not depend on instruction set, batch, chunks, padding, number of threads or thread groups, traced or not."""
 
 import dataclasses
 import functools
@@ -173,7 +170,7 @@ def few_rows(sizes):
 
 
 def run_lean(case, dtype):
-    """What `run` gives, and the gradients and the state from passes that keep less."""
+    """Runs a case in full, and by passes that keep less."""
     results, arguments = run(case, "native", dtype), case.arguments(dtype)
     gradients = case.layer("native", dtype).vjp(**arguments, recompute=True)[1](*case.cotangents(dtype))
     last = dataclasses.replace(case, flags={**case.flags, "return_sequences": False}).layer("native", dtype)

@@ -1,4 +1,4 @@
-"""What a gradient costs in memory: the tape, the spans kept in its place, and the backward pass itself."""
+"""Memory of a gradient: the tape, the checkpoints kept in its place, and the backward pass itself."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ CHUNK, CHUNKS = 60, 6
 
 
 def assert_same_from_less(case, dtype):
-    """Compares outputs and gradients of the tape and of the spans, and each once more."""
+    """Compares outputs and gradients of the tape and of the checkpoints, and each once more."""
     arguments, cotangents = case.arguments(dtype), case.cotangents(dtype)
     rnn = case.layer("native", dtype)
     y, pullback = rnn.vjp(**arguments)
@@ -38,8 +38,8 @@ def test_the_same_bits_from_less(chunk, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("seed", range(12))
-def test_the_same_bits_over_many_spans(seed, dtype):
-    """Long sequences of few rows, with everything that a step can do at the edges of spans."""
+def test_the_same_bits_over_many_time_blocks(seed, dtype):
+    """Long sequences of few rows, with everything that a step can do at the edges of time blocks."""
     assert_same_from_less(make_case(3 * seed, largest=(5, 1, 9, 20), steps=700 + 37 * seed), dtype)
 
 
@@ -85,10 +85,10 @@ print(kept, most() - before - results, results)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("sizes", [(8, 2048, 8, 128), (1, 4096, 8, 64), (64, 256, 16, 64)])
 def test_all_that_is_allocated(sizes, threads, recompute):
-    """By the allocator's own count: what `vjp` leaves beside its output, and the most that its gradient takes for a
+    """The allocator counts the bytes that `vjp` leaves beside its output, and the most that its gradient takes for a
     while beside its results. The first is the tape, and a copy of x, which is the caller's. The second does not grow
-    with T: the weights packed, and for one span of 256 steps, or two where there are threads for two, the gradients of
-    the gates and where the steps stand; with `recompute` the gates and the other packs too.
+    with T: the weights packed, and for one time block of 256 steps, or two where there are threads for two, the
+    gradients of the gates and where the steps stand; with `recompute` the gates and the other packs too.
     """
     B, T, I, H = sizes
     kept, extra, results = map(int, run_with("count_allocations.cpp", "-c", PEAKS, *sizes, threads, recompute).split())

@@ -187,8 +187,7 @@ def test_what_is_not_used_never_matters(engine_name, seed):
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("seed", range(12))
 def test_pullback_gives_the_gradients_of_its_call(engine_name, seed, recompute, dtype):
-    """Whatever is written into its arguments and results afterwards, however the layer is set, and as often as it is
-    asked."""
+    """Nothing that is written into arguments and results afterwards, or set in the layer, changes them."""
     case = make_case(seed, largest=(5, 9, 9, 33))
     rnn, arguments = case.layer(engine_name, dtype), case.arguments(dtype)
     expected = case.layer(engine_name, dtype).vjp(**arguments)[1](*case.cotangents(dtype))

@@ -43,7 +43,7 @@ def test_native_functions_refuse(call, dtype):
 
 @pytest.mark.parametrize("call", SHAPES)
 def test_native_functions_take_what_is_optional(call):
-    """None or a placeholder for any optional array, alone or all at once; backward goes by the tape or by the spans."""
+    """None or a placeholder stands for any, alone or all at once; backward goes by the tape or by checkpoints."""
     optional = [name for name in SHAPES[call] if is_optional(name, call)]
     most = optional if call is forward else [name for name in optional if name != "cell_checkpoints"]
     for missing in [*([name] for name in optional), most]:

@@ -21,7 +21,7 @@ TORCH = {
 
 
 def run_torch(case):
-    """The same case, written out row by row and step by step, differentiated by PyTorch."""
+    """Runs a case row by row and step by step, differentiated by PyTorch."""
     B, T, _ = case.x.shape
     H = case.weights.recurrent_kernel.shape[0]
     options, a, s = case.options, TORCH[case.activation], TORCH[case.recurrent_activation]

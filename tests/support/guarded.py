@@ -23,7 +23,7 @@ at_end = True  # whether arrays end, or start, where a forbidden page does
 
 
 def empty(shape, dtype=float):
-    """Of NaN, or ones among bytes."""
+    """Makes an array of NaN, or of ones among bytes."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     pages = -(-size // PAGE)
@@ -52,7 +52,7 @@ def both_kinds(run):
 
 
 def layer_calls(case, dtype):
-    """Forward, trace, and the gradients of the tape and of the spans."""
+    """Forward, trace, and the gradients of the tape and of the checkpoints."""
 
     def run(guard):
         options = {

@@ -43,7 +43,7 @@ class Named(Stream):
 
 @dataclass
 class Cell:
-    """What a cell should hold; layers that share a cell share this."""
+    """Weights and options that a cell should have; layers that share a cell share this."""
 
     weights: list
     options: dict
@@ -144,7 +144,7 @@ class Life:
         return {n: tuple(map(self.odd, v)) if isinstance(v, tuple) else self.odd(v) for n, v in given.items()}
 
     def expected(self, layer, given, dtype, engine, method="__call__", **more):
-        """What a fresh layer gives, which has done nothing before."""
+        """Asks a fresh layer, which has done nothing before."""
         flags = {name: value for name, value in layer.flags.items() if name != "stateful"}
         given = {n: cast(v, dtype) for n, v in given.items()}
         if layer.state is not None and "initial_state" not in given:

@@ -70,12 +70,10 @@ def two_directions(sizes, dtype=np.float32, gates=0, transposed_weights=False, s
     if flags:
         steps = step_flags_of(B, T, rng.random((B, T)) < 0.8, reset=rng.random((B, T)) < 0.2)
 
+    options = [LSTMCell(H, activation).options(back) for back, activation in ((False, "tanh"), (True, "silu"))]
+
     def call(give=lambda array: array):
-        own = [
-            Operands(LSTMCell(H, activation).options(back), *(a if a is None else give(a) for a in arrays),
-                     transposed_weights)
-            for back, activation in ((False, "tanh"), (True, "silu"))
-        ]  # fmt: skip
+        own = [Operands(o, *(a if a is None else give(a) for a in arrays), transposed_weights) for o in options]
         tensors, codes = flatten(own, absent)
         given = give(x), give(steps) if flags else steps, tensors, codes
         kept = operands.forward(*given, True, True)

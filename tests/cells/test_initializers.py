@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from compare import assert_same_bits
 from glasscell import LSTMCell
 from glasscell._cells.initializers import get_initializer
 
@@ -60,7 +61,7 @@ def test_a_cut_normal_ends_at_two_deviations(stddev):
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 12), (12, 3), (1, 4)])
 def test_orthogonal_matrices_are_drawn_evenly(shape):
-    """Of 400, and of Keras's beside them: orthogonal of the gain's length, no sign and no direction before another. QR
+    """Draws 400, and 400 of Keras: orthogonal of the gain's length, no sign and no direction before another. QR
     alone, without the correction of its signs, gives first elements that are never positive."""
     theirs, n = KERAS.Orthogonal(gain=1.5), 400
     rng, seeds = np.random.default_rng(0), keras.random.SeedGenerator(0)
@@ -81,6 +82,22 @@ def test_orthogonal_matrices_are_drawn_evenly(shape):
             assert abs((np.linalg.det(matrices) > 0).mean() - 0.5) <= 2.5 / np.sqrt(n), who
 
 
+OTHERS = ("zeros", "ones", "random_normal", "truncated_normal", "random_uniform", "variance_scaling", "orthogonal")
+
+
+@pytest.mark.parametrize("name", [*SCALED, *OTHERS, "identity"])
+def test_names_stand_for_the_configurations_of_keras(name):
+    """A name, a class and what Keras writes out, with its defaults, give one configuration and one draw."""
+    theirs = KERAS.get(name)
+    found = [get_initializer(i, "k") for i in (name, type(theirs).__name__, KERAS.serialize(theirs))]
+    draws = [one((6, 24), np.float32, np.random.default_rng(0)) for one in found]
+    for one, drawn in zip(found, draws, strict=True):
+        assert one == found[0]
+        assert {"gain": 1.0, **theirs.get_config()} == {"gain": 1.0, **one.config}  # Keras's Identity leaves it out
+        assert_same_bits(drawn, draws[0])
+    assert draws[0].dtype == np.float32
+
+
 def test_identity():
     for gain, shape in ((1.0, (3, 12)), (0.5, (4, 4)), (2.0, (5, 2))):
         config = {"class_name": "Identity", "config": {"gain": gain}}  # Keras's own `get_config` leaves the gain out
@@ -96,7 +113,7 @@ def test_a_seed_of_its_own_repeats(seed):
 
 
 def test_a_cell_draws_as_keras_does():
-    """Of the cell's three, by the whole matrix's fans, on each side."""
+    """Each of its three weights by the fans of the whole matrix."""
     arguments = {"kernel_initializer": "he_normal", "recurrent_initializer": "lecun_uniform",
                  "bias_initializer": "random_normal", "unit_forget_bias": False}  # fmt: skip
     theirs = keras.layers.LSTMCell(64, **arguments)
@@ -136,10 +153,8 @@ def test_numbers_are_numbers():
     for value in ("3", None, True, [1.0]):
         with pytest.raises(ValueError, match=r"^kernel_initializer: Constant: value: expected a number, got "):
             get_initializer({"class_name": "Constant", "config": {"value": value}}, "kernel_initializer")
-    assert (
-        get_initializer({"class_name": "Constant", "config": {"value": np.float32(2)}}, "k")((2,), "f4", None).max()
-        == 2
-    )
+    two = get_initializer({"class_name": "Constant", "config": {"value": np.float32(2)}}, "k")
+    np.testing.assert_array_equal(two((2,), "f4", None), [2, 2])
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "identity"])

@@ -1,4 +1,4 @@
-"""How calls end before their time: Ctrl-C, and threads that are inside one when Python exits."""
+"""Ends of calls before their time: Ctrl-C, and threads that are inside one when Python exits."""
 
 import signal
 import subprocess
@@ -20,18 +20,14 @@ layer = LSTM(32, return_sequences=True, engine="native").build(32, seed=0)
 x, rows = np.ones((4, 50, 32), np.float32), np.ones((64, 32), np.float32)
 
 def call():
-    if which == "forward":
-        return lambda: layer(x)
-    if which == "backward":
-        y, pullback = layer.vjp(x)
-        return lambda: pullback(y)
-    if which == "pack":
-        return lambda: _native.pack(*layer.cell.weights)
-    if which == "stream":
-        stream = Stream(layer, 64)
-        return lambda: stream.step(rows)
-    if which == "peak":
-        return lambda: _native.peak_flops(1)
+    (y, pullback), stream = layer.vjp(x), Stream(layer, 64)
+    return {
+        "forward": lambda: layer(x),
+        "backward": lambda: pullback(y),
+        "pack": lambda: _native.pack(*layer.cell.weights),
+        "stream": lambda: stream.step(rows),
+        "peak": lambda: _native.peak_flops(1),
+    }[which]
 
 def forever(call):
     call()
@@ -53,8 +49,7 @@ def test_daemon_threads_inside_a_call_while_python_exits(which, threads):
     """The exit is that of the script: 0, or what it says."""
     for attempt in range(8):
         done = run_python("-c", f"{LEFT}sys.exit({attempt})", which, 1 + attempt % 3, threads)
-        assert done.returncode == attempt, done.stderr
-        assert done.stderr == ""
+        assert (done.returncode, done.stderr) == (attempt, "")
 
 
 # PyTorch ends the process itself where a thread of Python's leaves one of its own operations meanwhile: here the thread
@@ -68,12 +63,8 @@ class Slow:
 
 def leave():
     y = layer(x)[0].sum()
-    if sys.argv[1] == "backward":
-        begun.set()
-        y.backward()
-    else:
-        begun.set()
-        layer(x)
+    begun.set()
+    y.backward() if sys.argv[1] == "backward" else layer(x)
     ended.append(1)
 
 layer, x, slow, ended = glasscell.torch.LSTM(256, 256), torch.ones(250, 64, 256), Slow(), []
@@ -90,8 +81,7 @@ def test_daemon_threads_inside_a_call_from_torch_while_python_exits(which):
     pytest.importorskip("torch")
     for _ in range(2):
         done = run_python("-c", LEFT_IN_TORCH, which)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 LONG_CALL = """
@@ -168,8 +158,8 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
     ],
 )
 def test_a_call_polls_within_a_step(which, sizes, threads, transposed_weights):
-    """Whether it is to end: every four million multiply-adds of the thread that made it, a millisecond or so, and every
-    four million numbers that are packed. Told to stop, it does nothing more."""
+    """A call polls every four million multiply-adds of the thread that made it, a millisecond or so, and every four
+    million numbers that are packed. Told to stop, it does nothing more."""
     engine = ("backward", "cpu_count", "dispatch", "forward", "partition", "thread_pool")
     files = [*(f"engine/{name}.cpp" for name in engine), "kernel/target.cpp"]
     _, polls = program("cancellation.cpp", *files, options=("-DGLASSCELL_TARGET=baseline",))

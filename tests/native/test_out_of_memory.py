@@ -1,16 +1,16 @@
-"""Where memory runs out: MemoryError, whichever allocation fails and in whichever thread, and the next call right."""
+"""Memory runs out: MemoryError, whichever allocation fails and in whichever thread, and the next call is right."""
 
 import sys
 
 import pytest
 
-from fresh import HERE, run_python
-from preload import library
+from fresh import HERE, output_of
+from preload import run_with
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 # NumPy's own masks and random numbers, and all of torch and JAX, take a failure badly: there ours alone fail.
-CALLS = ["forward", "vjp", "vjp_from_spans", "team", "both", "both_outputs_first", "unaligned", "stream"]
+CALLS = ["forward", "vjp", "vjp_from_checkpoints", "team", "both", "both_transposed", "unaligned", "stream"]
 OURS = [*CALLS, "forward_without_packed_weights", "pack", "vjp_with_masks", "torch", "jax"]
 EVERY = [*((name, "ours") for name in OURS), *((name, "any") for name in CALLS)]
 
@@ -20,10 +20,8 @@ def test_every_allocation_fails_in_turn(name, whose):
     """The n-th one, n counting up until the call succeeds; once it alone, once all from it on."""
     if name in ("torch", "jax"):
         pytest.importorskip(name)
-    _, path = library("failing_allocations.cpp")
-    done = run_python(HERE / "out_of_memory.py", name, whose, LD_PRELOAD=str(path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout) > 2  # else the call allocates nothing, and nothing was tested
+    failures = run_with("failing_allocations.cpp", HERE / "out_of_memory.py", name, whose)
+    assert int(failures) > 2  # else the call allocates nothing, and nothing was tested
 
 
 LIMITED = """
@@ -57,6 +55,4 @@ print(errors)
 
 def test_two_directions_under_a_limit_of_address_space():
     pytest.importorskip("torch")
-    done = run_python("-c", LIMITED)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 0
+    assert int(output_of("-c", LIMITED)) > 0

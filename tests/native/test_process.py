@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cases import make_case, run
-from compare import assert_same_bits
-from fresh import run_python
+from cases import assert_same_on_threads, make_case, run
+from compare import assert_same_results
+from fresh import output_of, run_python
 from glasscell import LSTM, _native, num_threads, set_num_threads
 from preload import program
 
@@ -30,21 +30,11 @@ def multiplications(case):
 LARGE = [seed for seed in range(200) if multiplications(make_case(seed)) > 3e6][:8]  # work for several threads
 
 
-def assert_same_results(got, expected, case):
-    assert got.keys() == expected.keys()
-    for name, value in expected.items():
-        assert_same_bits(got[name], value, f"{name} of {case}")
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("seed", LARGE)
-def test_any_number_of_threads_gives_the_same_bits(threads, seed, dtype):
-    case, results = make_case(seed), []
-    for n in (1, 2, 3, 7):
-        threads(n)
-        results.append(run(case, "native", dtype))
-    for other in results[1:]:
-        assert_same_results(other, results[0], case)
+def test_any_number_of_threads_gives_the_same_bits(seed, dtype):
+    case = make_case(seed)
+    assert_same_on_threads(lambda: run(case, "native", dtype), what=case)
 
 
 ODD = np.array([0x7FC00123, 0xFFC00456, 0x7F800000, 0xFF800000, 0x7F7FFFFF], np.uint32).view(np.float32)
@@ -52,7 +42,7 @@ ODD = np.array([0x7FC00123, 0xFFC00456, 0x7F800000, 0xFF800000, 0x7F7FFFFF], np.
 
 @pytest.mark.parametrize("where", ["x", "dy", "kernel", "recurrent_kernel"])
 @pytest.mark.parametrize("seed", LARGE[1:4:2])
-def test_nan_is_nan_with_any_number_of_threads(threads, seed, where):
+def test_nan_is_nan_with_any_number_of_threads(seed, where):
     """NaN of both signs, and made of infinities: in the same places, and the same bits elsewhere."""
     case, rng = make_case(seed), np.random.default_rng(seed)
     array = (getattr(case.weights, where) if where.endswith("kernel") else getattr(case, where)).copy()
@@ -61,13 +51,8 @@ def test_nan_is_nan_with_any_number_of_threads(threads, seed, where):
         case = dataclasses.replace(case, weights=case.weights._replace(**{where: array}))
     else:
         case = dataclasses.replace(case, **{where: array})
-    results = []
-    for n in (1, 2, 3):
-        threads(n)
-        results.append(run(case, "native", np.float32))
-    for other in results[1:]:
-        assert_same_results(other, results[0], case)
-    assert np.isnan(results[0]["d_kernel"]).any()
+    results = assert_same_on_threads(lambda: run(case, "native", np.float32), (2, 3), case)
+    assert np.isnan(results["d_kernel"]).any()
 
 
 def test_calls_from_many_python_threads(threads):
@@ -77,13 +62,12 @@ def test_calls_from_many_python_threads(threads):
     expected = [run(case, "native", np.float32) for case in cases]
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda case: run(case, "native", np.float32), cases * 4))
-    for got, wanted, case in zip(results, expected * 4, cases * 4, strict=True):
-        assert_same_results(got, wanted, case)
+    assert_same_results(results, expected * 4)
 
 
 def test_number_of_threads_from_the_environment():
     script = "import glasscell; print(glasscell.show_config()['threads'])"
-    assert run_python("-c", script, GLASSCELL_NUM_THREADS="3").stdout.strip() == "3"
+    assert output_of("-c", script, GLASSCELL_NUM_THREADS="3") == "3\n"
     done = run_python("-c", script, GLASSCELL_NUM_THREADS="many")
     assert done.returncode != 0
     assert "GLASSCELL_NUM_THREADS: expected a positive integer, got 'many'" in done.stderr
@@ -95,7 +79,7 @@ def test_number_of_threads_from_the_affinity():
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
         "import glasscell; print(glasscell.show_config()['threads'])"
     )
-    assert run_python("-c", script).stdout.strip() == "1"
+    assert output_of("-c", script) == "1\n"
 
 
 LIMITED = """
@@ -141,17 +125,19 @@ def test_number_of_threads_from_the_limits_of_a_container(files, granted):
 
 @pytest.mark.parametrize(
     ("threads", "error"),
-    [(0, ValueError), (-1, ValueError), (4097, ValueError), (2**40, ValueError), (2.0, TypeError), ("2", TypeError)],
+    [*((n, ValueError) for n in (0, -1, 4097, 2**40)), *((n, TypeError) for n in (2.0, 1.5, "2", None))],
 )
 def test_bad_number_of_threads(threads, error):
     before = num_threads()
-    with pytest.raises(error, match=rf"^threads: expected .*, got {threads!r}$"):
+    with pytest.raises(error, match=rf"^threads: expected (an integer|1 to 4096), got {threads!r}$"):
         set_num_threads(threads)
+    with pytest.raises((ValueError, TypeError)):
+        _native.set_num_threads(threads)
     assert num_threads() == before
 
 
 def test_number_of_threads_from_threadpoolctl():
-    """Whichever of the two is imported first; only within the block; beside the other libraries or alone."""
+    """threadpoolctl limits ours within its block, beside other libraries or alone, whichever is imported first."""
     script = """
 import {0}
 import {1}
@@ -171,11 +157,9 @@ assert glasscell.num_threads() == 5 == glasscell.show_config()["threads"]
 """
     pytest.importorskip("threadpoolctl")
     for order in (("threadpoolctl", "glasscell"), ("glasscell", "threadpoolctl")):
-        done = run_python("-c", script.format(*order), GLASSCELL_NUM_THREADS="3")
-        assert done.returncode == 0, done.stderr
+        output_of("-c", script.format(*order), GLASSCELL_NUM_THREADS="3")
     script = script.replace("glasscell.threads.register_threadpoolctl()\n", "")
-    done = run_python("-c", script.format("threadpoolctl", "glasscell"), GLASSCELL_NUM_THREADS="3")
-    assert done.returncode == 0, done.stderr
+    output_of("-c", script.format("threadpoolctl", "glasscell"), GLASSCELL_NUM_THREADS="3")
 
 
 # Native calls run on PyTorch's threads from here on.
@@ -190,11 +174,10 @@ assert glasscell.show_config()["threads_of"] == "PyTorch (OpenMP)"
 def test_after_fork(first):
     """A forked child has none of its parent's worker threads, and still computes."""
     script = f"""{first}
-import os
+import glasscell, os
 import numpy as np
 from cases import make_case, run
-from glasscell import _native
-_native.set_num_threads(2)
+glasscell.set_num_threads(2)
 case = make_case({LARGE[0]})
 before = run(case, "native", np.float32)
 child = os.fork()
@@ -204,8 +187,7 @@ if child == 0:
     os._exit(0 if same else 1)
 assert same and os.waitpid(child, 0)[1] == 0
 """
-    done = run_python("-c", script)
-    assert done.returncode == 0, done.stderr
+    output_of("-c", script)
 
 
 @pytest.fixture
@@ -237,8 +219,7 @@ for ours, theirs in ((2, 2), (2, 1), (2, 3), (5, 2)):
         assert list(pool.map(call, seeds * 3)) == expected * 3
     torch.ones(1000, 1000) @ torch.ones(1000, 1000)
 """
-    done = run_python("-c", script)
-    assert done.returncode == 0, done.stderr
+    output_of("-c", script)
 
 
 def threaded_call():

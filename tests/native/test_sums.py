@@ -9,7 +9,7 @@ import pytest
 from compare import assert_same_bits
 from glasscell import RNN, LSTMCell
 
-SPAN, CHUNK = 256, 128  # rows times steps; steps
+BLOCK, CHUNK = 256, 128  # rows times steps; steps
 OTHERS = 3  # inputs before the last 4H
 
 
@@ -49,8 +49,8 @@ def chain(start, pairs):
     return start
 
 
-def spans(B, T):
-    steps = max(1, min(-(-SPAN // B), T))
+def time_blocks(B, T):
+    steps = max(1, min(-(-BLOCK // B), T))
     return [range(first, min(first + steps, T)) for first in range(0, T, steps)][::-1]
 
 
@@ -86,7 +86,7 @@ def problem(B, T, H, backwards, masked, gates):
 
 
 class Steps:
-    """What the sums read, in processing order: x and h before each step, for each gate times its mask; dx; dz."""
+    """The operands of the sums, in processing order: x and h before each step, for each gate times its mask; dx; dz."""
 
     def __init__(self, rnn, x, options, y, dx):
         B, T, H = y.shape
@@ -143,8 +143,8 @@ def test_the_order_of_every_sum(threads, case, count):
     assert_same_bits(got.h0[first], back(steps.dz[:, 0], recurrent, steps.masks[1])[first], "dh0")
 
     sums = {"kernel": np.zeros_like(kernel), "recurrent_kernel": np.zeros_like(recurrent), "bias": np.zeros_like(bias)}
-    for span in spans(B, T):  # weights
-        kept = [(b, s) for b in range(B) for s in span if steps.kept[b, s]]
+    for block in time_blocks(B, T):  # weights
+        kept = [(b, s) for b in range(B) for s in block if steps.kept[b, s]]
         for begin in range(0, len(kept), CHUNK):
             chunk = kept[begin : begin + CHUNK]
             for gate, own in enumerate(columns):

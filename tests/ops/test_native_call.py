@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from glasscell import _native, set_num_threads
-from glasscell._ops.operands import ACTIVATION_CODES
+from glasscell import _native
+from glasscell._ops.operands import ACTIVATION_CODES, INPUTS, RESIDUALS
 from native_call import BACKWARD, CODES, FORWARD, SHAPES, B, H, I, T, backward, forward, is_optional, native_arguments
 
 
@@ -43,15 +43,18 @@ def test_native_functions_refuse(call, dtype):
 
 @pytest.mark.parametrize("call", SHAPES)
 def test_native_functions_take_what_is_optional(call):
-    """Any optional array may be missing, alone or all at once; backward goes by the tape or by the spans."""
+    """None or a placeholder stands for any, alone or all at once; backward goes by the tape or by checkpoints."""
     optional = [name for name in SHAPES[call] if is_optional(name, call)]
     most = optional if call is forward else [name for name in optional if name != "cell_checkpoints"]
     for missing in [*([name] for name in optional), most]:
-        arguments = {**native_arguments(SHAPES[call]), **dict.fromkeys(missing)}
-        result = "hT" if call is forward else "d_kernel"
-        arguments[result][...] = np.nan
-        call(arguments)
-        assert np.isfinite(arguments[result]).all()
+        for placeholder in (False, True):
+            arguments = native_arguments(SHAPES[call])
+            for name in missing:
+                arguments[name] = np.empty(0, arguments[name].dtype) if placeholder else None
+            result = "hT" if call is forward else "d_kernel"
+            arguments[result][...] = np.nan
+            call(arguments)
+            assert np.isfinite(arguments[result]).all()
 
 
 @pytest.mark.parametrize("call", SHAPES)
@@ -69,16 +72,33 @@ def test_native_functions_refuse_codes_and_read_only_outputs(call):
         getattr(_native, call.__name__)()
 
 
+def test_lists_that_do_not_fit_are_refused():
+    good = native_arguments(FORWARD)
+    inputs, residuals, codes = [good[n] for n in INPUTS], [good[n] for n in RESIDUALS], [*CODES.values()]
+    for own, options, message in (
+        (inputs[:-1], codes, "inputs: expected 7, got 6"),
+        (inputs, [], "option_codes: expected some for each direction, got none"),
+        (inputs, codes[:-1] + codes, "option_codes: expected 4, got 7"),
+        (inputs, [99, *codes[1:]], "activation: expected 0..12, got 99"),
+        ([*inputs[:3], floats(B, H - 1), *inputs[4:]], codes, r"h0: expected shape \(2,5,\), got \(2,4,\)"),
+        ([*inputs[:6], floats(1, 2, 4)], codes, r"recurrent_dropout_mask: expected shape \(1,2,5,\)"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            _native.forward(good["x"], good["step_flags"], own, options, residuals)
+
+
 def test_native_backward_wants_the_raw_gates_it_needs():
     good = {**native_arguments(BACKWARD), "cell_checkpoints": None}
     silu = ACTIVATION_CODES["silu"]
     assert _native.needs_raw_gates(silu, 1)
     assert not _native.needs_raw_gates(0, 1)
-    with pytest.raises(ValueError, match="z: expected the raw gates"):
-        backward({**good, "z": None}, {**CODES, "activation": silu})
-    for missing in ("c", "gates"):
-        with pytest.raises(ValueError, match="c, gates: expected what forward kept, or cell_checkpoints, got neither"):
-            backward({**good, missing: None})
+    for absent in (None, floats(0)):
+        with pytest.raises(ValueError, match="z: expected the raw gates"):
+            backward({**good, "z": absent}, {**CODES, "activation": silu})
+        for missing in ("c", "gates"):
+            message = "c, gates: expected what forward kept, or cell_checkpoints, got neither"
+            with pytest.raises(ValueError, match=message):
+                backward({**good, missing: absent})
     with pytest.raises((ValueError, TypeError)):
         _native.needs_raw_gates(99, 0)
 
@@ -147,14 +167,3 @@ def test_native_functions_take_empty_arrays(sizes):
 
 def gate_axis(name):
     return 0 if name.endswith("mask") else 2
-
-
-@pytest.mark.parametrize("threads", [0, -1, 4097, 1.5, "two", None])
-def test_set_num_threads(threads):
-    before = _native.num_threads()
-    if threads != 4097:
-        with pytest.raises((ValueError, TypeError)):
-            _native.set_num_threads(threads)
-    with pytest.raises((ValueError, TypeError), match=rf"^threads: expected (an integer|1 to 4096), got {threads!r}$"):
-        set_num_threads(threads)
-    assert _native.num_threads() == before

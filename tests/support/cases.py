@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from glasscell import RNN, LSTMCell
+from compare import assert_same_results
+from glasscell import RNN, LSTMCell, num_threads, set_num_threads
 from glasscell._cells.activations import BUILT_IN
 from glasscell._cells.layouts import LSTMWeights
 
@@ -51,13 +53,13 @@ class Case:
         return RNN(cell, return_state=True, engine=engine, **self.flags)
 
     def arguments(self, dtype: Any) -> dict[str, Any]:
-        return {"x": self.x.astype(dtype), **{name: _cast(value, dtype) for name, value in self.options.items()}}
+        return {"x": self.x.astype(dtype), **{name: cast(value, dtype) for name, value in self.options.items()}}
 
     def cotangents(self, dtype: Any) -> tuple[Any, Any]:
-        return self.dy.astype(dtype), _cast(self.dstate, dtype)
+        return self.dy.astype(dtype), cast(self.dstate, dtype)
 
 
-def _cast(value: Any, dtype: Any) -> Any:
+def cast(value: Any, dtype: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(v.astype(dtype) for v in value)
     return value.astype(dtype) if value is not None and value.dtype.kind == "f" else value
@@ -77,12 +79,14 @@ def run(case: Case, engine: str, dtype: Any = np.float64) -> dict[str, np.ndarra
     return {name: value for name, value in results.items() if value is not None}
 
 
-def make_case(seed: int, largest: tuple[int, int, int, int] = (40, 40, 80, 80)) -> Case:
-    """The configuration of this number; sizes B, T, I, H up to `largest`. Every pair of activations comes by."""
+def make_case(seed: int, largest: tuple[int, int, int, int] = (40, 40, 80, 80), steps: int | None = None) -> Case:
+    """The configuration of this number; sizes B, T, I, H up to `largest`, or T = `steps`. Every pair of activations
+    comes by."""
     rng = np.random.default_rng(seed)
     pair = seed - seed // 3 - 1
     a, s = ("tanh", "sigmoid") if seed % 3 == 0 else (NAMES[pair % 13], NAMES[pair // 13 % 13])
     B, T, I, H = (int((limit + 1) ** rng.uniform() ** 0.6) for limit in largest)  # as many small as large
+    T = steps or T
     scale, offset = 1.0, 0.0
     if not {a, s} <= BOUNDED:  # nothing holds these back: small weights and few steps keep them finite
         T, scale, offset = min(T, 8), 0.3, -0.5 if s == "softplus" else 0.0
@@ -121,3 +125,31 @@ def make_case(seed: int, largest: tuple[int, int, int, int] = (40, 40, 80, 80)) 
     dy = normal(B, T, H) if sequences else normal(B, H)
     dstate = maybe(0.7, (normal(B, H), normal(B, H)))
     return Case(seed, a, s, flags, weights, normal(B, T, I), options, dy, dstate)
+
+
+def sized_case(sizes: tuple[int, int, int, int], options: dict[str, Any], seed: int = 0, **changes: Any) -> Case:
+    """A case of exactly these sizes B, T, I, H, of Keras's activations and with an initial state."""
+    (B, T, I, H), rng = sizes, np.random.default_rng(seed)
+
+    def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
+        return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+    weights = LSTMWeights(normal(I, 4 * H, scale=I**-0.5), normal(H, 4 * H, scale=H**-0.5), normal(4 * H, scale=0.3))
+    options = {"initial_state": (normal(B, H), normal(B, H)), **options}
+    dy, dstate = normal(B, T, H), (normal(B, H), normal(B, H))
+    case = Case(seed, "tanh", "sigmoid", {"return_sequences": True}, weights, normal(B, T, I), options, dy, dstate)
+    return replace(case, **changes)
+
+
+def assert_same_on_threads(run: Callable[[], Any], counts: tuple[int, ...] = (2, 3, 7), what: object = "") -> Any:
+    """Holds the results of `run` on each number of threads against its results on one, and returns those."""
+    before = num_threads()
+    try:
+        set_num_threads(1)
+        expected = run()
+        for n in counts:
+            set_num_threads(n)
+            assert_same_results(run(), expected, f"{n} threads, {what}")
+    finally:
+        set_num_threads(before)
+    return expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -45,3 +46,23 @@ def assert_same_bits(got: Any, expected: Any, what: object = "") -> None:
     if got.dtype.kind == "f":
         different &= ~(np.isnan(got) & np.isnan(expected)).reshape(different.shape)
     assert not different.any(), f"{what}: {different.sum()} of {different.size} differ"
+
+
+def arrays_of(result: Any, name: str = "") -> dict[str, np.ndarray]:
+    """Names every array in dictionaries, sequences, traces and gradients; None is left out."""
+    if result is None:
+        return {}
+    parts = vars(result) if is_dataclass(result) else result
+    if isinstance(parts, (tuple, list)):
+        parts = dict(enumerate(parts))
+    if isinstance(parts, dict):
+        return {k: v for key, part in parts.items() for k, v in arrays_of(part, f"{name} {key}".strip()).items()}
+    return {name: np.asarray(parts.detach() if hasattr(parts, "detach") else parts)}
+
+
+def assert_same_results(got: Any, expected: Any, what: object = "") -> None:
+    """Holds every array of a result against that of its name by bits."""
+    named, wanted = arrays_of(got), arrays_of(expected)
+    assert named.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert_same_bits(named[name], value, f"{name} of {what}")

@@ -25,6 +25,13 @@ def run_python(*arguments, **environment):
     return subprocess.run(command, env=everything, capture_output=True, text=True, timeout=600)
 
 
+def output_of(*arguments, **environment):
+    """Runs as `run_python` does, and returns what is printed by a process that has to succeed."""
+    done = run_python(*arguments, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @contextlib.contextmanager
 def running_python(*arguments, seconds=120, **environment):
     """The process while it runs, so many seconds at most: what outlives its time, or the block, is killed."""

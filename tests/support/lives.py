@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from cases import GRADIENTS
-from compare import assert_close, assert_same_bits
+from cases import cast
+from compare import arrays_of, assert_close, assert_same_bits, assert_same_results
+from drawn import LAYOUTS, spoil
 from glasscell import LSTM, RNN, LSTMCell, Stream
 
 # Against float64: sums of some ten products and five steps of elementwise functions, in float32 and in float64 of
@@ -41,13 +41,9 @@ class Named(Stream):
         self.name = "mine"
 
 
-class Plain(np.ndarray):
-    """A subclass that means nothing by it."""
-
-
 @dataclass
 class Cell:
-    """What a cell should hold; layers that share a cell share this."""
+    """Weights and options that a cell should have; layers that share a cell share this."""
 
     weights: list
     options: dict
@@ -90,7 +86,6 @@ class Pending:
 @dataclass
 class Life:
     rng: np.random.Generator
-    folder: object
     dtype: np.dtype
     engine: str
     inputs: int
@@ -98,7 +93,6 @@ class Life:
     layers: list = field(default_factory=list)
     streams: list = field(default_factory=list)
     pending: list = field(default_factory=list)
-    files: int = 0
 
     def normal(self, *shape):
         return self.rng.standard_normal(shape).astype(self.dtype)
@@ -107,29 +101,8 @@ class Life:
         return things[self.rng.integers(len(things))]
 
     def odd(self, array):
-        """The same numbers in another layout or array, and what to write over afterwards."""
-        array = array.copy()
-        kind = self.pick(("plain", "frozen", "fortran", "strided", "reversed", "unaligned", "memmap", "torch", "plain"))
-        if kind == "frozen":
-            array.flags.writeable = False
-        elif kind == "fortran":
-            array = np.asfortranarray(array)
-        elif kind == "strided":
-            array = np.repeat(array, 2, -1)[..., ::2]
-        elif kind == "reversed":
-            array = array[::-1].copy()[::-1]
-        elif kind == "unaligned":
-            moved = np.ndarray(array.shape, array.dtype, bytearray(array.nbytes + 1), offset=1)
-            moved[...] = array
-            array = moved.view(Plain)
-        elif kind == "memmap" and array.size:
-            self.files += 1
-            path = self.folder / f"{self.files}.npy"
-            np.save(path, array)
-            array = np.load(path, mmap_mode=self.pick(("r", "r+", "c")))
-        elif kind == "torch":
-            return torch.from_numpy(array)
-        return array
+        """Gives the same numbers in a layout of its own."""
+        return self.pick(list(LAYOUTS.values()))(array)
 
     def start(self):
         options = {
@@ -171,7 +144,7 @@ class Life:
         return {n: tuple(map(self.odd, v)) if isinstance(v, tuple) else self.odd(v) for n, v in given.items()}
 
     def expected(self, layer, given, dtype, engine, method="__call__", **more):
-        """What a fresh layer gives, which has done nothing before."""
+        """Asks a fresh layer, which has done nothing before."""
         flags = {name: value for name, value in layer.flags.items() if name != "stateful"}
         given = {n: cast(v, dtype) for n, v in given.items()}
         if layer.state is not None and "initial_state" not in given:
@@ -180,13 +153,8 @@ class Life:
 
     def check(self, got, layer, given):
         """Outputs: the bits of a fresh layer, and near the reference."""
-        for value, same, near in zip(
-            got,
-            self.expected(layer, given, self.dtype, self.engine),
-            self.expected(layer, given, np.float64, "reference"),
-            strict=True,
-        ):
-            assert_same_bits(value, same)
+        assert_same_results(got, self.expected(layer, given, self.dtype, self.engine))
+        for value, near in zip(got, self.expected(layer, given, np.float64, "reference"), strict=True):
             assert_close(value, near, FAR[self.dtype])
 
     def moved(self, layer, given):
@@ -203,10 +171,9 @@ class Life:
         got = layer.rnn(**dressed)
         assert layer.rnn.engine_used == self.engine
         self.check(got, layer, given)
-        for array, kept in zip(flat(dressed.values()), flat(before.values()), strict=True):
-            np.testing.assert_array_equal(np.asarray(array), np.asarray(kept))
+        assert_same_results(dressed, before)
         self.moved(layer, given)
-        spoil(got, dressed.values())
+        spoil(got, dressed)
 
     def differentiate(self):
         layer = self.pick(self.layers)
@@ -221,13 +188,12 @@ class Life:
         exact = self.expected(layer, given, np.float64, "reference", "vjp")[1](
             cast(dy, np.float64), cast(dstate, np.float64)
         )
-        expected = {name: getattr(fresh(dy, dstate), name) for name in GRADIENTS}
-        for name, value in expected.items():
-            if value is not None:
-                assert_close(value, getattr(exact, name), 4 * FAR[self.dtype], name)
+        expected, near = fresh(dy, dstate), arrays_of(exact)
+        for name, value in arrays_of(expected).items():
+            assert_close(value, near[name], 4 * FAR[self.dtype], name)
         self.pending.append(Pending(pullback, dy, dstate, expected))
         self.moved(layer, given)
-        spoil(output, dressed.values())
+        spoil(output, dressed)
 
     def pull(self):
         if not self.pending:
@@ -235,31 +201,22 @@ class Life:
         waiting = self.pick(self.pending)
         dy, dstate = self.odd(waiting.dy), waiting.dstate and tuple(map(self.odd, waiting.dstate))
         got = waiting.pullback(dy, dstate)
-        for name, value in waiting.expected.items():
-            if value is None:
-                assert getattr(got, name) is None
-            else:
-                assert_same_bits(getattr(got, name), value, name)
-        spoil(dy, dstate, [getattr(got, name) for name in GRADIENTS])
+        assert_same_results(got, waiting.expected)
+        spoil(dy, dstate, got)
 
     def trace(self):
         layer = self.pick(self.layers)
         given = self.arguments(layer)
         dressed = self.dressed(given)
-        got = layer.rnn.trace(**dressed).asdict()
-        expected = self.expected(layer, given, self.dtype, self.engine, "trace").asdict()
-        assert got.keys() == expected.keys()
-        for name, value in expected.items():
-            same = np.testing.assert_array_equal if name == "mask" else assert_same_bits
-            same(got[name], value)
+        got = layer.rnn.trace(**dressed)
+        assert_same_results(got, self.expected(layer, given, self.dtype, self.engine, "trace"))
         self.moved(layer, given)
-        spoil(got.values(), dressed.values())
+        spoil(got, dressed)
 
     def set_weights(self):
         layer = self.pick(self.layers)
         taken = layer.rnn.cell.get_weights()
-        for got, expected in zip(taken, layer.cell.weights, strict=True):
-            assert_same_bits(got, expected)
+        assert_same_results(taken, layer.cell.weights)
         layer.cell.weights = self.weights(layer.cell.options["use_bias"])
         given = [self.odd(w) for w in layer.cell.weights]
         layer.rnn.cell.set_weights(given)
@@ -282,8 +239,7 @@ class Life:
             return
         if layer.state is not None:
             taken = layer.rnn.state
-            for got, expected in zip(taken, layer.state, strict=True):
-                assert_same_bits(got, expected)
+            assert_same_results(taken, layer.state)
             spoil(taken)
         if self.rng.integers(2):
             layer.rnn.reset_state()
@@ -301,8 +257,7 @@ class Life:
         h, final = layer.rnn.cell(*given)
         _, *expected = layer.cell.fresh(self.dtype, self.engine)(x[:, None], state)
         h *= 1
-        for got, same in zip((h, *final), (expected[0], *expected), strict=True):
-            assert_same_bits(got, same)
+        assert_same_results((h, *final), (expected[0], *expected))
         spoil(h, given)
         assert_same_bits(final.h, expected[0])
 
@@ -313,8 +268,7 @@ class Life:
         given = [self.arguments(layer) for _ in range(4)]
         with ThreadPoolExecutor(4) as pool:
             for got, one in zip(pool.map(lambda one: layer.rnn(**one), given), given, strict=True):
-                for value, same in zip(got, self.expected(layer, one, self.dtype, self.engine), strict=True):
-                    assert_same_bits(value, same)
+                assert_same_results(got, self.expected(layer, one, self.dtype, self.engine))
 
     def begin_a_stream(self):
         layer, batch = self.pick(self.layers), int(self.rng.integers(1, 4))
@@ -329,8 +283,7 @@ class Life:
             return
         fed = self.pick(self.streams)
         stream, B = fed.stream, fed.stream.batch
-        for array, expected in zip(stream.state, fed.state, strict=True):
-            assert_same_bits(array, expected)
+        assert_same_results(stream.state, fed.state)
         time = int(self.rng.integers(0, 4))
         x = self.normal(B, time, self.inputs)
         y, *state = fed.cell.fresh(self.dtype, self.engine, return_sequences=True)(x, fed.state)
@@ -354,23 +307,3 @@ class Life:
             given = tuple(map(self.odd, fed.state))
             stream.state = given
             spoil(given, stream.state)
-
-
-def cast(value, dtype):
-    if isinstance(value, tuple):
-        return tuple(v.astype(dtype) for v in value)
-    return value.astype(dtype) if value is not None and value.dtype.kind == "f" else value
-
-
-def flat(values):
-    """The arrays in tuples of arrays."""
-    return [a for value in values for a in (flat(value) if isinstance(value, (tuple, list)) else [value])]
-
-
-def spoil(*things):
-    """Write over all of it, where it can be written."""
-    for array in flat([list(thing) if isinstance(thing, type({}.values())) else thing for thing in things]):
-        if isinstance(array, torch.Tensor):
-            array.fill_(1)
-        elif array is not None and array.flags.writeable:
-            array[...] = 1 if array.dtype.kind in "biu" else np.nan

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from glasscell import _native
-from glasscell._ops.operands import INPUTS, RESIDUALS, WEIGHTS
+from glasscell import LSTMCell, _native
+from glasscell._ops import operands
+from glasscell._ops.call import step_flags_of
+from glasscell._ops.operands import INPUTS, RESIDUALS, WEIGHTS, Operands, flatten
 
 B, T, I, H = 2, 3, 4, 5
 CODES = {"activation": 0, "recurrent_activation": 1, "go_backwards": 0, "transposed_weights": 0}
@@ -45,3 +47,38 @@ def backward(a, codes=CODES):
 
 
 SHAPES = {forward: FORWARD, backward: BACKWARD}
+
+
+def two_directions(sizes, dtype=np.float32, gates=0, transposed_weights=False, scale=1.0, flags=False):
+    """A call of both directions, forward and backward: all that it defines.
+
+    gates: of the dropout masks, 0 for none. scale: of x, the states and the cotangents. flags: whether steps are
+    skipped and reset. The call takes a function that copies an array to where the native module is to find it.
+    """
+    B, T, I, H = sizes
+    rng, absent = np.random.default_rng(sum(sizes)), np.empty(0, dtype)
+
+    def normal(*shape, scale=1.0):
+        return (scale * rng.standard_normal(shape)).astype(dtype)
+
+    shapes = [(4 * H, I), (4 * H, H)] if transposed_weights else [(I, 4 * H), (H, 4 * H)]
+    arrays = [*(normal(*s) for s in (*shapes, (4 * H,))), *normal(2, B, H, scale=scale)]
+    arrays[2] = arrays[2] if scale == 1 else None  # a bias would be added to far smaller numbers
+    arrays += [normal(gates, B, n) if gates else None for n in (I, H)]
+    x, dh, dhT = (normal(*shape, scale=scale) for shape in ((B, T, I), (B, T, H), (B, H)))
+    steps = np.empty(0, np.uint8)
+    if flags:
+        steps = step_flags_of(B, T, rng.random((B, T)) < 0.8, reset=rng.random((B, T)) < 0.2)
+
+    options = [LSTMCell(H, activation).options(back) for back, activation in ((False, "tanh"), (True, "silu"))]
+
+    def call(give=lambda array: array):
+        own = [Operands(o, *(a if a is None else give(a) for a in arrays), transposed_weights) for o in options]
+        tensors, codes = flatten(own, absent)
+        given = give(x), give(steps) if flags else steps, tensors, codes
+        kept = operands.forward(*given, True, True)
+        written = [array for k, array in enumerate(kept) if not flags or k % len(RESIDUALS) < 4]  # no gates if skipped
+        kept = [give(array) if array.size else array for array in kept]
+        return written + operands.backward(*given, kept, [give(dhT), absent, give(dh)] * 2)
+
+    return call

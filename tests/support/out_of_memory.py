@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import glasscell as gc
-from glasscell._ops import operands as directions
-from glasscell._ops.call import step_flags_of
+from glasscell._ops import operands
 from glasscell._ops.operands import Operands, flatten
+from native_call import two_directions
 
 B, T, I, H = 2, 50, 16, 32  # work for two threads: in one direction by rows, in two each on a thread
 rng = np.random.default_rng(0)
@@ -21,19 +21,21 @@ x = rng.standard_normal((B, T, I)).astype(np.float32)
 dy = rng.standard_normal((B, T, H)).astype(np.float32)
 mask, gates = rng.random((B, T)) < 0.9, [rng.random((4, B, n)).astype(np.float32) for n in (I, H)]
 
-
-def layer(**options):
-    return gc.LSTM(H, return_sequences=True, engine="native", **options).build(I, seed=0)
+# Each makes a call. With a `scale` so small that products are subnormal numbers there is no bias to hide them.
 
 
-def gradients(pullback):
-    found = pullback(dy)
-    return [found.x, found.kernel, found.recurrent_kernel, found.bias, found.h0, found.c0]
+def layer(scale=1.0, inputs=I, units=H, **options):
+    made = gc.LSTM(units, return_sequences=True, engine="native", use_bias=scale == 1, **options)
+    return made.build(inputs, seed=0)
 
 
-def forward():
-    rnn = layer()
-    return lambda: [rnn(x)]
+def gradients(pullback, dy=dy):
+    return [value for value in vars(pullback(dy)).values() if value is not None]
+
+
+def forward(scale=1.0):
+    rnn, inputs = layer(scale), [np.float32(s) * x for s in {1.0, scale}]
+    return lambda: [rnn(x) for x in inputs]
 
 
 def forward_without_packed_weights():
@@ -41,13 +43,24 @@ def forward_without_packed_weights():
     return lambda: [rnn(x, mask=mask, dropout_mask=gates[0], recurrent_dropout_mask=gates[1])]
 
 
-def pack():
-    return lambda: [layer()(x)]
+def pack(scale=1.0):
+    rnn, small = layer(scale), np.float32(scale) * x
+    weights = rnn.cell.get_weights()
+
+    def call():
+        rnn.cell.set_weights(weights)
+        return [rnn(small)]
+
+    return call
 
 
-def vjp():
-    rnn = layer(activation="silu")
-    return lambda: gradients(rnn.vjp(x)[1])
+def vjp(scale=1.0, recompute=False, activation="silu"):
+    rnn, small = layer(scale, activation=activation), np.float32(scale) * dy
+    return lambda: gradients(rnn.vjp(x, recompute=recompute)[1], small)
+
+
+def vjp_from_checkpoints(scale=1.0):
+    return vjp(scale, True, "tanh")
 
 
 def vjp_with_masks():
@@ -56,59 +69,39 @@ def vjp_with_masks():
     return lambda: gradients(rnn.vjp(x, **masks)[1])
 
 
-def vjp_from_spans():
-    rnn = layer()
-    return lambda: gradients(rnn.vjp(x, recompute=True)[1])
-
-
-def team():
-    wide, row = gc.LSTM(512, engine="native").build(512, seed=0), np.ones((1, 3, 512), np.float32)
-    return lambda: [*gradients_of(wide.vjp(row)[1](np.ones((1, 512), np.float32)))]
-
-
-def gradients_of(found):
-    return [found.x, found.kernel]
-
-
-def both(transposed_weights=False):
-    own = [
-        Operands(rnn.cell.options(back), *rnn.cell.weights, *np.zeros((2, B, H), np.float32), None, gates[1][:1])
-        for rnn, back in ((layer(), False), (layer(), True))
-    ]
-    if transposed_weights:
-        turn = np.ascontiguousarray
-        own = [
-            d._replace(kernel=turn(d.kernel.T), recurrent_kernel=turn(d.recurrent_kernel.T), transposed_weights=True)
-            for d in own
-        ]
-    tensors, codes = flatten(own, np.empty(0, np.float32))
-    steps, absent = step_flags_of(B, T, mask), np.empty(0, np.float32)
+def team(scale=1.0):
+    wide, row = layer(scale, 512, 512), np.float32(scale) * rng.standard_normal((1, 3, 512)).astype(np.float32)
 
     def call():
-        kept = directions.forward(x, steps, tensors, codes, True, True)
-        return kept[:3] + directions.backward(x, steps, tensors, codes, kept, [absent, absent, dy] * 2)
+        y, pullback = wide.vjp(row)
+        found = pullback(y)
+        return [y, found.x, found.kernel]
 
     return call
 
 
-def both_outputs_first():
-    return both(True)
+def both(scale=1.0, transposed_weights=False):
+    return two_directions((B, T, I, H), np.float32, int(scale == 1), transposed_weights, scale, flags=scale == 1)
+
+
+def both_transposed(scale=1.0):
+    return both(scale, True)
 
 
 def unaligned():
     cell, states = layer().cell, np.zeros((2, B, H), np.float32)
     own, codes = flatten([Operands(cell.options(), *cell.weights, *states)], np.empty(0, np.float32))
     odd = np.frombuffer(b"." + x.tobytes(), np.float32, offset=1).reshape(x.shape)
-    return lambda: directions.forward(odd, np.empty(0, np.uint8), own, codes, True, False)[:3]
+    return lambda: operands.forward(odd, np.empty(0, np.uint8), own, codes, True, False)[:3]
 
 
-def stream():
-    rnn = gc.LSTM(512, engine="native").build(I, seed=0)
-    rnn(x)
+def stream(scale=1.0):
+    rnn, small = layer(scale, units=512), np.float32(scale) * x
+    rnn(small)
 
     def call():
         one = gc.Stream(rnn, B)
-        return [one.step(x[:, t]).copy() for t in range(2)]
+        return [one.step(small[:, t]).copy() for t in range(3)]
 
     return call
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fresh import HERE, NATIVE, run_python
+from fresh import HERE, NATIVE, output_of
 
 
 def _compiled(sources, *options):
@@ -40,9 +40,7 @@ def program(source, *native, options=()):
     return _compiled(sources, f"-I{root}", "-Wall", "-Wextra", "-Werror", "-pthread", *options)
 
 
-def run_with(source, script, *arguments, **environment):
-    """What `script` prints, in a fresh process with the library of tests/support/`source`."""
+def run_with(source, *arguments, **environment):
+    """Runs Python with the library of tests/support/`source`, and returns what it prints."""
     _, path = library(source)
-    done = run_python("-c", script, *arguments, LD_PRELOAD=str(path), **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return output_of(*arguments, LD_PRELOAD=str(path), **environment)

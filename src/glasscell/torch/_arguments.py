@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from glasscell._ops import torch as op
 from glasscell._ops.call import flag_bits, step_flags_of
+from glasscell._ops.torch_eligibility import at_hand
 
 
 class ShapeError(ValueError, RuntimeError):
@@ -87,7 +87,7 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
         flags.append(value[None] if squeeze else value if batch_first else value.t())
     ends = None if lengths is None else _ends(lengths, x)
     given = [t for t in (ends, *flags) if t is not None]
-    if given and not op.at_hand(x, *given):  # what cannot be read is not checked
+    if given and not at_hand(x, *given):  # what cannot be read is not checked
         inside = x.new_ones((B, T), dtype=torch.bool)
         if ends is not None:
             inside = torch.arange(T, device=inside.device) < ends.to(inside.device)[:, None]

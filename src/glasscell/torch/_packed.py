@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from glasscell._ops import torch as op
+from glasscell._ops.torch_eligibility import at_hand, why_in_torch
 
 
 class Packing:
@@ -40,7 +40,7 @@ class Packing:
         if self.B == 1:
             return y[0].clone()  # see `op.run`
         rows = y.reshape(self.B * self.T, *y.shape[2:])
-        plain = op.at_hand(rows) and op.why_in_torch(rows) is None
+        plain = at_hand(rows) and why_in_torch(rows) is None
         taken: Tensor = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)
         return taken
 
@@ -63,6 +63,6 @@ class _Take(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
         rows = gradient.new_zeros(ctx.rows, *gradient.shape[1:])
-        if op.at_hand(gradient):
+        if at_hand(gradient):
             return rows.index_copy_(0, places, gradient), None
         return rows.index_put_((places,), gradient), None  # the same, for `vmap`, which does not know the other

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import glasscell as gc
 from compare import assert_close, assert_same_bits, error, scale
 from glasscell.torch import LSTM, LSTMCell, accelerate, restore
-from glasscell.torch._lstm import draw_masks
+from glasscell.torch._pass import draw_masks
 
 # Of the scale, between torch's results and ours: the roundings of both, grown over layers and steps.
 RELATIVE = {torch.float32: 4e-6, torch.float64: 1e-12}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glasscell._ops import torch_equations as equations
-from glasscell._ops.operands import OUTPUTS, RESIDUALS, Operands, each, flatten
+from glasscell._ops.operands import OUTPUTS, Operands, each, flatten
 from glasscell._ops.torch_compat import transforms_active
 from glasscell._ops.torch_eligibility import why_in_torch, why_not_available
 from glasscell._ops.torch_rules import backward, forward, forward_pass, placeholders
@@ -44,18 +44,15 @@ def run_on(
     placeholder, no_flags = placeholders(x)
     inputs, option_codes = flatten(directions, placeholder)
     step_flags = no_flags if step_flags is None else step_flags
-    results: Sequence[Tensor]
     reason = why_in_torch(x, *inputs)
     if reason is None:
-        used, size = "native", len(RESIDUALS)
-        results = forward_pass(x, step_flags, inputs, option_codes, sequences)
+        engine, results = "native", forward_pass(x, step_flags, inputs, option_codes, sequences)
     elif engine == "native":
         raise ValueError(f"engine: 'native' cannot serve: {reason}")
     else:
-        used, size = "framework", OUTPUTS
         in_torch = equations.forward if transforms_active() else _not_compiled
-        results = in_torch(x, step_flags, inputs, option_codes)
-    return used, [(h if sequences else None, hT, cT) for hT, cT, h, *_ in each(results, size)]
+        engine, results = "framework", each(in_torch(x, step_flags, inputs, option_codes), OUTPUTS)
+    return engine, [(h if sequences else None, hT, cT) for hT, cT, h in results]
 
 
 use_openmp_threads()

@@ -37,16 +37,17 @@ OPERANDS = "Tensor x, Tensor step_flags, Tensor[] inputs, int[] option_codes"
 
 def forward_pass(
     x: Tensor, step_flags: Tensor, inputs: list[Tensor], codes: list[int], sequences: bool
-) -> Sequence[Tensor]:
-    """Runs the forward pass by the rule that is cheapest here, and gives each direction's `RESIDUALS`."""
+) -> list[Sequence[Tensor]]:
+    """Runs the forward pass by the rule that is cheapest here, and gives hT, cT and h of each direction."""
     tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *inputs))
     if torch.compiler.is_compiling():
-        return forward(x, step_flags, inputs, codes, sequences, tape)  # type: ignore[no-any-return]
+        return outputs_of(forward(x, step_flags, inputs, codes, sequences, tape))
     if not at_hand(x, *inputs):
-        return _Forward.apply(codes, x, step_flags, *inputs)  # type: ignore[no-any-return]
+        return outputs_of(_Forward.apply(codes, x, step_flags, *inputs))
     if tape:
-        return _ForwardAtHand.apply(codes, x, step_flags, *inputs)  # type: ignore[no-any-return]
-    return _forward(x, step_flags, inputs, codes, sequences, tape)
+        return outputs_of(_ForwardAtHand.apply(codes, x, step_flags, *inputs))
+    arrays = outputs_of(_forward_arrays(x, step_flags, inputs, codes, sequences, False))
+    return [[torch.from_numpy(array) for array in own] for own in arrays]
 
 
 def placeholders(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,10 +62,13 @@ def _array(tensor: Tensor) -> Any:
     return array if array.flags.aligned else array.copy()  # `torch.frombuffer` takes any address
 
 
-def _forward(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], *rest: Any) -> list[Tensor]:
+def _forward_arrays(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], *rest: Any) -> list[Any]:
+    return engine.forward(_array(x), _array(step_flags), [_array(t) for t in inputs], *rest)
+
+
+def _forward(*operands: Any) -> list[Tensor]:
     """Calls `operands.forward` on the tensors' arrays."""
-    results = engine.forward(_array(x), _array(step_flags), [_array(t) for t in inputs], *rest)
-    return [torch.from_numpy(array) for array in results]
+    return [torch.from_numpy(array) for array in _forward_arrays(*operands)]
 
 
 def _backward(

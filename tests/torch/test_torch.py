@@ -1,7 +1,6 @@
 """`glasscell.torch` against `torch.nn`: outputs, states, gradients, packed sequences, files, and what torch has not."""
 
 import copy
-import io
 import pickle
 
 import numpy as np
@@ -13,37 +12,9 @@ import glasscell as gc
 from compare import assert_close, assert_same_bits, error, scale
 from glasscell.torch import LSTM, LSTMCell, accelerate, restore
 from glasscell.torch._pass import draw_masks
+from torch_pairs import agree, flat, normal, pair, saved, twins
 
-# Of the scale, between torch's results and ours: the roundings of both, grown over layers and steps.
-RELATIVE = {torch.float32: 4e-6, torch.float64: 1e-12}
 OURS = 1e-6  # of the scale, between ours in float32 and torch's in float64
-
-
-def normal(rng, shape, dtype):
-    """By NumPy: torch's own draws depend on the instruction set, and so would what is lost to rounding."""
-    return torch.from_numpy(rng.standard_normal(shape, np.float32)).to(dtype)
-
-
-def pair(seed, **fixed):
-    """torch's module and ours with the same parameters, an input and an initial state or None."""
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    options = {
-        "num_layers": int(rng.integers(1, 4)),
-        "bidirectional": bool(rng.random() < 0.5),
-        "bias": bool(rng.random() < 0.8),
-        "batch_first": bool(rng.random() < 0.5),
-        "dtype": torch.float64 if rng.random() < 0.3 else torch.float32,
-    } | fixed
-    B, T, features, H = (int(rng.integers(1, high)) for high in (7, 12, 20, 20))
-    theirs, mine = torch.nn.LSTM(features, H, **options), LSTM(features, H, **options, engine="native")
-    mine.load_state_dict(theirs.state_dict(), strict=True)
-    x = normal(rng, (B, T, features), options["dtype"])
-    states = None
-    if rng.random() < 0.5:
-        shape = options["num_layers"] * (1 + options["bidirectional"]), B, H
-        states = tuple(normal(rng, shape, options["dtype"]) for _ in "hc")
-    return theirs, mine, x if options["batch_first"] else x.transpose(0, 1), states
 
 
 def outputs_and_gradients(module, x, states, **extra):
@@ -52,8 +23,7 @@ def outputs_and_gradients(module, x, states, **extra):
     source = (x.data if packed else x).detach().clone().requires_grad_()
     states = None if states is None else tuple(s.clone().requires_grad_() for s in states)
     y, final = module(x._replace(data=source) if packed else source, states, **extra)
-    outputs = [y.data if packed else y, *final]
-    rng = np.random.default_rng(0)
+    outputs, rng = flat((y, final)), np.random.default_rng(0)
     loss = sum((o * normal(rng, o.shape, torch.float32)).sum() for o in outputs)
     sources = [source, *(states or ()), *module.parameters()]
     return [o.detach() for o in outputs], torch.autograd.grad(loss, sources), y
@@ -70,16 +40,11 @@ def test_outputs_and_gradients_are_torchs(seed):
         x = pack_padded_sequence(first, lengths, batch_first=True, enforce_sorted=bool(seed % 2))
     expected, expected_gradients, packed = outputs_and_gradients(theirs, x, states)
     got, gradients, ours = outputs_and_gradients(mine, x, states)
-    relative = RELATIVE[expected[0].dtype]
-    for k, (g, e) in enumerate(zip(got, expected, strict=True)):
-        assert_close(g, e, relative, f"output {k}")
-    for k, (g, e) in enumerate(zip(gradients, expected_gradients, strict=True)):
-        assert_close(g, e, relative, f"gradient {k}")
+    agree((got, gradients), (expected, expected_gradients))
     if expected[0].dtype == torch.float32:
         double = None if states is None else tuple(s.double() for s in states)
         exact, exact_gradients, _ = outputs_and_gradients(copy.deepcopy(theirs).double(), x.double(), double)
-        for k, (g, e) in enumerate(zip(got, exact, strict=True)):
-            assert_close(g, e, OURS, f"output {k}, beside float64")
+        agree(got, exact, OURS)
         # Where the terms of a gradient cancel, torch's own float32 is further off, and ours may be twice as far.
         for k, (g, t, e) in enumerate(zip(gradients, expected_gradients, exact_gradients, strict=True)):
             worst, allowed = error(g, e).max(), max(OURS * scale(e), 2 * error(t, e).max())
@@ -99,8 +64,7 @@ def test_dropout_between_packed_layers_draws_as_torch_does(lengths, sort, bidire
     """Losses and gradients at the same seed over some steps of training, and the generator's state afterwards."""
     torch.manual_seed(1)
     options = {"num_layers": 3, "dropout": 0.4, "bidirectional": bidirectional, "batch_first": True}
-    theirs, mine = torch.nn.LSTM(3, 5, **options), LSTM(3, 5, **options, engine="native")
-    mine.load_state_dict(theirs.state_dict())
+    theirs, mine = twins(3, 5, **options)
     lengths = sorted(lengths, reverse=True) if sort else lengths
     x = torch.randn(len(lengths), max(lengths), 3)
     packed = pack_padded_sequence(x, torch.tensor(lengths), batch_first=True, enforce_sorted=sort)
@@ -108,14 +72,12 @@ def test_dropout_between_packed_layers_draws_as_torch_does(lengths, sort, bidire
     for module in (theirs, mine):
         torch.manual_seed(5)
         for _ in range(3):
-            outputs, gradients, _ = outputs_and_gradients(module, packed, None)
-            found.append((*outputs, *gradients))
+            found.append(outputs_and_gradients(module, packed, None)[:2])
         module.generator = torch.get_rng_state()
-    for expected, got in zip(found[:3], found[3:], strict=True):
-        for g, e in zip(got, expected, strict=True):
-            assert_close(g, e, 1e-5)
+    agree(found[3:], found[:3], 1e-5)
     assert torch.equal(mine.generator, theirs.generator)
-    assert not torch.equal(found[0][0], found[1][0])
+    assert not torch.equal(found[0][0][0], found[1][0][0])
+    assert mine.engine_used == "native"
 
 
 def test_dropout_between_layers_draws_as_torch_does():
@@ -133,9 +95,7 @@ def test_unbatched_input_and_wrong_arguments():
     theirs, mine, x, _ = pair(1, batch_first=True, dtype=torch.float32, bidirectional=False)
     one, state = x[0], [torch.randn(mine.num_layers, mine.hidden_size) for _ in "hc"]
     for given in (None, tuple(state)):
-        (a, (ah, ac)), (b, (bh, bc)) = theirs(one, given), mine(one, given)
-        for g, e in ((b, a), (bh, ah), (bc, ac)):
-            assert_close(g.detach(), e.detach(), 4e-6)
+        agree(mine(one, given), theirs(one, given))
     B, T = x.shape[:2]
     for arguments, message in [
         (((x[..., :-1],), {}), "input: expected shape"),
@@ -157,17 +117,13 @@ def test_unbatched_input_and_wrong_arguments():
 
 def test_checkpoints_go_both_ways_and_modules_can_be_copied():
     theirs, mine, x, _ = pair(4, dtype=torch.float32)
-    file = io.BytesIO()
-    torch.save(mine.state_dict(), file)
-    file.seek(0)
-    theirs.load_state_dict(torch.load(file), strict=True)
+    theirs.load_state_dict(saved(mine.state_dict()), strict=True)
     expected = mine(x)[0]
     for other in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)), mine.share_memory()):
         assert_same_bits(other(x)[0].detach(), expected.detach())
-    with torch.no_grad():
-        assert_same_bits(mine(x)[0], expected.detach())
-    with torch.inference_mode():
-        assert_same_bits(mine(x)[0], expected.detach())
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert_same_bits(mine(x)[0], expected.detach())
     assert repr(mine) == repr(theirs)
 
 
@@ -190,20 +146,14 @@ def test_a_reset_begins_anew():
     x = torch.randn(9, 2, mine.input_size)
     reset = torch.zeros(9, 2, dtype=torch.bool)
     reset[4] = True
-    y, (h, c) = mine(x, reset=reset)
+    y, states = mine(x, reset=reset)
     (first, _), (second, final) = mine(x[:4]), mine(x[4:])
-    assert_same_bits(y.detach(), torch.cat([first, second]).detach())
-    assert_same_bits(h.detach(), final[0].detach())
-    assert_same_bits(c.detach(), final[1].detach())
-
-
-def test_a_reset_beyond_a_length_does_not_happen():
-    mine, x = LSTM(3, 4, batch_first=True), torch.randn(1, 5, 3)
-    reset = torch.tensor([[False, False, False, True, True]])
-    _, (h, c) = mine(x, lengths=torch.tensor([3]), reset=reset)
-    _, (right_h, right_c) = mine(x[:, :3])
-    assert_same_bits(h.detach(), right_h.detach())
-    assert_same_bits(c.detach(), right_c.detach())
+    for got, expected in zip((y, *states), (torch.cat([first, second]), *final), strict=True):
+        assert_same_bits(got.detach(), expected.detach())
+    reset[6:] = True  # beyond the length it does not happen
+    _, states = mine(x, reset=reset, lengths=torch.tensor([6, 6]))
+    for got, expected in zip(states, mine(x[4:6])[1], strict=True):
+        assert_same_bits(got.detach(), expected.detach())
 
 
 def test_recurrent_dropout_is_the_cells():
@@ -250,22 +200,6 @@ def test_gradients_of_parts_and_of_eval_mode():
     mine(x)[0].sum().backward()
     assert mine.weight_hh_l0.grad is None
     assert mine.weight_ih_l0.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_one_packed_row(bidirectional):
-    mine = LSTM(3, 4, num_layers=2, bidirectional=bidirectional)
-    theirs = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=bidirectional)
-    theirs.load_state_dict(mine.state_dict())
-    x, results = torch.randn(6, 1, 3, requires_grad=True), []
-    for module in (mine, theirs):
-        y, states = module(pack_padded_sequence(x, [4]))
-        y, lengths = pad_packed_sequence(y, total_length=6)
-        assert lengths.tolist() == [4]
-        parts = torch.autograd.grad(y.square().sum() + states[0].sum(), (x, *module.parameters()))
-        results.append((y, *states, *parts))
-    for got, expected in zip(*results, strict=True):
-        assert_close(got.detach(), expected.detach(), 4e-6)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

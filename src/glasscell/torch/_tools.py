@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from glasscell._ops.torch_compat import is_hooked
+
 RESTORE = "glasscell.torch.restore(module) before it makes the LSTM torch's own, and accelerate goes back"
 
 
@@ -25,8 +27,7 @@ class Tools(torch.nn.RNNBase):  # type: ignore[misc]
         way to `forward`: it would run once more with the node.
         """
         tracer, given = input.tracer, {name: value for name, value in extras.items() if value is not None}
-        hooks = self._forward_pre_hooks, self._forward_hooks, self._backward_pre_hooks, self._backward_hooks
-        if tracer.root is self or type(self).forward is not forward or any(hooks):
+        if tracer.root is self or type(self).forward is not forward or is_hooked(self):
             what = "an LSTM by itself, nor one with hooks or a forward of its own"
             raise fx.proxy.TraceError(f"torch.fx cannot trace {what}; {RESTORE}")
         return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), given)

@@ -2,7 +2,6 @@
 batch and packed too, which the list leaves to others."""
 
 import copy
-import io
 import pickle
 import warnings
 
@@ -10,8 +9,9 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from compare import assert_close
 from glasscell.torch import LSTM, LSTMCell
+from torch_pairs import RELATIVE, agree, flat, saved, twins
+from torch_pairs import linear_loss as loss
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ImportWarning)  # it can do without hypothesis
@@ -19,7 +19,6 @@ with warnings.catch_warnings():
 
 OURS = {"nn.LSTM": LSTM, "nn.LSTMCell": LSTMCell}
 INFO = {info.name: info for info in module_db if info.name in OURS}
-RELATIVE = {torch.float32: 4e-6, torch.float64: 1e-12}  # of the scale: the roundings of both
 GROWN = 20  # times as much between derivatives of derivatives, which are sums of sums
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 
@@ -56,10 +55,15 @@ every_entry = pytest.mark.parametrize(("name", "k", "layout"), CASES)
 def case(name, k, layout, dtype=torch.float32, training=True):
     """torch's module and ours with the same parameters, in training or not, and the arguments of a call."""
     made, arguments = entries(name, dtype, training)[k]
-    kinds = INFO[name].module_cls, OURS[name]
-    theirs, mine = (kind(*made.args, **made.kwargs, dtype=dtype).train(training) for kind in kinds)
-    mine.load_state_dict(theirs.state_dict())
-    return theirs, mine, widen(made, arguments, layout)
+    modules = twins(*made.args, **made.kwargs, kinds=(INFO[name].module_cls, OURS[name]), dtype=dtype)
+    return *(module.train(training) for module in modules), widen(made, arguments, layout)
+
+
+def converted(arguments, to):
+    """The arguments of a call, detached and with `to` applied to each tensor."""
+    x, *states = (to(t.detach()) for t in flat(arguments))
+    first = arguments[0]
+    return first._replace(data=x) if isinstance(first, PackedSequence) else x, *([tuple(states)] if states else [])
 
 
 def native(module):
@@ -71,28 +75,9 @@ def check_engine(module, native_is="native"):
         assert module.engine_used == (native_is if native(module) else "framework")
 
 
-def flat(values):
-    """The tensors in nested tuples and packed sequences."""
-    if isinstance(values, torch.Tensor):
-        return [values]
-    if isinstance(values, PackedSequence):
-        return [values.data]
-    return [t for value in values for t in flat(value)]
-
-
-def loss(outputs):
-    return sum((t * torch.linspace(-1, 1, t.numel(), dtype=t.dtype).view_as(t)).sum() for t in flat(outputs))
-
-
 def gradients(module, arguments, **more):
     sources = [*flat(arguments), *module.parameters()]
     return torch.autograd.grad(loss(module(*arguments)), sources, **more)
-
-
-def agree(got, expected, times=1):
-    for k, (g, e) in enumerate(zip(flat(got), flat(expected), strict=True)):
-        assert (g.dtype, g.shape) == (e.dtype, e.shape)
-        assert_close(g.detach().double(), e.detach().double(), times * RELATIVE.get(e.dtype, 0), k)
 
 
 def test_the_list_is_whole():
@@ -131,10 +116,7 @@ def test_gradients_are_those_of_finite_differences(name, k, layout):
 def test_copies_and_files(name, k, layout):
     _, mine, arguments = case(name, k, layout)
     expected = flat(mine(*arguments))
-    file = io.BytesIO()
-    torch.save(mine, file)
-    file.seek(0)
-    for other in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)), torch.load(file, weights_only=False)):
+    for other in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)), saved(mine)):
         assert type(other) is type(mine)
         for got, right in zip(flat(other(*arguments)), expected, strict=True):
             assert torch.equal(got, right)
@@ -145,11 +127,7 @@ def test_changes_of_dtype(name, k, layout):
     """There and back; where the native engine has no such dtype, with the bits of torch's own."""
     theirs, mine, arguments = case(name, k, layout)
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float32):
-        to = [t.detach().to(dtype) for t in flat(arguments)]
-        given = [
-            arguments[0]._replace(data=to[0]) if layout == "packed" else to[0],
-            *([tuple(to[1:])] if to[1:] else []),
-        ]
+        given = converted(arguments, lambda t, dtype=dtype: t.to(dtype))
         got, expected = (flat(module.to(dtype)(*given)) for module in (mine, theirs))
         agree(got, expected)
         check_engine(mine, "native" if dtype in RELATIVE else "framework")
@@ -206,8 +184,7 @@ def test_batched_gradients(name, k, layout):
 @every_entry
 def test_shapes_on_the_meta_device(name, k, layout):
     theirs, mine, arguments = case(name, k, layout)
-    to = [t.detach().to("meta") for t in flat(arguments)]
-    given = [arguments[0]._replace(data=to[0]) if layout == "packed" else to[0], *([tuple(to[1:])] if to[1:] else [])]
+    given = converted(arguments, lambda t: t.to("meta"))
     expected = flat(theirs.to("meta")(*given))
     got = flat(mine.to("meta")(*given))
     assert [(t.shape, t.dtype, t.device) for t in got] == [(t.shape, t.dtype, t.device) for t in expected]

@@ -124,6 +124,8 @@ FLAGS = torch.ones(T, B, dtype=torch.bool)
         ({"lengths": [True, False]}, "lengths: expected integers, got bool"),
         ({"lengths": 3}, r"lengths: expected shape \(B,\) = \(2,\), got \(\)"),
         ({"lengths": [-1, 2]}, r"lengths: expected 0..T = 0..5, got -1..2"),
+        ({"lengths": [6, 6]}, r"lengths: expected 0..T = 0..5, got 6..6"),
+        ({"lengths": torch.ones(3)}, r"lengths: expected shape \(B,\) = \(2,\), got \(3,\)"),
         *(
             ({name: value}, rf"{name}: expected a bool tensor of shape \(5, 2\) on cpu, got {got}")
             for name in ("mask", "reset")

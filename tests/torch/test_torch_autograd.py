@@ -260,6 +260,12 @@ def step(module, x, run=None):
     return [outputs[0].detach(), *found]
 
 
+def dropping(module):
+    module.dropout = 0.5
+    torch.manual_seed(0)
+    return module
+
+
 def inside(context, situation=step):
     def run(module, x):
         with context():
@@ -323,6 +329,8 @@ class Subclass(torch.Tensor):
 SURROUNDINGS = {
     "checkpoint": lambda m, x: step(m, x, lambda x: checkpoint(m, x, use_reentrant=False)),
     "reentrant checkpoint": lambda m, x: step(m, x, lambda x: checkpoint(m, x, use_reentrant=True)),
+    "checkpoint, dropout": lambda m, x: step(dropping(m), x, lambda x: checkpoint(m, x, use_reentrant=False)),
+    "reentrant checkpoint, dropout": lambda m, x: step(dropping(m), x, lambda x: checkpoint(m, x, use_reentrant=True)),
     "hooks on saved tensors": inside(with_saved(torch.clone)),
     "second derivatives under hooks": inside(with_saved(torch.clone), second),
     "saved on the CPU": inside(torch.autograd.graph.save_on_cpu, second),

@@ -16,7 +16,7 @@ from glasscell._ops.call import KEEP, RESET
 from glasscell._ops.operands import Operands, input_gradients, none_if_placeholder, unflatten
 from glasscell._ops.torch_compat import transforms_active
 
-Wanted = Sequence[bool]  # which gradients are: one for x and for each of `inputs`, and of the cotangents
+Wanted = Sequence[bool]  # whether a gradient is wanted: of x, of each of `inputs` and of each cotangent
 
 
 def forward(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: Sequence[int]) -> list[Tensor]:
@@ -82,7 +82,7 @@ def _direction(x: Tensor, step_flags: Tensor | None, d: Operands) -> tuple[Tenso
 
 
 def _masked(value: Tensor, mask: Tensor | None) -> list[Tensor]:
-    """One tensor for each gate: times the gates' dropout masks."""
+    """The operand of each gate: the value times the gate's dropout mask."""
     return [value] * 4 if mask is None else [value * m for m in mask.expand(4, -1, -1)]
 
 

@@ -1,4 +1,4 @@
-"""What a call of `LSTM` is given, checked and brought into the layout of a pass: the batch, its steps, its states."""
+"""Checks the arguments of a call of `LSTM` and brings them into the layout of a pass: batch, step flags, states."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ShapeError(ValueError, RuntimeError):
 
 
 def check_kinds(input: Any, hx: Any) -> None:
-    """Raises: TypeError or ShapeError for what is no tensor, and for states that are no pair."""
+    """Checks the kinds of the arguments. Raises: TypeError or ShapeError for no tensor, and for states in no pair."""
     if not isinstance(input, (Tensor, PackedSequence)):
         raise TypeError(
             f"input: expected a torch.Tensor or a PackedSequence, got {_kind(input)}; torch.as_tensor makes a tensor"
@@ -46,7 +46,7 @@ def batched(x: Tensor, features: int, batch_first: bool) -> tuple[Tensor, bool]:
 
 
 def check_packed(packed: PackedSequence, features: int) -> None:
-    """Raises: ShapeError for packed data of another shape than its batch sizes and the layer ask for."""
+    """Checks the shape of packed data. Raises: ShapeError where its batch sizes and the layer ask for another."""
     sizes, shape = packed.batch_sizes, tuple(packed.data.shape)
     if len(sizes) == 0:
         raise ShapeError("input: expected at least one step, got a packed sequence without any")

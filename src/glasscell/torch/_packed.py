@@ -12,7 +12,7 @@ from glasscell._ops.torch_eligibility import at_hand, why_in_torch
 
 
 class Packing:
-    """Where the steps of a packed sequence stand in a batch (B, T), rows in the order before they were sorted.
+    """The places of a packed sequence's steps in a batch (B, T), its rows in the order before they were sorted.
 
     lengths: (B,), of each row.
     """
@@ -29,7 +29,7 @@ class Packing:
         self._place = row * self.T + step
 
     def padded(self, data: Tensor) -> Tensor:
-        """Packed data as (B, T, ...). What stands beyond a row's length is undefined."""
+        """Packed data as (B, T, ...), undefined beyond a row's length."""
         if self.B == 1:
             return data[None]
         batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy_(0, self._place, data)
@@ -51,7 +51,7 @@ class Packing:
 
 
 class _Take(torch.autograd.Function):  # type: ignore[misc]
-    """Rows at places that are all different: their gradient is a copy, where that of an index adds row by row."""
+    """Takes rows at places that are all different: the gradient is a copy, where that of an index adds row by row."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, places: Tensor) -> Tensor:

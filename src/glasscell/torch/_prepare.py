@@ -64,8 +64,9 @@ def prepare(lstm: Any, engine: str, input: Any, hx: Any, lengths: Any, mask: Any
         x, squeeze, lengths = packing.padded(packed.data).contiguous(), False, packing.lengths
     if reset is not None and lstm.bidirectional:
         raise ValueError("reset: expected None, for both directions would need to know where episodes end")
+    layers = _layers(lstm, weights, hx, x, squeeze)  # before the flags, where torch.compile has to stop
     flags = arguments.steps(x, lengths, mask, reset, lstm.batch_first, squeeze)
-    return Prepared(x, flags, _layers(lstm, weights, hx, x, squeeze), packing, squeeze)
+    return Prepared(x, flags, layers, packing, squeeze)
 
 
 def _why_not_native(lstm: Any, engine: str, x: Tensor, weights: list[Any]) -> str | None:

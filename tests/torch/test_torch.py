@@ -1,7 +1,6 @@
 """`glasscell.torch` against `torch.nn`: outputs, states, gradients, packed sequences, files, and what torch has not."""
 
 import copy
-import io
 import pickle
 
 import numpy as np
@@ -12,38 +11,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import glasscell as gc
 from compare import assert_close, assert_same_bits, error, scale
 from glasscell.torch import LSTM, LSTMCell, accelerate, restore
-from glasscell.torch._lstm import draw_masks
+from glasscell.torch._pass import draw_masks
+from torch_pairs import agree, agree_in_bits, flat, normal, pair, saved, twins
 
-# Of the scale, between torch's results and ours: the roundings of both, grown over layers and steps.
-RELATIVE = {torch.float32: 4e-6, torch.float64: 1e-12}
 OURS = 1e-6  # of the scale, between ours in float32 and torch's in float64
-
-
-def normal(rng, shape, dtype):
-    """By NumPy: torch's own draws depend on the instruction set, and so would what is lost to rounding."""
-    return torch.from_numpy(rng.standard_normal(shape, np.float32)).to(dtype)
-
-
-def pair(seed, **fixed):
-    """torch's module and ours with the same parameters, an input and an initial state or None."""
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    options = {
-        "num_layers": int(rng.integers(1, 4)),
-        "bidirectional": bool(rng.random() < 0.5),
-        "bias": bool(rng.random() < 0.8),
-        "batch_first": bool(rng.random() < 0.5),
-        "dtype": torch.float64 if rng.random() < 0.3 else torch.float32,
-    } | fixed
-    B, T, features, H = (int(rng.integers(1, high)) for high in (7, 12, 20, 20))
-    theirs, mine = torch.nn.LSTM(features, H, **options), LSTM(features, H, **options, engine="native")
-    mine.load_state_dict(theirs.state_dict(), strict=True)
-    x = normal(rng, (B, T, features), options["dtype"])
-    states = None
-    if rng.random() < 0.5:
-        shape = options["num_layers"] * (1 + options["bidirectional"]), B, H
-        states = tuple(normal(rng, shape, options["dtype"]) for _ in "hc")
-    return theirs, mine, x if options["batch_first"] else x.transpose(0, 1), states
 
 
 def outputs_and_gradients(module, x, states, **extra):
@@ -52,8 +23,7 @@ def outputs_and_gradients(module, x, states, **extra):
     source = (x.data if packed else x).detach().clone().requires_grad_()
     states = None if states is None else tuple(s.clone().requires_grad_() for s in states)
     y, final = module(x._replace(data=source) if packed else source, states, **extra)
-    outputs = [y.data if packed else y, *final]
-    rng = np.random.default_rng(0)
+    outputs, rng = flat((y, final)), np.random.default_rng(0)
     loss = sum((o * normal(rng, o.shape, torch.float32)).sum() for o in outputs)
     sources = [source, *(states or ()), *module.parameters()]
     return [o.detach() for o in outputs], torch.autograd.grad(loss, sources), y
@@ -70,16 +40,11 @@ def test_outputs_and_gradients_are_torchs(seed):
         x = pack_padded_sequence(first, lengths, batch_first=True, enforce_sorted=bool(seed % 2))
     expected, expected_gradients, packed = outputs_and_gradients(theirs, x, states)
     got, gradients, ours = outputs_and_gradients(mine, x, states)
-    relative = RELATIVE[expected[0].dtype]
-    for k, (g, e) in enumerate(zip(got, expected, strict=True)):
-        assert_close(g, e, relative, f"output {k}")
-    for k, (g, e) in enumerate(zip(gradients, expected_gradients, strict=True)):
-        assert_close(g, e, relative, f"gradient {k}")
+    agree((got, gradients), (expected, expected_gradients))
     if expected[0].dtype == torch.float32:
         double = None if states is None else tuple(s.double() for s in states)
         exact, exact_gradients, _ = outputs_and_gradients(copy.deepcopy(theirs).double(), x.double(), double)
-        for k, (g, e) in enumerate(zip(got, exact, strict=True)):
-            assert_close(g, e, OURS, f"output {k}, beside float64")
+        agree(got, exact, OURS)
         # Where the terms of a gradient cancel, torch's own float32 is further off, and ours may be twice as far.
         for k, (g, t, e) in enumerate(zip(gradients, expected_gradients, exact_gradients, strict=True)):
             worst, allowed = error(g, e).max(), max(OURS * scale(e), 2 * error(t, e).max())
@@ -93,60 +58,35 @@ def test_outputs_and_gradients_are_torchs(seed):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("sort", [False, True])
+@pytest.mark.parametrize("sort", [False, True, None])
 @pytest.mark.parametrize("lengths", [(7, 4, 4, 1), (2, 6, 3), (5, 5), (4,)])
-def test_dropout_between_packed_layers_draws_as_torch_does(lengths, sort, bidirectional):
-    """Losses and gradients at the same seed over some steps of training, and the generator's state afterwards."""
+def test_dropout_between_layers_draws_as_torch_does(lengths, sort, bidirectional):
+    """Packed, or padded for `sort` None: losses and gradients at the same seed over some steps of training, and the
+    generator's state afterwards; none in evaluation."""
     torch.manual_seed(1)
-    options = {"num_layers": 3, "dropout": 0.4, "bidirectional": bidirectional, "batch_first": True}
-    theirs, mine = torch.nn.LSTM(3, 5, **options), LSTM(3, 5, **options, engine="native")
-    mine.load_state_dict(theirs.state_dict())
+    theirs, mine = twins(3, 5, num_layers=3, dropout=0.4, bidirectional=bidirectional, batch_first=True)
     lengths = sorted(lengths, reverse=True) if sort else lengths
     x = torch.randn(len(lengths), max(lengths), 3)
-    packed = pack_padded_sequence(x, torch.tensor(lengths), batch_first=True, enforce_sorted=sort)
+    if sort is not None:
+        x = pack_padded_sequence(x, torch.tensor(lengths), batch_first=True, enforce_sorted=sort)
     found = []
     for module in (theirs, mine):
         torch.manual_seed(5)
-        for _ in range(3):
-            outputs, gradients, _ = outputs_and_gradients(module, packed, None)
-            found.append((*outputs, *gradients))
+        found += [outputs_and_gradients(module, x, None)[:2] for _ in range(3)]
         module.generator = torch.get_rng_state()
-    for expected, got in zip(found[:3], found[3:], strict=True):
-        for g, e in zip(got, expected, strict=True):
-            assert_close(g, e, 1e-5)
+    agree(found[3:], found[:3], 1e-5)
     assert torch.equal(mine.generator, theirs.generator)
-    assert not torch.equal(found[0][0], found[1][0])
-
-
-def test_dropout_between_layers_draws_as_torch_does():
-    theirs, mine, x, _ = pair(3, num_layers=3, dropout=0.4, dtype=torch.float32)
-    for module in (theirs, mine):
-        torch.manual_seed(5)
-        module.out = module(x)[0].detach()
-    assert_close(mine.out, theirs.out, 1e-5)
-    assert not torch.equal(mine(x)[0], mine(x)[0])
+    assert not torch.equal(found[0][0][0], found[1][0][0])
     mine.eval()
-    assert torch.equal(mine(x)[0], mine(x)[0])
+    agree_in_bits(mine(x), mine(x))
+    assert mine.engine_used == "native"
 
 
 def test_unbatched_input_and_wrong_arguments():
     theirs, mine, x, _ = pair(1, batch_first=True, dtype=torch.float32, bidirectional=False)
     one, state = x[0], [torch.randn(mine.num_layers, mine.hidden_size) for _ in "hc"]
     for given in (None, tuple(state)):
-        (a, (ah, ac)), (b, (bh, bc)) = theirs(one, given), mine(one, given)
-        for g, e in ((b, a), (bh, ah), (bc, ac)):
-            assert_close(g.detach(), e.detach(), 4e-6)
-    B, T = x.shape[:2]
-    for arguments, message in [
-        (((x[..., :-1],), {}), "input: expected shape"),
-        (((x, (x, x)), {}), "hx: expected h of shape"),
-        (((x,), {"lengths": torch.full((B,), T + 1)}), "lengths: expected 0..T"),
-        (((x,), {"lengths": torch.ones(B + 1)}), "lengths: expected"),
-        (((x,), {"mask": torch.ones(T + 1, B)}), "mask: expected a bool tensor"),
-        (((x,), {"reset": [True]}), "reset: expected a bool tensor of shape .*, got list"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            mine(*arguments[0], **arguments[1])
+        agree(mine(one, given), theirs(one, given))
     with pytest.raises(ValueError, match=r"engine: 'native' needs .* cannot serve: proj_size is 2"):
         LSTM(3, 4, proj_size=2, engine="native")
     with pytest.raises(ValueError, match="reset: expected None, for both directions"):
@@ -157,17 +97,13 @@ def test_unbatched_input_and_wrong_arguments():
 
 def test_checkpoints_go_both_ways_and_modules_can_be_copied():
     theirs, mine, x, _ = pair(4, dtype=torch.float32)
-    file = io.BytesIO()
-    torch.save(mine.state_dict(), file)
-    file.seek(0)
-    theirs.load_state_dict(torch.load(file), strict=True)
+    theirs.load_state_dict(saved(mine.state_dict()), strict=True)
     expected = mine(x)[0]
     for other in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)), mine.share_memory()):
-        assert_same_bits(other(x)[0].detach(), expected.detach())
-    with torch.no_grad():
-        assert_same_bits(mine(x)[0], expected.detach())
-    with torch.inference_mode():
-        assert_same_bits(mine(x)[0], expected.detach())
+        agree_in_bits(other(x)[0], expected)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            agree_in_bits(mine(x)[0], expected)
     assert repr(mine) == repr(theirs)
 
 
@@ -178,9 +114,7 @@ def test_lengths_are_packed_sequences():
     expected, (h, c) = mine(packed, states)
     expected, _ = pad_packed_sequence(expected, batch_first=True, total_length=x.shape[1])
     for given in ({"lengths": lengths}, {"mask": torch.arange(x.shape[1]) < lengths[:, None]}):
-        y, final = mine(x, states, **given)
-        for g, e in zip((y, *final), (expected, h, c), strict=True):
-            assert_same_bits(g.detach(), e.detach())
+        agree_in_bits(mine(x, states, **given), (expected, h, c))
     with pytest.raises(ValueError, match="beside a packed sequence"):
         mine(packed, lengths=lengths)
 
@@ -190,20 +124,10 @@ def test_a_reset_begins_anew():
     x = torch.randn(9, 2, mine.input_size)
     reset = torch.zeros(9, 2, dtype=torch.bool)
     reset[4] = True
-    y, (h, c) = mine(x, reset=reset)
     (first, _), (second, final) = mine(x[:4]), mine(x[4:])
-    assert_same_bits(y.detach(), torch.cat([first, second]).detach())
-    assert_same_bits(h.detach(), final[0].detach())
-    assert_same_bits(c.detach(), final[1].detach())
-
-
-def test_a_reset_beyond_a_length_does_not_happen():
-    mine, x = LSTM(3, 4, batch_first=True), torch.randn(1, 5, 3)
-    reset = torch.tensor([[False, False, False, True, True]])
-    _, (h, c) = mine(x, lengths=torch.tensor([3]), reset=reset)
-    _, (right_h, right_c) = mine(x[:, :3])
-    assert_same_bits(h.detach(), right_h.detach())
-    assert_same_bits(c.detach(), right_c.detach())
+    agree_in_bits(mine(x, reset=reset), (torch.cat([first, second]), final))
+    reset[6:] = True  # beyond the length it does not happen
+    agree_in_bits(mine(x, reset=reset, lengths=torch.tensor([6, 6]))[1], mine(x[4:6])[1])
 
 
 def test_recurrent_dropout_is_the_cells():
@@ -252,22 +176,6 @@ def test_gradients_of_parts_and_of_eval_mode():
     assert mine.weight_ih_l0.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_one_packed_row(bidirectional):
-    mine = LSTM(3, 4, num_layers=2, bidirectional=bidirectional)
-    theirs = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=bidirectional)
-    theirs.load_state_dict(mine.state_dict())
-    x, results = torch.randn(6, 1, 3, requires_grad=True), []
-    for module in (mine, theirs):
-        y, states = module(pack_padded_sequence(x, [4]))
-        y, lengths = pad_packed_sequence(y, total_length=6)
-        assert lengths.tolist() == [4]
-        parts = torch.autograd.grad(y.square().sum() + states[0].sum(), (x, *module.parameters()))
-        results.append((y, *states, *parts))
-    for got, expected in zip(*results, strict=True):
-        assert_close(got.detach(), expected.detach(), 4e-6)
-
-
 @pytest.mark.parametrize("compiled", [False, True])
 def test_gradients_of_weights_alone_and_with_x_have_the_same_bits(compiled):
     mine = LSTM(3, 4, num_layers=2, bidirectional=True)
@@ -278,8 +186,7 @@ def test_gradients_of_weights_alone_and_with_x_have_the_same_bits(compiled):
         run(x.requires_grad_(wanted))[0].square().sum().backward()
         found.append([p.grad for p in mine.parameters()])
     assert x.grad.abs().sum() > 0
-    for alone, both in zip(*found, strict=True):
-        assert_same_bits(alone, both)
+    agree_in_bits(*found)
 
 
 @pytest.mark.parametrize(("features", "units"), [(1, 5), (3, 1), (1, 1), (3, 5), (99, 160)])

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from compare import assert_close, assert_same_bits
+from compare import assert_same_bits
 from glasscell.torch import LSTM
+from torch_pairs import agree, flat, twins
 
 B, T, I, H = 2, 5, 3, 4
 
@@ -15,12 +16,6 @@ def inputs():
     torch.manual_seed(0)
     x, h = torch.randn(T, B, I), torch.randn(1, B, H)
     return x, h, pack_padded_sequence(x, torch.tensor([3, T]), enforce_sorted=False)
-
-
-def both():
-    theirs, mine = torch.nn.LSTM(I, H), LSTM(I, H)
-    mine.load_state_dict(theirs.state_dict())
-    return theirs, mine
 
 
 TORCHS = RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError
@@ -71,7 +66,7 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_arguments_are_named_by_an_error_of_torchs_kind(what):
     given, message = WRONG[what]
-    theirs, mine = both()
+    theirs, mine = twins(I, H)
     with pytest.raises(TORCHS) as expected:
         theirs(*given(*inputs()))
     with pytest.raises((ValueError, TypeError), match=message) as got:
@@ -88,7 +83,7 @@ def test_wrong_arguments_are_named_by_an_error_of_torchs_kind(what):
 
 def test_what_torch_takes_is_taken():
     """States in a list, beside padded and packed input; states that are views; no rows at all."""
-    theirs, mine = both()
+    theirs, mine = twins(I, H)
     x, h, packed = inputs()
     wide = torch.randn(1, 2 * B, 2 * H)
     for given in (
@@ -100,20 +95,17 @@ def test_what_torch_takes_is_taken():
         (x[:, :0],),
         (x[:, :0], (h[:, :0], h[:, :0])),
     ):
-        (y, final), (y_right, final_right) = mine(*given), theirs(*given)
+        got, expected = flat(mine(*given)), flat(theirs(*given))
         assert mine.engine_used == "native"
-        pairs = zip((getattr(y, "data", y), *final), (getattr(y_right, "data", y_right), *final_right), strict=True)
-        for g, e in pairs:
-            assert g.shape == e.shape
-            assert_close(g.detach(), e.detach(), 4e-6)
+        assert [t.shape for t in got] == [t.shape for t in expected]
+        agree(got, expected)
 
 
 @pytest.mark.parametrize(
     "lengths", [[3, 5], (3, 5), np.array([3, 5]), np.array([3, 5], np.int32), torch.tensor([3, 5])]
 )
 def test_lengths_may_be_any_integers(lengths):
-    _, mine = both()
-    x, _, _ = inputs()
+    mine, (x, _, _) = LSTM(I, H), inputs()
     assert torch.equal(mine(x, lengths=lengths)[0], mine(x, lengths=torch.tensor([3, 5], dtype=torch.uint8))[0])
 
 
@@ -132,6 +124,8 @@ FLAGS = torch.ones(T, B, dtype=torch.bool)
         ({"lengths": [True, False]}, "lengths: expected integers, got bool"),
         ({"lengths": 3}, r"lengths: expected shape \(B,\) = \(2,\), got \(\)"),
         ({"lengths": [-1, 2]}, r"lengths: expected 0..T = 0..5, got -1..2"),
+        ({"lengths": [6, 6]}, r"lengths: expected 0..T = 0..5, got 6..6"),
+        ({"lengths": torch.ones(3)}, r"lengths: expected shape \(B,\) = \(2,\), got \(3,\)"),
         *(
             ({name: value}, rf"{name}: expected a bool tensor of shape \(5, 2\) on cpu, got {got}")
             for name in ("mask", "reset")
@@ -149,8 +143,7 @@ FLAGS = torch.ones(T, B, dtype=torch.bool)
     ],
 )
 def test_lengths_masks_and_resets_of_wrong_kinds(extras, message):
-    _, mine = both()
-    x, _, _ = inputs()
+    mine, (x, _, _) = LSTM(I, H), inputs()
     for run in (mine, mine.trace):
         with pytest.raises((ValueError, TypeError), match=message):
             run(x, **extras)

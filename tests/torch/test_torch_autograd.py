@@ -8,12 +8,12 @@ import torch
 from torch import func
 from torch.autograd import forward_ad, functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
-from torch.utils import _pytree
 from torch.utils.checkpoint import checkpoint
 
-from compare import assert_close, assert_same_bits
+from compare import assert_same_bits
 from glasscell._cells.activations import BUILT_IN
 from glasscell.torch import LSTM
+from torch_pairs import agree, flat, twins
 
 # PyTorch loads its own forward mode by what it warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*deprecated:DeprecationWarning")
@@ -26,25 +26,15 @@ SINGLE = 1e-4  # of the scale: those of float32, in derivatives of derivatives
 def modules(dtype=torch.float64, **options):
     """torch's in float64 and ours in `dtype`, with the same parameters, and an input for each."""
     torch.manual_seed(1)
-    theirs = torch.nn.LSTM(3, 4, **options, dtype=torch.float64)
-    mine = LSTM(3, 4, **options, dtype=dtype)
-    mine.load_state_dict(theirs.state_dict())
+    theirs, mine = twins(3, 4, **options, dtype=torch.float64)
+    mine.to(dtype)
     x = torch.randn(2, 2, 3, dtype=torch.float64)
     return theirs, mine, x, x.to(dtype)
 
 
 def loss(outputs):
-    y, (h, c) = outputs
-    return (y.data if isinstance(y, PackedSequence) else y).square().sum() + (h * c).sum() + c.sum()
-
-
-def compare(got, expected, relative=EXACT):
-    got, expected = _pytree.tree_leaves(got), _pytree.tree_leaves(expected)
-    assert len(got) == len(expected) > 0
-    for k, (g, e) in enumerate(zip(got, expected, strict=True)):
-        assert (g is None) == (e is None), k
-        if e is not None:
-            assert_close(g.detach(), e.detach(), relative, k)
+    y, h, c = flat(outputs)
+    return y.square().sum() + (h * c).sum() + c.sum()
 
 
 def second(module, x):
@@ -96,7 +86,7 @@ def forward_mode(module, x):
                 module(x, (states[0], dual(states[1]))),
                 func.functional_call(module, weights, (x,)),
             ):
-                found.append([forward_ad.unpack_dual(t).tangent.detach() for t in _pytree.tree_leaves(outputs)])
+                found.append([forward_ad.unpack_dual(t).tangent.detach() for t in flat(outputs)])
                 assert getattr(module, "engine_used", "framework") == "framework"
     module.requires_grad_(True)
     return found
@@ -151,7 +141,7 @@ FORWARD_MODE = ("forward mode", "jvp", "jvp of a vjp", "jacfwd", "hessian", "rev
 def test_derivatives_are_torchs(situation, options, dtype, relative):
     """In float32 too, where torch's own has no forward mode and no second derivatives."""
     theirs, mine, x, x_mine = modules(dtype, **options)
-    compare(SITUATIONS[situation](mine, x_mine), SITUATIONS[situation](theirs, x), relative)
+    agree(SITUATIONS[situation](mine, x_mine), SITUATIONS[situation](theirs, x), relative)
     assert mine.engine_used == ("framework" if situation in FORWARD_MODE else "native")
 
 
@@ -175,7 +165,7 @@ def test_vmap_is_the_loop(options):
     for name in parameters:
         assert_same_bits(got[name].detach(), torch.stack([of_weights(parameters, e)[name] for e in many]).detach())
     hessian = func.hessian(lambda x: loss(mine(x)))
-    compare(func.vmap(hessian)(many), torch.stack([hessian(e) for e in many]), SINGLE)
+    agree(func.vmap(hessian)(many), torch.stack([hessian(e) for e in many]), SINGLE)
 
 
 def test_the_native_engine_refuses_forward_mode():
@@ -209,13 +199,13 @@ def test_what_torch_has_not_is_differentiated_likewise(name, role):
     assert mine.engine_used == "framework"
     expected = functional.jacobian(run, x.nan_to_num(0.3))
     assert mine.engine_used == "native"
-    compare(got, expected)
-    compare(func.jvp(run, (x,), (torch.ones_like(x),)), func.jvp(run, (x.nan_to_num(0),), (torch.ones_like(x),)))
+    agree(got, expected, EXACT)
+    agree(func.jvp(run, (x,), (torch.ones_like(x),)), func.jvp(run, (x.nan_to_num(0),), (torch.ones_like(x),)), EXACT)
 
     def first(x):
         return func.grad(lambda x: (run(x) * weights).sum())(x)
 
-    compare(func.jacrev(first)(x.nan_to_num(0.3)), func.jacfwd(first, randomness="same")(x.nan_to_num(0.3)))
+    agree(func.jacrev(first)(x.nan_to_num(0.3)), func.jacfwd(first, randomness="same")(x.nan_to_num(0.3)), EXACT)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -225,7 +215,7 @@ def test_a_framework_finds_the_derivatives_of_activations(name):
     x = torch.tensor([-40, -3.5, -3, -1, -0.0, 0, 0.5, 2, 3, 3.5, 40], dtype=torch.float64, requires_grad=True)
     expected = activation.derivative(x, torch)
     (got,) = torch.autograd.grad(activation.function(x, torch).sum(), x)
-    compare(got, expected)
+    agree(got, expected, EXACT)
     if name in ("tanh", "sigmoid", "softplus", "silu", "gelu", "exponential"):  # smooth ones
         smooth = {"softplus": torch.nn.functional.softplus, "exponential": torch.exp}
         theirs = smooth.get(name) or getattr(torch, name, None) or getattr(torch.nn.functional, name)
@@ -236,7 +226,7 @@ def test_a_framework_finds_the_derivatives_of_activations(name):
             for _ in range(order + 1):
                 derivatives.append(lambda x, f=derivatives[-1]: func.grad(lambda x: f(x).sum())(x))
             slope = func.grad(lambda x, f=function: func.grad(lambda x: f(x).sum())(x).sum())(x)
-            compare(slope, derivatives[order + 1](x), 1e-9)
+            agree(slope, derivatives[order + 1](x), 1e-9)
 
 
 def packed(module, **options):
@@ -257,7 +247,7 @@ def test_packed_sequences_too(situation, options):
     runs = [packed(module) for module in (mine, theirs)]
     for run, module in zip(runs, (mine, theirs), strict=True):
         run.parameters = module.parameters
-    compare(*(SITUATIONS[situation](run, x) for run in runs))
+    agree(*(SITUATIONS[situation](run, x) for run in runs), EXACT)
 
 
 def step(module, x, run=None):
@@ -268,6 +258,12 @@ def step(module, x, run=None):
     found = [x.grad, *(p.grad for p in module.parameters())]
     module.zero_grad()
     return [outputs[0].detach(), *found]
+
+
+def dropping(module):
+    module.dropout = 0.5
+    torch.manual_seed(0)
+    return module
 
 
 def inside(context, situation=step):
@@ -333,6 +329,8 @@ class Subclass(torch.Tensor):
 SURROUNDINGS = {
     "checkpoint": lambda m, x: step(m, x, lambda x: checkpoint(m, x, use_reentrant=False)),
     "reentrant checkpoint": lambda m, x: step(m, x, lambda x: checkpoint(m, x, use_reentrant=True)),
+    "checkpoint, dropout": lambda m, x: step(dropping(m), x, lambda x: checkpoint(m, x, use_reentrant=False)),
+    "reentrant checkpoint, dropout": lambda m, x: step(dropping(m), x, lambda x: checkpoint(m, x, use_reentrant=True)),
     "hooks on saved tensors": inside(with_saved(torch.clone)),
     "second derivatives under hooks": inside(with_saved(torch.clone), second),
     "saved on the CPU": inside(torch.autograd.graph.save_on_cpu, second),
@@ -360,5 +358,5 @@ SURROUNDINGS = {
 @pytest.mark.parametrize("options", SHAPES[:2])
 def test_surroundings_change_nothing(surroundings, options):
     theirs, mine, x, _ = modules(**options)
-    compare(*(SURROUNDINGS[surroundings](m, x) for m in (mine, theirs)))
+    agree(*(SURROUNDINGS[surroundings](m, x) for m in (mine, theirs)), EXACT)
     assert mine.engine_used == "native"

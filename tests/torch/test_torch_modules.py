@@ -2,7 +2,6 @@
 batch and packed too, which the list leaves to others."""
 
 import copy
-import io
 import pickle
 import warnings
 
@@ -10,25 +9,22 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from compare import assert_close
-from glasscell.torch import LSTM, LSTMCell
+from glasscell.torch import LSTM
+from torch_pairs import RELATIVE, agree, agree_in_bits, flat, saved, twins
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ImportWarning)  # it can do without hypothesis
     from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
-OURS = {"nn.LSTM": LSTM, "nn.LSTMCell": LSTMCell}
-INFO = {info.name: info for info in module_db if info.name in OURS}
-RELATIVE = {torch.float32: 4e-6, torch.float64: 1e-12}  # of the scale: the roundings of both
+(INFO,) = (info for info in module_db if info.name == "nn.LSTM")
 GROWN = 20  # times as much between derivatives of derivatives, which are sums of sums
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 
 
-def entries(name, dtype=torch.float32, training=True):
+def entries(dtype=torch.float32, training=True):
     """Constructor arguments and inputs, as PyTorch lists them: an input and, mostly, its states."""
     torch.manual_seed(0)
-    info = INFO[name]
-    listed = info.module_inputs_func(info, device="cpu", dtype=dtype, requires_grad=True, training=training)
+    listed = INFO.module_inputs_func(INFO, device="cpu", dtype=dtype, requires_grad=True, training=training)
     return [(entry.constructor_input, entry.forward_input.args) for entry in listed]
 
 
@@ -48,39 +44,30 @@ def widen(made, arguments, layout):
 
 
 LAYOUTS = ("unbatched", "batched", "packed")
-CASES = [("nn.LSTM", k, layout) for k in range(len(entries("nn.LSTM"))) for layout in LAYOUTS]
-CASES += [("nn.LSTMCell", k, "unbatched") for k in range(len(entries("nn.LSTMCell")))]
-every_entry = pytest.mark.parametrize(("name", "k", "layout"), CASES)
+CASES = [(k, layout) for k in range(len(entries())) for layout in LAYOUTS]
+every_entry = pytest.mark.parametrize(("k", "layout"), CASES)
 
 
-def case(name, k, layout, dtype=torch.float32, training=True):
+def case(k, layout, dtype=torch.float32, training=True):
     """torch's module and ours with the same parameters, in training or not, and the arguments of a call."""
-    made, arguments = entries(name, dtype, training)[k]
-    kinds = INFO[name].module_cls, OURS[name]
-    theirs, mine = (kind(*made.args, **made.kwargs, dtype=dtype).train(training) for kind in kinds)
-    mine.load_state_dict(theirs.state_dict())
-    return theirs, mine, widen(made, arguments, layout)
+    made, arguments = entries(dtype, training)[k]
+    modules = twins(*made.args, **made.kwargs, dtype=dtype)
+    return *(module.train(training) for module in modules), widen(made, arguments, layout)
 
 
-def native(module):
-    return isinstance(module, LSTM) and not module.proj_size
+def converted(arguments, to):
+    """The arguments of a call, detached and with `to` applied to each tensor."""
+    x, *states = (to(t.detach()) for t in flat(arguments))
+    first = arguments[0]
+    return first._replace(data=x) if isinstance(first, PackedSequence) else x, *([tuple(states)] if states else [])
 
 
 def check_engine(module, native_is="native"):
-    if isinstance(module, LSTM):
-        assert module.engine_used == (native_is if native(module) else "framework")
-
-
-def flat(values):
-    """The tensors in nested tuples and packed sequences."""
-    if isinstance(values, torch.Tensor):
-        return [values]
-    if isinstance(values, PackedSequence):
-        return [values.data]
-    return [t for value in values for t in flat(value)]
+    assert module.engine_used == ("framework" if module.proj_size else native_is)
 
 
 def loss(outputs):
+    """A sum of all outputs with weights from -1 to 1."""
     return sum((t * torch.linspace(-1, 1, t.numel(), dtype=t.dtype).view_as(t)).sum() for t in flat(outputs))
 
 
@@ -89,35 +76,27 @@ def gradients(module, arguments, **more):
     return torch.autograd.grad(loss(module(*arguments)), sources, **more)
 
 
-def agree(got, expected, times=1):
-    for k, (g, e) in enumerate(zip(flat(got), flat(expected), strict=True)):
-        assert (g.dtype, g.shape) == (e.dtype, e.shape)
-        assert_close(g.detach().double(), e.detach().double(), times * RELATIVE.get(e.dtype, 0), k)
-
-
 def test_the_list_is_whole():
     """With and without biases, batch_first, both directions, projections; each with states and without."""
-    assert set(INFO) == set(OURS)
     flags = ("bias", "batch_first", "bidirectional", "proj_size")
-    made = [(tuple(bool(m.kwargs[flag]) for flag in flags), len(a)) for m, a in entries("nn.LSTM")]
+    made = [(tuple(bool(m.kwargs[flag]) for flag in flags), len(a)) for m, a in entries()]
     assert len(set(made)) == len(made) == 2**5
-    assert len(entries("nn.LSTMCell")) == 2
-    assert len(CASES) == 3 * 2**5 + 2
+    assert len(CASES) == 3 * 2**5
 
 
 @pytest.mark.parametrize("dtype", RELATIVE, ids=str)
 @every_entry
-def test_outputs_and_gradients(name, k, layout, dtype):
+def test_outputs_and_gradients(k, layout, dtype):
     for training in (True, False):
-        theirs, mine, arguments = case(name, k, layout, dtype, training)
+        theirs, mine, arguments = case(k, layout, dtype, training)
         agree(mine(*arguments), theirs(*arguments))
         agree(gradients(mine, arguments), gradients(theirs, arguments))
         check_engine(mine)
 
 
 @every_entry
-def test_gradients_are_those_of_finite_differences(name, k, layout):
-    _, mine, arguments = case(name, k, layout, torch.float64)
+def test_gradients_are_those_of_finite_differences(k, layout):
+    _, mine, arguments = case(k, layout, torch.float64)
 
     def run(*tensors):
         x, *hx = tensors
@@ -128,48 +107,39 @@ def test_gradients_are_those_of_finite_differences(name, k, layout):
 
 
 @every_entry
-def test_copies_and_files(name, k, layout):
-    _, mine, arguments = case(name, k, layout)
+def test_copies_and_files(k, layout):
+    _, mine, arguments = case(k, layout)
     expected = flat(mine(*arguments))
-    file = io.BytesIO()
-    torch.save(mine, file)
-    file.seek(0)
-    for other in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)), torch.load(file, weights_only=False)):
+    for other in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)), saved(mine)):
         assert type(other) is type(mine)
-        for got, right in zip(flat(other(*arguments)), expected, strict=True):
-            assert torch.equal(got, right)
+        agree_in_bits(other(*arguments), expected)
 
 
 @every_entry
-def test_changes_of_dtype(name, k, layout):
+def test_changes_of_dtype(k, layout):
     """There and back; where the native engine has no such dtype, with the bits of torch's own."""
-    theirs, mine, arguments = case(name, k, layout)
+    theirs, mine, arguments = case(k, layout)
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float32):
-        to = [t.detach().to(dtype) for t in flat(arguments)]
-        given = [
-            arguments[0]._replace(data=to[0]) if layout == "packed" else to[0],
-            *([tuple(to[1:])] if to[1:] else []),
-        ]
+        given = converted(arguments, lambda t, dtype=dtype: t.to(dtype))
         got, expected = (flat(module.to(dtype)(*given)) for module in (mine, theirs))
         agree(got, expected)
         check_engine(mine, "native" if dtype in RELATIVE else "framework")
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_errors_are_torchs(name):
+def test_errors_are_torchs():
     """Those of constructors, and of calls: the kind and the words that PyTorch lists."""
-    info = INFO[name]
-    listed = info.module_error_inputs_func(info, device="cpu", dtype=torch.float32, requires_grad=False, training=False)
+    given = {"device": "cpu", "dtype": torch.float32, "requires_grad": False, "training": False}
+    listed = INFO.module_error_inputs_func(INFO, **given)
     for entry in listed:
         made, called = entry.module_error_input.constructor_input, entry.module_error_input.forward_input
         if entry.error_on == ModuleErrorEnum.CONSTRUCTION_ERROR:
             with pytest.raises(entry.error_type, match=entry.error_regex):
-                OURS[name](*made.args, **made.kwargs)
+                LSTM(*made.args, **made.kwargs)
         else:
-            module = OURS[name](*made.args, **made.kwargs)
+            module = LSTM(*made.args, **made.kwargs)
             with pytest.raises(entry.error_type, match=entry.error_regex):
                 module(*called.args, **called.kwargs)
-    assert len(listed) == {"nn.LSTM": 14, "nn.LSTMCell": 4}[name]
+    assert len(listed) == 14
 
 
 def second(module, arguments):
@@ -180,16 +150,16 @@ def second(module, arguments):
 
 
 @every_entry
-def test_second_derivatives(name, k, layout):
+def test_second_derivatives(k, layout):
     """In float64: oneDNN's float32 pass has none."""
-    theirs, mine, arguments = case(name, k, layout, torch.float64)
+    theirs, mine, arguments = case(k, layout, torch.float64)
     agree(second(mine, arguments), second(theirs, arguments), GROWN)
 
 
 @every_entry
-def test_batched_gradients(name, k, layout):
+def test_batched_gradients(k, layout):
     """Beside torch's, one by one: the sum over each output, and over parts of them."""
-    theirs, mine, arguments = case(name, k, layout, torch.float64)
+    theirs, mine, arguments = case(k, layout, torch.float64)
     outputs = [flat(module(*arguments)) for module in (mine, theirs)]
     batches = [torch.randn(3, *t.shape, dtype=t.dtype) for t in outputs[0]]
     for some in (slice(None), *(slice(n, n + 1) for n in range(len(batches)))):
@@ -204,21 +174,10 @@ def test_batched_gradients(name, k, layout):
 
 
 @every_entry
-def test_shapes_on_the_meta_device(name, k, layout):
-    theirs, mine, arguments = case(name, k, layout)
-    to = [t.detach().to("meta") for t in flat(arguments)]
-    given = [arguments[0]._replace(data=to[0]) if layout == "packed" else to[0], *([tuple(to[1:])] if to[1:] else [])]
+def test_shapes_on_the_meta_device(k, layout):
+    theirs, mine, arguments = case(k, layout)
+    given = converted(arguments, lambda t: t.to("meta"))
     expected = flat(theirs.to("meta")(*given))
     got = flat(mine.to("meta")(*given))
     assert [(t.shape, t.dtype, t.device) for t in got] == [(t.shape, t.dtype, t.device) for t in expected]
     check_engine(mine)
-
-
-def test_shapes_with_lengths_and_flags_on_the_meta_device():
-    module, x = LSTM(3, 4, device="meta"), torch.empty(5, 2, 3, device="meta")
-    flags = torch.ones(5, 2, dtype=torch.bool, device="meta")
-    for extras in ({"lengths": [3, 5]}, {"mask": flags}, {"reset": flags}, {"mask": flags, "reset": flags}):
-        y, (h, c) = module(x, **extras)
-        assert (y.shape, h.shape, c.shape) == ((5, 2, 4), (1, 2, 4), (1, 2, 4))
-        assert y.is_meta
-        assert module.engine_used == "native"

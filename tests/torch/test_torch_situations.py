@@ -6,19 +6,18 @@ Where torch raises, ours raises an error of that class.
 
 import copy
 import functools
-import io
 import os
 
 import numpy as np
 import pytest
 import torch
-from test_torch import normal
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import glasscell.torch as ours
 from compare import error, scale
+from torch_pairs import flat, normal, saved
 
 # Of the scale, between torch's results and ours: the roundings of both, grown over layers, steps and derivatives.
 SITUATIONS = int(os.environ.get("SITUATIONS", "100"))  # `.ci/run` takes more
@@ -33,8 +32,12 @@ def on_data(change, x):
 # What was done to the module: each takes it and gives the one to call.
 
 
-def plain(module):
-    return module
+def after(change):
+    def run(module):
+        change(module)
+        return module
+
+    return run
 
 
 def subclassed(module):
@@ -44,81 +47,41 @@ def subclassed(module):
             return on_data(lambda t: t + 1, y), state
 
     module.__class__ = Halved
-    return module
-
-
-def input_hooked(module):
-    module.register_forward_pre_hook(lambda _, given: (on_data(torch.sin, given[0]), *given[1:]))
-    return module
-
-
-def output_hooked(module):
-    module.register_forward_hook(lambda _, __, result: (on_data(torch.cos, result[0]), result[1]))
-    return module
 
 
 def gradient_hooked(module):
     for parameter in module.parameters():
         parameter.register_hook(lambda gradient: gradient * 3)
-    return module
-
-
-def weight_normed(module):
-    return parametrizations.weight_norm(module, "weight_hh_l0")
 
 
 def old_weight_normed(module):
     with pytest.warns(FutureWarning, match="weight_norm"):
-        return torch.nn.utils.weight_norm(module, "weight_ih_l0")
-
-
-def deep_copied(module):
-    return copy.deepcopy(module)
-
-
-def saved_and_loaded(module):
-    file = io.BytesIO()
-    torch.save(module, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-def frozen(module):
-    return module.requires_grad_(False)
-
-
-def partly_frozen(module):
-    module.weight_hh_l0.requires_grad_(False)
-    return module
-
-
-def shared(module):
-    module.weight_hh_l0 = torch.nn.Parameter(module.weight_hh_l0.detach() * 0.5)
-    return module
-
-
-def data_assigned(module):
-    module.weight_ih_l0.data = module.weight_ih_l0.data.flip(0)
-    return module
+        torch.nn.utils.weight_norm(module, "weight_ih_l0")
 
 
 DONE = [
-    plain, plain, subclassed, input_hooked, output_hooked, gradient_hooked, weight_normed, old_weight_normed,
-    deep_copied, saved_and_loaded, frozen, partly_frozen, shared, data_assigned,
-]  # fmt: skip
+    ("plain", lambda m: m),
+    ("plain", lambda m: m),
+    ("subclassed", after(subclassed)),
+    ("input hooked", after(lambda m: m.register_forward_pre_hook(lambda _, g: (on_data(torch.sin, g[0]), *g[1:])))),
+    ("output hooked", after(lambda m: m.register_forward_hook(lambda _, __, r: (on_data(torch.cos, r[0]), r[1])))),
+    ("gradient hooked", after(gradient_hooked)),
+    ("weight normed", lambda m: parametrizations.weight_norm(m, "weight_hh_l0")),
+    ("old weight normed", after(old_weight_normed)),
+    ("deep copied", copy.deepcopy),
+    ("saved and loaded", saved),
+    ("frozen", lambda m: m.requires_grad_(False)),
+    ("partly frozen", after(lambda m: m.weight_hh_l0.requires_grad_(False))),
+    ("shared", after(lambda m: setattr(m, "weight_hh_l0", torch.nn.Parameter(m.weight_hh_l0.detach() * 0.5)))),
+    ("data assigned", after(lambda m: setattr(m.weight_ih_l0, "data", m.weight_ih_l0.data.flip(0)))),
+]
 
 
 # What is done with it: each takes module, input and initial state, and gives a list of tensors.
 
 
-def tensors(results):
-    y, state = results
-    return [y.data if isinstance(y, PackedSequence) else y, *state]
-
-
 def sources(module, x, hx):
-    found = [x.data if isinstance(x, PackedSequence) else x, *(hx or ()), *module.parameters()]
-    return [t for t in found if t.requires_grad]
+    return [t for t in [*flat((x, hx or ())), *module.parameters()] if t.requires_grad]
 
 
 def loss(outputs):
@@ -132,16 +95,16 @@ def gradients(module, x, hx, outputs, **options):
 
 def infer(module, x, hx):
     with torch.no_grad():
-        return tensors(module(x, hx))
+        return flat(module(x, hx))
 
 
 def infer_for_good(module, x, hx):
     with torch.inference_mode():
-        return [t.clone() for t in tensors(module(x, hx))]
+        return [t.clone() for t in flat(module(x, hx))]
 
 
 def train(module, x, hx):
-    outputs = tensors(module(x, hx))
+    outputs = flat(module(x, hx))
     return outputs + gradients(module, x, hx, outputs)
 
 
@@ -149,7 +112,7 @@ def changed(how):
     """Train with the results changed in place by `how` before the loss."""
 
     def run(module, x, hx):
-        y, h, c = tensors(module(x, hx))
+        y, h, c = flat(module(x, hx))
         outputs = [t for t in how(y, h, c) if t.requires_grad]
         return outputs + gradients(module, x, hx, outputs)
 
@@ -182,25 +145,25 @@ def zero_output(y, h, c):
 def truncate(module, x, hx):
     losses = []
     for _ in range(2):
-        y, h, c = tensors(module(x, hx))
+        y, h, c = flat(module(x, hx))
         losses += gradients(module, x, None, [y, h, c])
         hx = h.detach_(), c.detach_()
     return losses
 
 
 def differentiate_twice(module, x, hx):
-    outputs = tensors(module(x, hx))
+    outputs = flat(module(x, hx))
     return gradients(module, x, hx, outputs, retain_graph=True) + gradients(module, x, hx, outputs)
 
 
 def penalise(module, x, hx):
-    first = gradients(module, x, hx, tensors(module(x, hx)), create_graph=True)
+    first = gradients(module, x, hx, flat(module(x, hx)), create_graph=True)
     total = sum((g * g).sum() for g in first if g is not None)
     return [*first, *torch.autograd.grad(total, sources(module, x, hx), allow_unused=True)]
 
 
 def batch_gradients(module, x, hx):
-    y = tensors(module(x, hx))[0]
+    y = flat(module(x, hx))[0]
     cotangents = normal(np.random.default_rng(1), (3, *y.shape), y.dtype)
     return list(torch.autograd.grad(y, sources(module, x, hx), cotangents, is_grads_batched=True, allow_unused=True))
 
@@ -208,28 +171,28 @@ def batch_gradients(module, x, hx):
 def push_forward(module, x, hx):
     with torch.autograd.forward_ad.dual_level():
         tangent = on_data(lambda t: torch.autograd.forward_ad.make_dual(t, torch.cos(t)), x)
-        return [torch.autograd.forward_ad.unpack_dual(t).tangent for t in tensors(module(tangent, hx))]
+        return [torch.autograd.forward_ad.unpack_dual(t).tangent for t in flat(module(tangent, hx))]
 
 
 def checkpointed(module, x, hx):
-    outputs = tensors(checkpoint(module, x, hx, use_reentrant=False))
+    outputs = flat(checkpoint(module, x, hx, use_reentrant=False))
     return gradients(module, x, hx, outputs)
 
 
 def offloaded(module, x, hx):
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t.numpy(force=True).copy(), torch.from_numpy):
-        outputs = tensors(module(x, hx))
+        outputs = flat(module(x, hx))
     return gradients(module, x, hx, outputs)
 
 
 def called_with_others(module, x, hx):
     others = {name: p.detach().flip(0).requires_grad_() for name, p in module.named_parameters()}
-    outputs = tensors(torch.func.functional_call(module, others, (x, hx)))
+    outputs = flat(torch.func.functional_call(module, others, (x, hx)))
     return list(torch.autograd.grad(loss(outputs), list(others.values()), allow_unused=True))
 
 
 def weights_changed_before_the_gradient(module, x, hx):
-    outputs = tensors(module(x, hx))
+    outputs = flat(module(x, hx))
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(0.5)
@@ -240,7 +203,7 @@ def transformed(module, x, hx, transform=torch.func.grad):
     parameters = {name: p.detach() for name, p in module.named_parameters()}
 
     def call(parameters):
-        return loss(tensors(torch.func.functional_call(module, parameters, (x, hx))))
+        return loss(flat(torch.func.functional_call(module, parameters, (x, hx))))
 
     return list(transform(call)(parameters).values())
 
@@ -280,7 +243,7 @@ def situation(seed):
         "dtype": torch.float64 if chance(0.4) else torch.float32,
     }
     options["dropout"] *= options["num_layers"] > 1  # else torch warns
-    done, use = DONE[rng.integers(len(DONE))], USES[rng.integers(len(USES))]
+    (done_name, done), use = DONE[rng.integers(len(DONE))], USES[rng.integers(len(USES))]
     kind = str(rng.choice(["dense", "unbatched", "packed", "unsorted", "strided", "expanded"]))
     batched = kind != "unbatched"
     layout = [B, T] if options["batch_first"] or kind in ("packed", "unsorted") else [T, B]
@@ -303,7 +266,7 @@ def situation(seed):
         torch.manual_seed(seed)
         return done(library.LSTM(features, H, **options))
 
-    return make, x, hx, use, f"{done.__name__}, {kind}, {use.__name__}: {options}, hx={hx is not None}"
+    return make, x, hx, use, f"{done_name}, {kind}, {use.__name__}: {options}, hx={hx is not None}"
 
 
 def outcome(make, library, x, hx, use):

@@ -9,8 +9,8 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from torch.nn.utils._per_sample_grad import call_for_per_sample_grads
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization, remove_parametrizations
 
-from compare import assert_close, assert_same_bits
 from glasscell.torch import LSTM, LSTMCell, accelerate, restore
+from torch_pairs import agree, agree_in_bits, flat, twins
 
 # PyTorch says of TorchScript and of its quantization that they are to go.
 pytestmark = [
@@ -40,18 +40,13 @@ def models(**options):
     return theirs, accelerate(copy.deepcopy(theirs)), (torch.randn(2, 5, 3), *torch.randn(2, 1, 2, 4))
 
 
-def assert_agree(got, expected):
-    for g, e in zip(got, expected, strict=True):
-        assert_close(g.detach(), e.detach(), 4e-6)
-
-
 def test_fx_has_one_node_for_the_lstm_and_what_it_traced_runs_natively():
     theirs, mine, given = models()
     graph = torch.fx.symbolic_trace(mine)
     nodes = [node.target for node in graph.graph.nodes if node.op == "call_module"]
     assert nodes == [node.target for node in torch.fx.symbolic_trace(theirs).graph.nodes if node.op == "call_module"]
     graph.lstm.engine = "native"
-    assert_agree(graph(*given), theirs(*given))
+    agree(graph(*given), theirs(*given))
     assert graph.lstm.engine_used == "native"
 
 
@@ -66,7 +61,7 @@ def test_fx_keeps_lengths():
 
     model, x = Lengths(), torch.randn(2, 5, 3)
     lengths = torch.tensor([2, 4])
-    assert_same_bits(torch.fx.symbolic_trace(model)(x, lengths).detach(), model(x, lengths).detach())
+    agree_in_bits(torch.fx.symbolic_trace(model)(x, lengths), model(x, lengths))
 
 
 class Doubled(LSTM):
@@ -89,17 +84,17 @@ def test_fx_refuses_what_would_run_twice():
 def test_what_is_traced_or_exported_runs_without_us():
     theirs, mine, given = models()
     traced = torch.jit.trace(mine, given)
-    assert_agree(traced(*given), theirs(*given))
+    agree(traced(*given), theirs(*given))
     file = io.BytesIO()
     torch.jit.save(traced, file)
     file.seek(0)
-    assert_agree(torch.jit.load(file)(*given), theirs(*given))
+    agree(torch.jit.load(file)(*given), theirs(*given))
     for strict in (False, True):
         exported = torch.export.export(mine.eval(), given, strict=strict)
         assert "glasscell" not in exported.graph_module.code
-        assert_agree(exported.module()(*given), theirs(*given))
+        agree(exported.module()(*given), theirs(*given))
     assert all(type(value) in (torch.Tensor, torch.nn.Parameter) for value in mine.lstm._flat_weights)
-    assert_agree(mine(*given), theirs(*given))
+    agree(mine(*given), theirs(*given))
     assert mine.lstm.engine_used == "native"
 
 
@@ -110,7 +105,7 @@ def test_script_is_refused_and_the_model_stays_ours():
         torch.jit.script(mine)
     assert mine.lstm is lstm
     assert type(lstm) is LSTM
-    assert_agree(torch.jit.script(restore(mine))(*given), theirs(*given))
+    agree(torch.jit.script(restore(mine))(*given), theirs(*given))
 
 
 def test_accelerate_names_what_it_cannot_reach():
@@ -136,8 +131,7 @@ def test_quantization_says_that_it_leaves_ours_and_takes_a_restored_one():
         assert not hasattr(ours.lstm, "qconfig")
     again = torch.ao.quantization.quantize_dynamic(restore(mine))
     assert type(again.lstm) is type(quantized.lstm)
-    for g, e in zip(again(*given), quantized(*given), strict=True):
-        assert_same_bits(g.detach(), e.detach())
+    agree_in_bits(again(*given), quantized(*given))
 
 
 def test_the_cell_is_torchs_to_every_tool():
@@ -164,13 +158,12 @@ def test_gradients_of_each_sample_run_torchs_own(packed, frozen):
         given = x.double()
         if packed:
             given = torch.nn.utils.rnn.pack_padded_sequence(given, torch.tensor([5, 3]), batch_first=True)
-        y, (h, _) = call_for_per_sample_grads(lstm, batch_size=2)(given)
-        (getattr(y, "data", y).square().sum() + h.sum()).backward()
+        y, h, _ = flat(call_for_per_sample_grads(lstm, batch_size=2)(given))
+        (y.square().sum() + h.sum()).backward()
         results.append([p.grad_sample for p in lstm.parameters() if p.requires_grad])
     assert mine.lstm.engine_used == "framework"
-    for g, e in zip(*reversed(results), strict=True):
-        assert g.shape[0] == 2
-        assert_close(g, e, 1e-12)
+    assert all(len(g) == 2 for g in results[1])
+    agree(*reversed(results))
     mine.lstm(x.double())
     assert mine.lstm.engine_used == "native"
 
@@ -206,9 +199,7 @@ NORMS = {
 def test_weights_made_of_others(norm, made):
     """Trained beside torch's: weights, buffers (a spectral norm goes on with each evaluation), and back again."""
     torch.manual_seed(0)
-    theirs = torch.nn.LSTM(3, 4, bidirectional=True)
-    mine = (LSTM if made == "ours" else torch.nn.LSTM)(3, 4, bidirectional=True)
-    mine.load_state_dict(theirs.state_dict())
+    theirs, mine = twins(3, 4, kinds=(torch.nn.LSTM, LSTM if made == "ours" else torch.nn.LSTM), bidirectional=True)
     for module in (theirs, mine):
         torch.manual_seed(1)
         NORMS[norm](module)
@@ -228,19 +219,19 @@ def test_weights_made_of_others(norm, made):
             (y.square().sum() + h.sum() + c.sum()).backward()
             optimizer.step()
             results.append([y, h, c, *(p.grad for p in module.parameters())])
-        assert_agree(results[1], results[0])
+        agree(results[1], results[0])
         assert mine.engine_used == "native"
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():  # torch's own, and no weight evaluated once more
         mine(x), theirs(x)
     assert mine.engine_used == "framework"
-    for (name, g), e in zip(mine.state_dict().items(), theirs.state_dict().values(), strict=True):
-        assert_close(g, e, 4e-6, name)
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    agree(mine.state_dict(), theirs.state_dict())
     counts = [[m.count for m in module.modules() if isinstance(m, Scaled)] for module in (mine, theirs)]
     assert counts[0] == counts[1]
     restore(mine)
     assert isinstance(mine, torch.nn.LSTM)
     assert type(twin) is kind
-    assert_agree(mine(x)[1], theirs(x)[1])
+    agree(mine(x)[1], theirs(x)[1])
     if is_parametrized(mine):
         for name in list(mine.parametrizations):
             remove_parametrizations(mine, name)

@@ -1,4 +1,4 @@
-"""A whole pass in torch's own operations, by the equations of `cell.py`, and its gradients by autograd.
+"""A whole pass in torch's own operations, by the equations of `_cells/lstm.py`, and its gradients by autograd.
 
 For what the native operators cannot give: derivatives in forward mode, and derivatives of gradients. Arguments and
 results are those of the operators; see `glasscell._ops.operands`.
@@ -14,8 +14,9 @@ from torch import Tensor
 from glasscell._cells.lstm import raw_gates, step
 from glasscell._ops.call import KEEP, RESET
 from glasscell._ops.operands import Operands, input_gradients, none_if_placeholder, unflatten
+from glasscell._ops.torch_compat import transforms_active
 
-Wanted = Sequence[bool]  # which gradients are: one for x and for each of `inputs`, and of the cotangents
+Wanted = Sequence[bool]  # whether a gradient is wanted: of x, of each of `inputs` and of each cotangent
 
 
 def forward(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: Sequence[int]) -> list[Tensor]:
@@ -81,7 +82,7 @@ def _direction(x: Tensor, step_flags: Tensor | None, d: Operands) -> tuple[Tenso
 
 
 def _masked(value: Tensor, mask: Tensor | None) -> list[Tensor]:
-    """One tensor for each gate: times the gates' dropout masks."""
+    """The operand of each gate: the value times the gate's dropout mask."""
     return [value] * 4 if mask is None else [value * m for m in mask.expand(4, -1, -1)]
 
 
@@ -112,7 +113,7 @@ def _pull(
         [t for t, w in zip(sources, wanted, strict=True) if w],
         tuple(t for t in seeds if t is not None),
     )
-    if torch._C._are_functorch_transforms_active():  # there a tensor of an outer level cannot say what it requires
+    if transforms_active():  # there a tensor of an outer level cannot say what it requires
         found = iter(torch.func.vjp(run, *chosen)[1](given_seeds))
     else:  # `vjp` takes no hooks on saved tensors
         with torch.enable_grad():

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
-
-import torch
 
 from glasscell import _native
+from glasscell._ops.torch_compat import openmp_library
 
 # Of libgomp; Intel's and LLVM's runtimes have them too.
 FUNCTIONS = ("GOMP_parallel", "omp_get_num_threads", "omp_get_max_threads")
@@ -21,7 +19,7 @@ def use_openmp_threads() -> None:
     Where torch has another runtime, or one without these functions, native calls keep threads of their own.
     """
     try:
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))  # loaded already
+        library = ctypes.CDLL(openmp_library())  # loaded already
         addresses = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in FUNCTIONS]
     except (OSError, AttributeError):
         return

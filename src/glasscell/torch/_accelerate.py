@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
-from glasscell.torch._lstm import LSTM, PROJECTED, TORCHS
+from glasscell.torch._lstm import LSTM, TORCHS
+from glasscell.torch._prepare import PROJECTED
 
 
 def accelerate(module: Any) -> Any:

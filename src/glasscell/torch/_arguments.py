@@ -1,4 +1,4 @@
-"""What a call of `LSTM` is given, checked and brought into the layout of a pass: the batch, its steps, its states."""
+"""Checks the arguments of a call of `LSTM` and brings them into the layout of a pass: batch, step flags, states."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from glasscell._ops import torch as op
 from glasscell._ops.call import flag_bits, step_flags_of
+from glasscell._ops.torch_eligibility import at_hand
 
 
 class ShapeError(ValueError, RuntimeError):
@@ -17,7 +17,7 @@ class ShapeError(ValueError, RuntimeError):
 
 
 def check_kinds(input: Any, hx: Any) -> None:
-    """Raises: TypeError or ShapeError for what is no tensor, and for states that are no pair."""
+    """Checks the kinds of the arguments. Raises: TypeError or ShapeError for no tensor, and for states in no pair."""
     if not isinstance(input, (Tensor, PackedSequence)):
         raise TypeError(
             f"input: expected a torch.Tensor or a PackedSequence, got {_kind(input)}; torch.as_tensor makes a tensor"
@@ -46,7 +46,7 @@ def batched(x: Tensor, features: int, batch_first: bool) -> tuple[Tensor, bool]:
 
 
 def check_packed(packed: PackedSequence, features: int) -> None:
-    """Raises: ShapeError for packed data of another shape than its batch sizes and the layer ask for."""
+    """Checks the shape of packed data. Raises: ShapeError where its batch sizes and the layer ask for another."""
     sizes, shape = packed.batch_sizes, tuple(packed.data.shape)
     if len(sizes) == 0:
         raise ShapeError("input: expected at least one step, got a packed sequence without any")
@@ -73,6 +73,8 @@ def states(hx: Any, x: Tensor, count: int, units: int, squeeze: bool) -> tuple[T
 
 def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squeeze: bool) -> Tensor | None:
     """`Call.step_flags`, (B, T) uint8, for `x: (B, T, I)`. mask, reset: in the layout that the input came in."""
+    if lengths is None and mask is None and reset is None:
+        return None
     B, T, _ = x.shape
     expected = (T,) if squeeze else (B, T) if batch_first else (T, B)
     flags: list[Any] = []
@@ -87,7 +89,7 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
         flags.append(value[None] if squeeze else value if batch_first else value.t())
     ends = None if lengths is None else _ends(lengths, x)
     given = [t for t in (ends, *flags) if t is not None]
-    if given and not op.at_hand(x, *given):  # what cannot be read is not checked
+    if not at_hand(x, *given):  # what cannot be read is not checked
         inside = x.new_ones((B, T), dtype=torch.bool)
         if ends is not None:
             inside = torch.arange(T, device=inside.device) < ends.to(inside.device)[:, None]
@@ -95,8 +97,8 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
             inside, flags[0], flags[1], lambda bit: torch.tensor(bit, dtype=torch.uint8, device=inside.device)
         )
         return bits
-    planned = step_flags_of(B, T, *(None if t is None else t.numpy(force=True) for t in (flags[0], ends, flags[1])))
-    return None if planned is None else torch.from_numpy(planned)
+    mask, lengths, reset = (None if t is None else t.numpy(force=True) for t in (flags[0], ends, flags[1]))
+    return torch.from_numpy(step_flags_of(B, T, mask, lengths, reset))
 
 
 def _ends(lengths: Any, x: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from glasscell._ops import torch as op
+from glasscell._ops.torch_eligibility import at_hand, why_in_torch
 
 
 class Packing:
-    """Where the steps of a packed sequence stand in a batch (B, T), rows in the order before they were sorted.
+    """The places of a packed sequence's steps in a batch (B, T), its rows in the order before they were sorted.
 
     lengths: (B,), of each row.
     """
@@ -29,7 +29,7 @@ class Packing:
         self._place = row * self.T + step
 
     def padded(self, data: Tensor) -> Tensor:
-        """Packed data as (B, T, ...). What stands beyond a row's length is undefined."""
+        """Packed data as (B, T, ...), undefined beyond a row's length."""
         if self.B == 1:
             return data[None]
         batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy_(0, self._place, data)
@@ -40,7 +40,7 @@ class Packing:
         if self.B == 1:
             return y[0].clone()  # see `op.run`
         rows = y.reshape(self.B * self.T, *y.shape[2:])
-        plain = op.at_hand(rows) and op.why_in_torch(rows) is None
+        plain = at_hand(rows) and why_in_torch(rows) is None
         taken: Tensor = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)
         return taken
 
@@ -51,7 +51,7 @@ class Packing:
 
 
 class _Take(torch.autograd.Function):  # type: ignore[misc]
-    """Rows at places that are all different: their gradient is a copy, where that of an index adds row by row."""
+    """Takes rows at places that are all different: the gradient is a copy, where that of an index adds row by row."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, places: Tensor) -> Tensor:
@@ -63,6 +63,6 @@ class _Take(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
         rows = gradient.new_zeros(ctx.rows, *gradient.shape[1:])
-        if op.at_hand(gradient):
+        if at_hand(gradient):
             return rows.index_copy_(0, places, gradient), None
         return rows.index_put_((places,), gradient), None  # the same, for `vmap`, which does not know the other

@@ -1,7 +1,7 @@
-"""What PyTorch's tools find at `LSTM`: those that know `torch.nn.LSTM` by its class, which ours cannot be.
+"""Answers PyTorch's tools that look for `torch.nn.LSTM` by its class.
 
-(torch.compile stops at `torch.nn.LSTM` and its subclasses.) torch.jit.trace, torch.export, ONNX and torch.compile need
-nothing from here.
+Ours cannot be a subclass, for torch.compile stops at `torch.nn.LSTM` and its subclasses. torch.jit.trace, torch.export,
+ONNX and torch.compile need nothing from here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import fx
+
+from glasscell._ops.torch_compat import is_hooked
 
 RESTORE = "glasscell.torch.restore(module) before it makes the LSTM torch's own, and accelerate goes back"
 
@@ -25,14 +27,15 @@ class Tools(torch.nn.RNNBase):  # type: ignore[misc]
         way to `forward`: it would run once more with the node.
         """
         tracer, given = input.tracer, {name: value for name, value in extras.items() if value is not None}
-        hooks = self._forward_pre_hooks, self._forward_hooks, self._backward_pre_hooks, self._backward_hooks
-        if tracer.root is self or type(self).forward is not forward or any(hooks):
+        if tracer.root is self or type(self).forward is not forward or is_hooked(self):
             what = "an LSTM by itself, nor one with hooks or a forward of its own"
             raise fx.proxy.TraceError(f"torch.fx cannot trace {what}; {RESTORE}")
         return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), given)
 
     def __prepare_scriptable__(self) -> Any:
-        """What torch.jit.script asks a module for. To hand it torch's LSTM would put that into the user's model too.
+        """Refuses torch.jit.script, which asks here for a module to compile in place of this one.
+
+        Torch's LSTM in its place would stand in the user's model too.
 
         Raises: RuntimeError.
         """
@@ -40,7 +43,7 @@ class Tools(torch.nn.RNNBase):  # type: ignore[misc]
 
     @property
     def qconfig(self) -> Any:
-        """What torch.ao.quantization notes at each module, before it looks for its class."""
+        """The note that torch.ao.quantization leaves at each module before it looks for its class."""
         try:
             return self.__dict__["qconfig"]
         except KeyError:

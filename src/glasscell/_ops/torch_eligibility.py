@@ -1,0 +1,38 @@
+"""Where the native operators can serve PyTorch's tensors, and where PyTorch's own operations run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from glasscell._ops.torch_compat import PLAIN, transforms_active
+
+
+def why_not_available(x: Tensor) -> str | None:
+    """The reason why the operators cannot serve this input; None if they can."""
+    if x.device.type not in ("cpu", "meta"):
+        return f"the tensors are on {x.device.type}, and the native engine is for CPUs"
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return "the model is being exported, and what is exported must run without glasscell"
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    return None
+
+
+def why_in_torch(x: Tensor, *tensors: Tensor | None) -> str | None:
+    """The reason why `run` takes PyTorch's operations for these tensors; None if it takes the operators."""
+    compiling, transformed = torch.compiler.is_compiling(), transforms_active()
+    if compiling and transformed:
+        return "a transform of torch.func is being compiled"
+    if forward_ad.unpack_dual(x).primal is x:
+        return None  # no level of forward mode is open
+    tangents = (forward_ad.unpack_dual(t).tangent is not None for t in (x, *tensors) if t is not None)
+    if compiling or transformed or any(tangents):  # the first two hide them
+        return "derivatives are taken in forward mode, and the native engine has gradients alone"
+    return None
+
+
+def at_hand(*tensors: Tensor) -> bool:
+    """Whether the tensors' numbers can be read now: no transform stands in between, and no subclass of tensors."""
+    return not transforms_active() and all(type(t) in PLAIN and not t.is_meta for t in tensors)

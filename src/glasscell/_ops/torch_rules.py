@@ -1,0 +1,216 @@
+"""The rules of the native operation in PyTorch: operators for compilers, functions for autograd and `torch.func`.
+
+Autograd follows no tensor inside a list, so the functions take a flat row: x, step_flags, each direction's `INPUTS`,
+then its `RESIDUALS`, then cotangents. `_parts` takes the row apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glasscell._ops import operands as engine
+from glasscell._ops import torch_equations as equations
+from glasscell._ops.operands import (
+    OUTPUTS,
+    RESIDUALS,
+    each,
+    gradient_shapes,
+    input_gradients,
+    none_if_placeholder,
+    operand_counts,
+    outputs_of,
+    read_by_backward,
+    residual_shapes,
+)
+from glasscell._ops.torch_compat import PLAIN, is_batched_cotangent
+from glasscell._ops.torch_eligibility import at_hand, why_in_torch
+
+PLACEHOLDERS = {
+    dtype: torch.empty(0, dtype=dtype, device="cpu") for dtype in (torch.float32, torch.float64, torch.uint8)
+}
+OPERANDS = "Tensor x, Tensor step_flags, Tensor[] inputs, int[] option_codes"
+
+
+def forward_pass(
+    x: Tensor, step_flags: Tensor, inputs: list[Tensor], codes: list[int], sequences: bool
+) -> list[Sequence[Tensor]]:
+    """Runs the forward pass by the rule that is cheapest here, and gives hT, cT and h of each direction."""
+    tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *inputs))
+    if torch.compiler.is_compiling():
+        return outputs_of(forward(x, step_flags, inputs, codes, sequences, tape))
+    if not at_hand(x, *inputs):
+        return outputs_of(_Forward.apply(codes, x, step_flags, *inputs))
+    if tape:
+        return outputs_of(_ForwardAtHand.apply(codes, x, step_flags, *inputs))
+    arrays = outputs_of(_forward_arrays(x, step_flags, inputs, codes, sequences, False))
+    return [[torch.from_numpy(array) for array in own] for own in arrays]
+
+
+def placeholders(like: Tensor) -> tuple[Tensor, Tensor]:
+    """The tensors that stand for None among inputs and as step flags."""
+    if torch.compiler.is_compiling() or type(like) not in PLAIN or like.is_meta:
+        return like.new_empty(0), like.new_empty(0, dtype=torch.uint8)
+    return PLACEHOLDERS[like.dtype], PLACEHOLDERS[torch.uint8]
+
+
+def _array(tensor: Tensor) -> Any:
+    array = (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy(force=True)
+    return array if array.flags.aligned else array.copy()  # `torch.frombuffer` takes any address
+
+
+def _forward_arrays(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], *rest: Any) -> list[Any]:
+    return engine.forward(_array(x), _array(step_flags), [_array(t) for t in inputs], *rest)
+
+
+def _forward(*operands: Any) -> list[Tensor]:
+    """Calls `operands.forward` on the tensors' arrays."""
+    return [torch.from_numpy(array) for array in _forward_arrays(*operands)]
+
+
+def _backward(
+    x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], codes: list[int], residuals: Any, cotangents: Any, dx: bool
+) -> list[Tensor]:
+    """Calls `operands.backward` on the tensors' arrays."""
+    own, tape, given = ([_array(t) for t in tensors] for tensors in (inputs, residuals, cotangents))
+    results = engine.backward(_array(x), _array(step_flags), own, codes, tape, given, dx)
+    return [torch.from_numpy(array) for array in results]
+
+
+forward = torch.library.custom_op(
+    "glasscell::forward", _forward, mutates_args=(), schema=f"({OPERANDS}, bool sequences, bool tape) -> Tensor[]"
+)
+backward = torch.library.custom_op(
+    "glasscell::backward",
+    _backward,
+    mutates_args=(),
+    schema=f"({OPERANDS}, Tensor[] residuals, Tensor[] cotangents, bool dx) -> Tensor[]",
+)
+
+
+@forward.register_fake  # type: ignore[untyped-decorator]
+def _(x: Tensor, step_flags: Tensor, *rest: Any) -> list[Tensor]:
+    return [x.new_empty(shape) for shape in residual_shapes(x, *rest)]
+
+
+@backward.register_fake  # type: ignore[untyped-decorator]
+def _(x: Tensor, step_flags: Tensor, inputs: list[Tensor], *rest: Any) -> list[Tensor]:
+    return [x.new_empty(shape) for shape in gradient_shapes(x, inputs, rest[-1])]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+    x, step_flags, own, ctx.codes, *_ = inputs
+    ctx.save_for_backward(x, step_flags, *own, *read_by_backward(output, placeholders(x)[0]))
+    ctx.set_materialize_grads(False)
+
+
+def _parts(codes: list[int], row: Sequence[Any]) -> tuple[Any, Any, list[Any], list[Any], list[Any]]:
+    """x, step_flags, inputs, residuals and the rest of a flat row."""
+    x, step_flags, *tensors = row
+    inputs, residuals = (count - 2 for count in operand_counts(codes))
+    return x, step_flags, tensors[:inputs], tensors[inputs:residuals], tensors[residuals:]
+
+
+def _gradients(
+    ctx: Any, cotangents: Sequence[Tensor | None], needed: Sequence[bool], backward: Callable[..., list[Tensor]]
+) -> list[Any]:
+    """The gradients of x, where it is needed, and of all of `INPUTS`."""
+    x, step_flags, inputs, residuals, _ = _parts(ctx.codes, ctx.saved_tensors)
+    placeholder, _ = placeholders(x)
+    wanted = [placeholder if t is None else t for own in outputs_of(cotangents) for t in own]
+    if why_in_torch(*wanted) is not None or any(map(is_batched_cotangent, wanted)):
+        return list(equations.gradients(x, step_flags, inputs, ctx.codes, wanted, needed))
+    again = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # someone may differentiate once more
+    if again or (backward is _backward and not at_hand(x, *inputs, *wanted)):
+        dx, *found = _Backward.apply(ctx.codes, needed[0], x, step_flags, *inputs, *residuals, *wanted)
+    else:
+        dx, *found = backward(x, step_flags, inputs, ctx.codes, residuals, wanted, needed[0])
+    return [none_if_placeholder(dx), *input_gradients([none_if_placeholder(t) for t in found])]
+
+
+def _differentiate(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+    needed = ctx.needs_input_grad
+    dx, *inputs = _gradients(ctx, cotangents, [needed[0], *needed[2]], backward)
+    return dx, None, inputs, None, None, None
+
+
+forward.register_autograd(_differentiate, setup_context=_save)
+
+
+class _Rule(torch.autograd.Function):  # type: ignore[misc]
+    """A function of option codes, tensors and numbers, with `vmap` as a loop."""
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        """Runs each element of the batch by itself, so that it has the bits that it has alone."""
+
+        def element(k: int) -> tuple[Tensor, ...]:
+            own = (a.select(d, k) if isinstance(d, int) else a for a, d in zip(arguments, in_dims, strict=True))
+            results: tuple[Tensor, ...] = cls.apply(*own)
+            return results
+
+        results = tuple(torch.stack(own) for own in zip(*map(element, range(info.batch_size)), strict=True))
+        return results, (0,) * len(results)
+
+
+class _Forward(_Rule):
+    """The forward pass for transforms of `torch.func` and for subclasses of tensors."""
+
+    @staticmethod
+    def forward(codes: list[int], x: Tensor, step_flags: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        run = _forward if at_hand(x, *inputs) else forward
+        return tuple(run(x, step_flags, list(inputs), codes, True, True))
+
+    @staticmethod
+    def setup_context(ctx: Any, arguments: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        codes, x, step_flags, *inputs = arguments
+        _save(ctx, (x, step_flags, inputs, codes), output)
+        ctx.mark_non_differentiable(*(t for own in each(output, len(RESIDUALS)) for t in own[OUTPUTS:]))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        _, x, _, *inputs = ctx.needs_input_grad
+        run = backward if torch.compiler.is_compiling() else _backward
+        dx, *found = _gradients(ctx, cotangents, [x, *inputs], run)
+        return None, dx, None, *found
+
+
+class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
+    """The forward pass for tensors at hand. PyTorch binds no signature for a function that saves as it runs, so that a
+    short pass costs less here than in `_Forward`, and less there than as an operator."""
+
+    @staticmethod
+    def forward(ctx: Any, codes: list[int], x: Tensor, step_flags: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        residuals = tuple(_forward(x, step_flags, inputs, codes, True, True))
+        _Forward.setup_context(ctx, (codes, x, step_flags, *inputs), residuals)
+        return residuals
+
+    backward = staticmethod(_Forward.backward)
+
+
+class _Backward(_Rule):
+    """The gradients, which can be differentiated in turn."""
+
+    @staticmethod
+    def forward(codes: list[int], dx: bool, *row: Tensor) -> tuple[Tensor, ...]:
+        x, step_flags, inputs, residuals, cotangents = _parts(codes, row)
+        run = _backward if at_hand(x, *row[2:]) else backward
+        return tuple(run(x, step_flags, inputs, codes, residuals, cotangents, dx))
+
+    @staticmethod
+    def setup_context(ctx: Any, arguments: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.codes, _, *row = arguments
+        x, step_flags, inputs, _, cotangents = _parts(ctx.codes, row)
+        ctx.save_for_backward(x, step_flags, *inputs, *cotangents)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        x, step_flags, *saved = ctx.saved_tensors
+        needed, _, inputs, residuals, of_cotangents = _parts(ctx.codes, ctx.needs_input_grad[2:])
+        n, wanted = len(inputs), [needed, *inputs, *of_cotangents]
+        dx, *found = equations.second(x, step_flags, saved[:n], ctx.codes, saved[n:], cotangents, wanted)
+        return None, None, dx, None, *found[:n], *[None] * len(residuals), *found[n:]

@@ -1,0 +1,73 @@
+"""A prepared call of `LSTM` run through all layers, by the operation or by the engine that keeps traces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout
+
+from glasscell._cells.checks import State
+from glasscell._cells.layouts import LSTMWeights
+from glasscell._ops import numpy
+from glasscell._ops.call import Call
+from glasscell._ops.torch import run_on
+from glasscell._trace import Trace
+from glasscell.torch._prepare import Prepared
+
+
+def run(lstm: Any, call: Prepared) -> tuple[str, Tensor, Tensor, Tensor]:
+    """Runs all layers: the engine, the output (B, T, directions * H) and the final states, (layers * directions, B, H).
+
+    The engine is "framework" where a layer ran in PyTorch's operations, else "native".
+    """
+    x, engine = call.x, "native"
+    states: list[tuple[Tensor, Tensor]] = []
+    for layer, operands in enumerate(call.layers):
+        if layer and lstm.dropout and lstm.training:
+            x = _dropped(x, lstm.dropout, call)
+        if lstm.recurrent_dropout and lstm.training:
+            masks = [draw_masks(x, lstm.hidden_size, lstm.recurrent_dropout) for _ in operands]
+            operands = [d._replace(recurrent_dropout_mask=m) for d, m in zip(operands, masks, strict=True)]
+        used, passes = run_on(lstm.engine, x.contiguous(), call.step_flags, operands, True)
+        engine = engine if used == "native" else used
+        states += [(hT, cT) for _, hT, cT in passes]
+        x = _in_time([h for h, _, _ in passes if h is not None])
+    hT, cT = (torch.stack(s) for s in zip(*states, strict=True))
+    return engine, x, hT, cT
+
+
+def traces(call: Prepared) -> list[Trace]:
+    """Runs all layers without dropout and keeps the trace of each layer and direction, in the order of `hx`."""
+    x, flags, found = call.x, call.step_flags, list[Trace]()
+    steps = None if flags is None else flags.numpy()
+    for operands in call.layers:
+        for options, *tensors in operands:
+            arrays: list[Any] = [None if t is None else t.detach().numpy() for t in tensors[:5]]
+            W, R, b, h0, c0 = arrays
+            weights = LSTMWeights.from_torch(W, R)._replace(bias=b)
+            one = Call(weights, options, x.detach().numpy(), State(h0, c0), steps)
+            found.append(Trace.of(one, numpy.run(one, "trace", "native").record))
+        x = _in_time([torch.from_numpy(trace.h) for trace in found[-len(operands) :]])
+    return found
+
+
+def draw_masks(x: Tensor, units: int, rate: float) -> Tensor:
+    """Draws the masks of recurrent dropout, (4, B, H): 0 for a share `rate` of all elements, else 1 / (1 - rate).
+
+    By torch's generator; `torch.nn.functional.dropout` of ones takes it three times as long.
+    """
+    return torch.rand(4, x.shape[0], units, dtype=x.dtype, device=x.device).ge_(rate).mul_(1 / (1 - rate))
+
+
+def _dropped(x: Tensor, rate: float, call: Prepared) -> Tensor:
+    """`x: (B, T, ...)` after the dropout between layers, drawn in torch's layout: so the draws are torch's."""
+    if call.packing is not None:
+        return call.packing.padded(dropout(call.packing.data(x), rate))
+    return dropout(x.transpose(0, 1).contiguous(), rate).transpose(0, 1)
+
+
+def _in_time(hs: list[Tensor]) -> Tensor:
+    """Joins the directions' outputs to (B, T, directions * H), the second one flipped back into time."""
+    return hs[0] if len(hs) == 1 else torch.cat([hs[0], hs[1].flip(1)], 2)

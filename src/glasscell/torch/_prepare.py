@@ -1,0 +1,113 @@
+"""A call of `LSTM` made ready for a pass, or the reason why the native engine cannot serve it; and the way back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.rnn import PackedSequence
+
+from glasscell._cells import activations
+from glasscell._cells.lstm import Options
+from glasscell._ops.call import KEEP
+from glasscell._ops.operands import Operands, each
+from glasscell._ops.torch import why_not_available
+from glasscell._ops.torch_compat import flat_weights, has_own_operations
+from glasscell.torch import _arguments as arguments
+from glasscell.torch._packed import Packing
+
+PROJECTED = "proj_size is {}, and the cell has no projection"
+NATIVE = (torch.float32, torch.float64)
+
+
+class Prepared(NamedTuple):
+    """A call of `LSTM`, checked and in the layout of a pass.
+
+    x: (B, T, I). step_flags: as `Call.step_flags`. layers: the operands of each layer's directions.
+    packing: of a packed sequence. squeeze: the input came without a batch.
+    """
+
+    x: Tensor
+    step_flags: Tensor | None
+    layers: list[Any]
+    packing: Packing | None
+    squeeze: bool
+
+
+def prepare(lstm: Any, engine: str, input: Any, hx: Any, lengths: Any, mask: Any, reset: Any) -> Prepared | str:
+    """Checks the arguments of a call and brings them into the layout of a pass; or gives the reason against it.
+
+    PyTorch's own pass evaluates parametrizations itself, and an evaluation more would be a step too many of a spectral
+    norm's: where there are any, the reason is sought in the weights of the last evaluation.
+
+    Raises: ValueError or TypeError naming the argument, what was expected and what came.
+    """
+    arguments.check_kinds(input, hx)
+    packed = input if isinstance(input, PackedSequence) else None
+    parametrized = is_parametrized(lstm)
+    weights = flat_weights(lstm, refresh=not parametrized)
+    reason = _why_not_native(lstm, engine, input if packed is None else packed.data, weights)
+    if reason is not None:
+        return reason
+    if parametrized:
+        weights = flat_weights(lstm)
+    packing = None
+    if packed is None:
+        x, squeeze = arguments.batched(input, lstm.input_size, lstm.batch_first)
+    else:
+        if any(given is not None for given in (lengths, mask, reset)):
+            raise ValueError("lengths, mask, reset: expected None beside a packed sequence, which has its lengths")
+        arguments.check_packed(packed, lstm.input_size)
+        packing = Packing(packed)
+        x, squeeze, lengths = packing.padded(packed.data).contiguous(), False, packing.lengths
+    if reset is not None and lstm.bidirectional:
+        raise ValueError("reset: expected None, for both directions would need to know where episodes end")
+    layers = _layers(lstm, weights, hx, x, squeeze)  # before the flags, where torch.compile has to stop
+    flags = arguments.steps(x, lengths, mask, reset, lstm.batch_first, squeeze)
+    return Prepared(x, flags, layers, packing, squeeze)
+
+
+def _why_not_native(lstm: Any, engine: str, x: Tensor, weights: list[Any]) -> str | None:
+    """The reason why the native engine may not or cannot read the input and the weights; None if it can."""
+    if engine == "framework":
+        return "engine is 'framework'"
+    if lstm.proj_size:
+        return PROJECTED.format(lstm.proj_size)
+    weights = [w for w in weights if isinstance(w, Tensor)]
+    dtypes = {x.dtype, *(w.dtype for w in weights)}
+    if len(dtypes) > 1 or x.dtype not in NATIVE:
+        return f"the dtypes are {' and '.join(sorted(map(str, dtypes)))}, not torch.float32 or torch.float64 alone"
+    if not torch.compiler.is_compiling() and any(map(has_own_operations, weights)):
+        return f"the weights are of {', '.join(sorted({type(w).__name__ for w in weights}))}, with own operations"
+    if x.layout is not torch.strided:
+        return f"the input's layout is {x.layout}"
+    return why_not_available(x)
+
+
+def _layers(lstm: Any, weights: list[Any], hx: Any, x: Tensor, squeeze: bool) -> list[Any]:
+    """The operands of each layer's directions, without dropout masks."""
+    directions = 2 if lstm.bidirectional else 1
+    h0, c0 = arguments.states(hx, x, lstm.num_layers * directions, lstm.hidden_size, squeeze)
+    a, s = activations.get(lstm.activation), activations.get(lstm.recurrent_activation)
+    options = [Options(a, s, backwards) for backwards in (False, True)[:directions]]
+    operands = []
+    for k, (W, R, *biases) in enumerate(each(weights, 4 if lstm.bias else 2)):
+        bias = biases[0] + biases[1] if biases else None
+        h, c = h0.select(0, k), c0.select(0, k)
+        operands.append(Operands(options[k % directions], W, R, bias, h, c, transposed_weights=True))
+    return each(operands, directions)
+
+
+def hand_out(lstm: Any, call: Prepared, y: Tensor, hT: Tensor, cT: Tensor) -> tuple[Any, tuple[Tensor, Tensor]]:
+    """The results of a pass in the layout that the call came in; y is the caller's to write into."""
+    if call.packing is not None:
+        return call.packing.packed(y), (hT, cT)
+    flags, squeeze = call.step_flags, call.squeeze
+    shared = flags is None and y.requires_grad and not lstm.bidirectional  # with the gradient: see `_ops.torch.run`
+    if flags is not None:
+        y = y.masked_fill(((flags & KEEP) == 0)[:, :, None], 0)
+    y = y[0] if squeeze else y if lstm.batch_first else y.transpose(0, 1)
+    y = y.clone(memory_format=torch.contiguous_format) if shared else y.contiguous()
+    return y, ((hT[:, 0], cT[:, 0]) if squeeze else (hT, cT))

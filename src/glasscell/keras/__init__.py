@@ -2,12 +2,28 @@
 
 `from glasscell.keras import LSTM, LSTMCell, RNN` where it said `from keras.layers import ...`. Same arguments, same
 weights, same numbers, same files. Import this module before loading a `.keras` file that holds these layers.
-`accelerate(model)` does the same to a finished model. `layer.trace(x)` opens a layer, and the callback `GateMonitor`
+`accelerate(model)` does the same to a finished model. `trace(layer, x)` opens a layer, and the callback `GateMonitor`
 watches the gates while a model trains.
 """
+
+from keras.backend import backend
 
 from glasscell.keras._accelerate import accelerate, restore
 from glasscell.keras._layers import LSTM, RNN, Bidirectional, LSTMCell, StackedRNNCells
 from glasscell.keras._monitor import GateMonitor
+from glasscell.keras._trace import trace
 
-__all__ = ["LSTM", "RNN", "Bidirectional", "GateMonitor", "LSTMCell", "StackedRNNCells", "accelerate", "restore"]
+if backend() == "jax":
+    import glasscell._ops.jax  # noqa: F401  registers the native calls, which serialized JAX executables name
+
+__all__ = [
+    "LSTM",
+    "RNN",
+    "Bidirectional",
+    "GateMonitor",
+    "LSTMCell",
+    "StackedRNNCells",
+    "accelerate",
+    "restore",
+    "trace",
+]

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 
 from glasscell.keras import _layers as layers
-from glasscell.keras._inner_loop import cells_of, is_lstm, why_never_native
+from glasscell.keras._compat import layers_in
+from glasscell.keras._eligibility import cells_of, is_lstm, native_cells
 
 OURS = {
     getattr(keras.layers, name): getattr(layers, name)
@@ -21,7 +22,7 @@ OURS = {
 }
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 
-_switched_off: weakref.WeakSet[Any] = weakref.WeakSet()  # models that were to be compiled by XLA, and no longer are
+_switched_off: weakref.WeakSet[Any] = weakref.WeakSet()  # models whose jit_compile `accelerate` switched off
 
 
 def accelerate(model: Any) -> Any:
@@ -65,32 +66,36 @@ def restore(model: Any) -> Any:
 
 
 def _parts(model: Any) -> list[Any]:
-    """The model and all layers in it, cells included."""
+    """Lists the model and all layers in it, cells included."""
     if not isinstance(model, keras.layers.Layer):
         raise TypeError(f"model: expected a Keras model or layer, got {type(model).__name__}")
-    return list(model._flatten_layers())
+    return layers_in(model)
 
 
 def _is_recurrent(layer: Any) -> bool:
-    """Whether one may hope for it to be replaced."""
+    """Tells whether the layer is one that `accelerate` replaces, or lists with a reason."""
     if not isinstance(layer, keras.layers.RNN):
         return False
     return type(layer) in (keras.layers.RNN, layers.RNN) or any(is_lstm(cell) for cell in cells_of(layer.cell))
 
 
 def _why_left(layer: Any) -> str | None:
-    for part in [layer, layer.cell, *cells_of(layer.cell)]:
+    """Finds the reason why a layer stays as it is; None if it is replaced."""
+    cells = cells_of(layer.cell)
+    for part in [layer, layer.cell, *cells]:
         if type(part) not in OURS and type(part) not in THEIRS and isinstance(part, tuple(OURS)):
             return f"{type(part).__name__} is a subclass, and may differ"
-    return why_never_native(layer)
+    native = native_cells(layer, cells)
+    return native if isinstance(native, str) else None
 
 
 def _become(layer: Any, classes: dict[type, type]) -> None:
+    """Changes the class of a layer to the one that `classes` names for it, if any."""
     layer.__class__ = classes.get(type(layer), type(layer))
 
 
 def _forget_compiled(model: Any) -> None:
-    """Let the models inside make their step functions anew: those they have were traced with other layers."""
+    """Lets the models inside make their step functions anew: those they have were traced with other layers."""
     for part in _parts(model):
         if isinstance(part, keras.Model):
             part.train_function = part.test_function = part.predict_function = None

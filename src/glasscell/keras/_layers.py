@@ -1,6 +1,6 @@
 """`LSTMCell`, `RNN`, `LSTM`, `StackedRNNCells` and `Bidirectional` as Keras layers, run by the native engine.
 
-No mathematics here: either `loop.run_native` runs, or Keras itself.
+No mathematics here: either `_inner_loop.run_native` runs, or Keras itself.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from glasscell.keras import _recorder as record
-from glasscell.keras._inner_loop import Loop, Pass, cells_of, each_step, is_hooked, is_keras, run_native, why_not_native
+from glasscell.keras._compat import is_hooked
+from glasscell.keras._eligibility import Native, cells_of, eligible, is_keras
+from glasscell.keras._inner_loop import LoopResult, Pass, run_native, step_mask
+from glasscell.keras._recorder import record_call
+from glasscell.keras._trace import trace
 
 Tensor = Any
 ENGINES = ("auto", "native", "framework")
-BETWEEN = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # a layer's call and its `inner_loop`
+CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # a layer's call and its `inner_loop`
 
 _register = keras.saving.register_keras_serializable(package="glasscell")
 
@@ -32,36 +35,39 @@ class StackedRNNCells(keras.layers.StackedRNNCells):  # type: ignore[misc]
 
 
 class _Call(NamedTuple):
-    """A layer's call on its way to the layer's `inner_loop`, with nobody else's code in between.
+    """A layer's call on its way to the layer's `inner_loop`, with Keras's code alone in between.
 
-    from_zero: it starts from Keras's zeros. ran: what has been run for it ahead, or None.
+    from_zero: the initial state is Keras's zeros. result: of the loop, if `Bidirectional` has computed it, or None.
     """
 
     layer: Any
     from_zero: bool
-    ran: Loop | None
+    result: LoopResult | None
 
 
-class _Ahead(NamedTuple):
-    """What `Bidirectional` ran ahead of a layer's call, and the arguments that it took the call to have."""
+class _Precomputed(NamedTuple):
+    """The result of a layer's loop, computed by `Bidirectional`, and the arguments of the call that it belongs to."""
 
     arguments: list[Any]
-    ran: Loop
+    result: LoopResult
 
 
-class _Handed(threading.local):
-    """What is handed on past Keras's code in between, in the same thread."""
+class _CallContext(threading.local):
+    """What passes through Keras's code to a layer's `inner_loop`, in one thread.
+
+    call: the innermost call that runs. precomputed: by the layer's id.
+    """
 
     def __init__(self) -> None:
         self.call: _Call | None = None
-        self.ahead: dict[int, _Ahead] = {}  # by the layer's id
+        self.precomputed: dict[int, _Precomputed] = {}
 
 
-_handed = _Handed()
+_context = _CallContext()
 
 
 class NativeLoop:
-    """The part that `RNN` and `LSTM` share: where Keras would loop over time, call the native engine once.
+    """Calls the native engine once where Keras would loop over time: the part that `RNN` and `LSTM` share.
 
     `engine`: "auto" runs natively wherever it can and the framework is not faster; "native" raises a ValueError that
     names the reason where it cannot; "framework" always runs Keras's own loop. `engine_used` tells what the last call
@@ -88,49 +94,52 @@ class NativeLoop:
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """As `keras.layers.RNN.call`."""
-        before, _handed.call = _handed.call, None
+        outer, _context.call = _context.call, None
         if _is_plain(self):
-            ahead = _handed.ahead.pop(id(self), None)
-            arrived = ahead is not None and _same(ahead.arguments, _flat(sequences, initial_state, mask, training))
+            known = _context.precomputed.pop(id(self), None)
+            matches = known is not None and _identical(known.arguments, _flat(sequences, initial_state, mask, training))
             from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
-            _handed.call = _Call(self, from_zero, ahead.ran if ahead is not None and arrived else None)
+            _context.call = _Call(self, from_zero, known.result if known is not None and matches else None)
         try:
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)  # type: ignore[misc]
         finally:
-            _handed.call = before
+            _context.call = outer
 
-    def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Loop:
-        """What `keras.layers.RNN.call` runs over time: (last output, outputs, states)."""
-        steps = each_step(self, mask)
-        record.note(self, sequences, initial_state, steps)
-        call = _handed.call if _handed.call is not None and _handed.call.layer is self else None
-        if call is not None and call.ran is not None:
-            return call.ran
-        if not self.goes_native(sequences, steps, initial_state):
+    def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> LoopResult:
+        """Runs over time for `keras.layers.RNN.call`; gives the last output, all outputs and the states."""
+        steps = step_mask(self, mask)
+        record_call(self, sequences, initial_state, steps)
+        call = _context.call if _context.call is not None and _context.call.layer is self else None
+        if call is not None and call.result is not None:
+            return call.result
+        native = self._choose_engine(sequences, steps, initial_state)
+        if native is None:
             return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
         from_zero = call is not None and call.from_zero
-        return run_native([Pass(self, initial_state, training, from_zero)], sequences, steps)[0]
+        return run_native([Pass(self, native, initial_state, training, from_zero)], sequences, steps)[0]
 
-    def goes_native(self, sequences: Tensor, mask: Any, state: Any = None) -> bool:
-        """Whether this call runs natively; sets `engine_used`. Raises: ValueError where it must and cannot."""
+    def _choose_engine(self, sequences: Tensor, mask: Any, state: Any) -> Native | None:
+        """Finds what this call runs on natively, or None for the framework; sets `engine_used`.
+
+        Raises: ValueError with the reason where the engine is "native" and cannot serve.
+        """
         asked = self.engine == "native"
-        reason: str | None = "engine is 'framework'"
+        found: Native | str = "engine is 'framework'"
         if self.engine != "framework":
-            reason = why_not_native(self, sequences, mask, state, asked)
+            found = eligible(self, sequences, mask, state, asked)
+        reason = found if isinstance(found, str) else None
         if reason is not None and asked:
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
         used = "native" if reason is None else "framework"
         if self.engine_used != used:  # setting an attribute of a Keras layer takes its time
             self.engine_used = used
-        return reason is None
+        return None if isinstance(found, str) else found
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
         """Every gate and state of what the built layer does to `x: (B, T, I)`, in inference: a `glasscell.Trace`.
 
-        A list of them over `StackedRNNCells`. Runs on NumPy, on every backend; see `glasscell.keras._trace.trace`.
+        A list of them over `StackedRNNCells`. Runs on NumPy, on every backend; see `glasscell.keras.trace`.
         """
-        from glasscell.keras._trace import trace
-
         return trace(self, x, initial_state, mask)
 
     def get_config(self) -> dict[str, Any]:
@@ -163,57 +172,64 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
         """As `keras.layers.Bidirectional.call`."""
+        call = {"initial_state": initial_state, "mask": mask, "training": training}
         layers = [self.forward_layer, self.backward_layer]
         half = 0 if initial_state is None else len(initial_state) // 2
         states = [None, None] if initial_state is None else [initial_state[:half], initial_state[half:]]
-        both = list(zip(layers, states, strict=True))
-        if not all(self._runs_ahead(layer, sequences, state, each_step(layer, mask)) for layer, state in both):
-            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        found: list[Native] = []
+        for layer, state in zip(layers, states, strict=True):
+            native = self._precomputable(layer, sequences, state, mask)
+            if native is None:
+                return super().call(sequences, **call)
+            found.append(native)
         try:
             passes = [
-                Pass(layer, _initial(layer, state, sequences), bool(training), state is None and not layer.stateful)
-                for layer, state in both
+                Pass(layer, native, _initial(layer, s, sequences), bool(training), s is None and not layer.stateful)
+                for layer, native, s in zip(layers, found, states, strict=True)
             ]
-            results = run_native(passes, sequences, each_step(layers[0], mask))
-            for (layer, state), ran in zip(both, results, strict=True):
-                _handed.ahead[id(layer)] = _Ahead(_flat(sequences, state, mask, training), ran)
-            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+            results = run_native(passes, sequences, step_mask(layers[0], mask))
+            for layer, state, result in zip(layers, states, results, strict=True):
+                _context.precomputed[id(layer)] = _Precomputed(_flat(sequences, state, mask, training), result)
+            return super().call(sequences, **call)
         except BaseException:
-            for layer in layers:  # what was drawn for a call that did not come about
+            for layer in layers:  # their next call draws anew
                 layer.cell.reset_dropout_mask()
                 layer.cell.reset_recurrent_dropout_mask()
             raise
         finally:
             for layer in layers:
-                _handed.ahead.pop(id(layer), None)
+                _context.precomputed.pop(id(layer), None)
 
-    def _runs_ahead(self, layer: Any, sequences: Tensor, state: Any, mask: Any) -> bool:
-        """Whether the layer's loop may run before the layer is called: over one cell, with nothing in between, in the
-        dtype that this layer computes in, and from a state that fits.
+    def _precomputable(self, layer: Any, sequences: Tensor, state: Any, mask: Any) -> Native | None:
+        """Finds what the layer's loop runs on natively, if it may run before the layer is called.
+
+        So it may over one cell, with Keras's code alone in between, in the dtype that this layer computes in, and from
+        a state that fits.
         """
         if not _is_plain(layer) or cells_of(layer.cell) != [layer.cell] or not layer.built or is_hooked(layer):
-            return False
-        fits = len(state) == 2 if state is not None else not layer.stateful or _holds(layer, sequences)
-        return fits and layer.compute_dtype == self.compute_dtype and layer.goes_native(sequences, mask, state)
+            return None
+        fits = len(state) == 2 if state is not None else not layer.stateful or _fits_batch(layer, sequences)
+        if not fits or layer.compute_dtype != self.compute_dtype:
+            return None
+        native: Native | None = layer._choose_engine(sequences, step_mask(layer, mask), state)
+        return native
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
-        """Every gate and state of both layers, as a pair (forward, backward); see `NativeLoop.trace`."""
-        from glasscell.keras._trace import trace
-
+        """Every gate and state of both layers, as a pair (forward, backward); see `glasscell.keras.trace`."""
         return trace(self, x, initial_state, mask)
 
     @property
     def engine_used(self) -> str | None:
-        """What the last call (or trace) took: "native" if both directions did."""
+        """The engine that the last call (or trace) took: "native" if both directions did."""
         used = {getattr(layer, "engine_used", None) for layer in (self.forward_layer, self.backward_layer)}
         return used.pop() if len(used) == 1 else "framework"
 
 
 def _is_plain(layer: Any) -> bool:
-    """Whether a call of this layer comes to its `inner_loop` with Keras's code alone in between, which makes zeros of
-    no initial state.
+    """Tells whether a call of this layer passes through Keras's code alone on its way to `inner_loop`, and starts from
+    zeros where it is given no initial state.
     """
-    if type(layer) not in (LSTM, RNN) or vars(layer).keys() & BETWEEN:
+    if type(layer) not in (LSTM, RNN) or vars(layer).keys() & CALL_METHODS:
         return False
     kinds = (keras.layers.LSTMCell, keras.layers.StackedRNNCells)
     cells = [layer.cell, *cells_of(layer.cell)]
@@ -221,21 +237,22 @@ def _is_plain(layer: Any) -> bool:
 
 
 def _flat(sequences: Tensor, initial_state: Any, mask: Any, training: Any) -> list[Any]:
-    """The arguments of a layer's call, to be compared by identity."""
+    """Lists the arguments of a layer's call, to be compared by identity."""
     return keras.tree.flatten((sequences, initial_state, mask, bool(training)))  # type: ignore[no-any-return]
 
 
-def _same(some: list[Any], others: list[Any]) -> bool:
+def _identical(some: list[Any], others: list[Any]) -> bool:
+    """Tells whether two lists hold the same objects."""
     return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
 
 
-def _holds(layer: Any, sequences: Tensor) -> bool:
-    """Whether the state that a stateful layer keeps is of this batch size."""
+def _fits_batch(layer: Any, sequences: Tensor) -> bool:
+    """Tells whether the state that a stateful layer keeps is of this batch size."""
     return bool(layer.states[0].shape[0] == sequences.shape[0])
 
 
 def _initial(layer: Any, state: Any, sequences: Tensor) -> list[Tensor]:
-    """The state from which Keras's RNN.call would start."""
+    """Makes the state from which Keras's RNN.call would start."""
     if state is None:
         state = layer.states if layer.stateful else layer.get_initial_state(ops.shape(sequences)[0])
     return [ops.convert_to_tensor(s, dtype=layer.cell.compute_dtype) for s in state]

@@ -80,9 +80,9 @@ def test_directions_run_in_one_call(masked, monkeypatch):
     both, x = ours.Bidirectional(ours.LSTM(4, return_sequences=True, dropout=0.2)), draw(3, 5, 2)
     both.build(x.shape)
     calls = []
-    run = ours._layers.run_native
+    run = ours._bidirectional.run_native
     monkeypatch.setattr(
-        ours._layers, "run_native", lambda passes, *rest: calls.append(len(passes)) or run(passes, *rest)
+        ours._bidirectional, "run_native", lambda passes, *rest: calls.append(len(passes)) or run(passes, *rest)
     )
     mask = {"mask": ops.convert_to_tensor(np.arange(5) < [[5], [2], [3]])} if masked else {}
     state = [ops.convert_to_tensor(draw(3, 4))] * 4

@@ -9,7 +9,8 @@ watches the gates while a model trains.
 from keras.backend import backend
 
 from glasscell.keras._accelerate import accelerate, restore
-from glasscell.keras._layers import LSTM, RNN, Bidirectional, LSTMCell, StackedRNNCells
+from glasscell.keras._bidirectional import Bidirectional
+from glasscell.keras._layers import LSTM, RNN, LSTMCell, StackedRNNCells
 from glasscell.keras._monitor import GateMonitor
 from glasscell.keras._trace import trace
 

@@ -12,21 +12,20 @@ from typing import Any
 
 import keras
 
-from glasscell.keras import _layers as layers
+from glasscell.keras._bidirectional import Bidirectional
 from glasscell.keras._compat import layers_in
 from glasscell.keras._eligibility import cells_of, is_lstm, native_cells
+from glasscell.keras._layers import LSTM, RNN, LSTMCell, NativeLoop, StackedRNNCells
 
-OURS = {
-    getattr(keras.layers, name): getattr(layers, name)
-    for name in ("LSTM", "RNN", "LSTMCell", "StackedRNNCells", "Bidirectional")
-}
+KINDS: tuple[type, ...] = (LSTM, RNN, LSTMCell, StackedRNNCells, Bidirectional)
+OURS = {getattr(keras.layers, kind.__name__): kind for kind in KINDS}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 
 _switched_off: weakref.WeakSet[Any] = weakref.WeakSet()  # models whose jit_compile `accelerate` switched off
 
 
 def accelerate(model: Any) -> Any:
-    """Give the model back with every LSTM in it run by the native engine, wherever the engine can serve.
+    """Gives the model back with every LSTM in it run by the native engine, wherever the engine can serve.
 
     model: a built model or layer: Sequential, functional, subclassed, nested. `LSTM`, `RNN` over `LSTMCell` or over a
     stack of them, and `Bidirectional` of these are replaced, in place, wherever Keras finds them: in models and layers
@@ -43,7 +42,7 @@ def accelerate(model: Any) -> Any:
                 _become(part, OURS)
     for layer in _parts(model):
         inside = getattr(layer, "forward_layer", None), getattr(layer, "backward_layer", None)
-        if all(isinstance(part, layers.NativeLoop) for part in inside):
+        if all(isinstance(part, NativeLoop) for part in inside):
             _become(layer, OURS)
     _forget_compiled(model)
     if left:
@@ -55,7 +54,7 @@ def accelerate(model: Any) -> Any:
 
 
 def restore(model: Any) -> Any:
-    """Give the model back with every layer of ours in it made Keras's again, in place: the inverse of `accelerate`.
+    """Gives the model back with every layer of ours in it made Keras's again, in place: the inverse of `accelerate`.
 
     Raises: TypeError for anything but a Keras layer or model.
     """
@@ -76,7 +75,7 @@ def _is_recurrent(layer: Any) -> bool:
     """Tells whether the layer is one that `accelerate` replaces, or lists with a reason."""
     if not isinstance(layer, keras.layers.RNN):
         return False
-    return type(layer) in (keras.layers.RNN, layers.RNN) or any(is_lstm(cell) for cell in cells_of(layer.cell))
+    return type(layer) in (keras.layers.RNN, RNN) or any(is_lstm(cell) for cell in cells_of(layer.cell))
 
 
 def _why_left(layer: Any) -> str | None:

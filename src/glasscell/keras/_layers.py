@@ -1,17 +1,15 @@
-"""`LSTMCell`, `RNN`, `LSTM`, `StackedRNNCells` and `Bidirectional` as Keras layers, run by the native engine.
+"""`LSTMCell`, `StackedRNNCells`, `RNN` and `LSTM` as Keras layers, run by the native engine.
 
 No mathematics here: either `_inner_loop.run_native` runs, or Keras itself.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-from keras import ops
 
-from glasscell.keras._compat import is_hooked
+from glasscell.keras._call_context import Call, context
 from glasscell.keras._eligibility import Native, cells_of, eligible, is_keras
 from glasscell.keras._inner_loop import LoopResult, Pass, run_native, step_mask
 from glasscell.keras._recorder import record_call
@@ -21,49 +19,17 @@ Tensor = Any
 ENGINES = ("auto", "native", "framework")
 CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # a layer's call and its `inner_loop`
 
-_register = keras.saving.register_keras_serializable(package="glasscell")
+register = keras.saving.register_keras_serializable(package="glasscell")
 
 
-@_register
+@register
 class LSTMCell(keras.layers.LSTMCell):  # type: ignore[misc]
     """`keras.layers.LSTMCell`, unchanged: one step is the framework's. Inside `RNN` whole sequences run natively."""
 
 
-@_register
+@register
 class StackedRNNCells(keras.layers.StackedRNNCells):  # type: ignore[misc]
     """`keras.layers.StackedRNNCells`, unchanged. Inside `RNN` each cell runs natively over the whole sequence."""
-
-
-class _Call(NamedTuple):
-    """A layer's call on its way to the layer's `inner_loop`, with Keras's code alone in between.
-
-    from_zero: the initial state is Keras's zeros. result: of the loop, if `Bidirectional` has computed it, or None.
-    """
-
-    layer: Any
-    from_zero: bool
-    result: LoopResult | None
-
-
-class _Precomputed(NamedTuple):
-    """The result of a layer's loop, computed by `Bidirectional`, and the arguments of the call that it belongs to."""
-
-    arguments: list[Any]
-    result: LoopResult
-
-
-class _CallContext(threading.local):
-    """What passes through Keras's code to a layer's `inner_loop`, in one thread.
-
-    call: the innermost call that runs. precomputed: by the layer's id.
-    """
-
-    def __init__(self) -> None:
-        self.call: _Call | None = None
-        self.precomputed: dict[int, _Precomputed] = {}
-
-
-_context = _CallContext()
 
 
 class NativeLoop:
@@ -94,22 +60,20 @@ class NativeLoop:
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
         """As `keras.layers.RNN.call`."""
-        outer, _context.call = _context.call, None
-        if _is_plain(self):
-            known = _context.precomputed.pop(id(self), None)
-            matches = known is not None and _identical(known.arguments, _flat(sequences, initial_state, mask, training))
+        outer, context.call = context.call, None
+        if is_plain(self):
             from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
-            _context.call = _Call(self, from_zero, known.result if known is not None and matches else None)
+            context.call = Call(self, from_zero, context.take(self, sequences, initial_state, mask, bool(training)))
         try:
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)  # type: ignore[misc]
         finally:
-            _context.call = outer
+            context.call = outer
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> LoopResult:
         """Runs over time for `keras.layers.RNN.call`; gives the last output, all outputs and the states."""
         steps = step_mask(self, mask)
         record_call(self, sequences, initial_state, steps)
-        call = _context.call if _context.call is not None and _context.call.layer is self else None
+        call = context.call if context.call is not None and context.call.layer is self else None
         if call is not None and call.result is not None:
             return call.result
         native = self._choose_engine(sequences, steps, initial_state)
@@ -148,7 +112,7 @@ class NativeLoop:
         return config if self.engine == "auto" else {**config, "engine": self.engine}
 
 
-@_register
+@register
 class RNN(NativeLoop, keras.layers.RNN):  # type: ignore[misc]
     """`keras.layers.RNN` whose loop over an `LSTMCell`, or a stack of them, is native. Adds `engine` (`NativeLoop`)."""
 
@@ -157,7 +121,7 @@ class RNN(NativeLoop, keras.layers.RNN):  # type: ignore[misc]
         self._set_engine(engine)
 
 
-@_register
+@register
 class LSTM(NativeLoop, keras.layers.LSTM):  # type: ignore[misc]
     """`keras.layers.LSTM` whose loop over time is one native call. Adds `engine` (see `NativeLoop`)."""
 
@@ -166,66 +130,7 @@ class LSTM(NativeLoop, keras.layers.LSTM):  # type: ignore[misc]
         self._set_engine(engine)
 
 
-@_register
-class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
-    """`keras.layers.Bidirectional`, whose directions run side by side where both are native."""
-
-    def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
-        """As `keras.layers.Bidirectional.call`."""
-        call = {"initial_state": initial_state, "mask": mask, "training": training}
-        layers = [self.forward_layer, self.backward_layer]
-        half = 0 if initial_state is None else len(initial_state) // 2
-        states = [None, None] if initial_state is None else [initial_state[:half], initial_state[half:]]
-        found: list[Native] = []
-        for layer, state in zip(layers, states, strict=True):
-            native = self._precomputable(layer, sequences, state, mask)
-            if native is None:
-                return super().call(sequences, **call)
-            found.append(native)
-        try:
-            passes = [
-                Pass(layer, native, _initial(layer, s, sequences), bool(training), s is None and not layer.stateful)
-                for layer, native, s in zip(layers, found, states, strict=True)
-            ]
-            results = run_native(passes, sequences, step_mask(layers[0], mask))
-            for layer, state, result in zip(layers, states, results, strict=True):
-                _context.precomputed[id(layer)] = _Precomputed(_flat(sequences, state, mask, training), result)
-            return super().call(sequences, **call)
-        except BaseException:
-            for layer in layers:  # their next call draws anew
-                layer.cell.reset_dropout_mask()
-                layer.cell.reset_recurrent_dropout_mask()
-            raise
-        finally:
-            for layer in layers:
-                _context.precomputed.pop(id(layer), None)
-
-    def _precomputable(self, layer: Any, sequences: Tensor, state: Any, mask: Any) -> Native | None:
-        """Finds what the layer's loop runs on natively, if it may run before the layer is called.
-
-        So it may over one cell, with Keras's code alone in between, in the dtype that this layer computes in, and from
-        a state that fits.
-        """
-        if not _is_plain(layer) or cells_of(layer.cell) != [layer.cell] or not layer.built or is_hooked(layer):
-            return None
-        fits = len(state) == 2 if state is not None else not layer.stateful or _fits_batch(layer, sequences)
-        if not fits or layer.compute_dtype != self.compute_dtype:
-            return None
-        native: Native | None = layer._choose_engine(sequences, step_mask(layer, mask), state)
-        return native
-
-    def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
-        """Every gate and state of both layers, as a pair (forward, backward); see `glasscell.keras.trace`."""
-        return trace(self, x, initial_state, mask)
-
-    @property
-    def engine_used(self) -> str | None:
-        """The engine that the last call (or trace) took: "native" if both directions did."""
-        used = {getattr(layer, "engine_used", None) for layer in (self.forward_layer, self.backward_layer)}
-        return used.pop() if len(used) == 1 else "framework"
-
-
-def _is_plain(layer: Any) -> bool:
+def is_plain(layer: Any) -> bool:
     """Tells whether a call of this layer passes through Keras's code alone on its way to `inner_loop`, and starts from
     zeros where it is given no initial state.
     """
@@ -234,25 +139,3 @@ def _is_plain(layer: Any) -> bool:
     kinds = (keras.layers.LSTMCell, keras.layers.StackedRNNCells)
     cells = [layer.cell, *cells_of(layer.cell)]
     return all(any(is_keras(cell, kind, ("get_initial_state",)) for kind in kinds) for cell in cells)
-
-
-def _flat(sequences: Tensor, initial_state: Any, mask: Any, training: Any) -> list[Any]:
-    """Lists the arguments of a layer's call, to be compared by identity."""
-    return keras.tree.flatten((sequences, initial_state, mask, bool(training)))  # type: ignore[no-any-return]
-
-
-def _identical(some: list[Any], others: list[Any]) -> bool:
-    """Tells whether two lists hold the same objects."""
-    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
-
-
-def _fits_batch(layer: Any, sequences: Tensor) -> bool:
-    """Tells whether the state that a stateful layer keeps is of this batch size."""
-    return bool(layer.states[0].shape[0] == sequences.shape[0])
-
-
-def _initial(layer: Any, state: Any, sequences: Tensor) -> list[Tensor]:
-    """Makes the state from which Keras's RNN.call would start."""
-    if state is None:
-        state = layer.states if layer.stateful else layer.get_initial_state(ops.shape(sequences)[0])
-    return [ops.convert_to_tensor(s, dtype=layer.cell.compute_dtype) for s in state]

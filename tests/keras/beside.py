@@ -37,6 +37,20 @@ def twins(make, shape):
     return theirs, mine
 
 
+def call_with(**changes):
+    """Makes a subclass's `call` that passes on other arguments: each change is a function of (layer, x, it)."""
+
+    def methods(base):
+        def call(self, sequences, initial_state=None, mask=None, training=False):
+            given = {"sequences": sequences, "initial_state": initial_state, "mask": mask, "training": training}
+            given |= {name: change(self, sequences, given[name]) for name, change in changes.items()}
+            return base.call(self, given.pop("sequences"), **given)
+
+        return {"call": call}
+
+    return methods
+
+
 def assert_agree(got, expected, relative=RELATIVE, what=""):
     """Holds the tensors of two structures against each other."""
     for k, (g, e) in enumerate(zip(numbers(got), numbers(expected), strict=True)):

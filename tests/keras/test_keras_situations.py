@@ -12,7 +12,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from beside import BACKEND, RELATIVE, learn, numbers
+from beside import BACKEND, RELATIVE, call_with, learn, numbers
 from keras import layers, ops
 
 import glasscell.keras as ours
@@ -21,20 +21,6 @@ from compare import assert_close
 # JAX and TensorFlow take their time over single operations. `.ci/run` takes 150 on each backend.
 SITUATIONS = int(os.environ.get("SITUATIONS", {"torch": "48", "tensorflow": "16"}.get(BACKEND, "8")))
 SHAPES = [(2, 3, 3, 3), (3, 4, 2, 5), (1, 2, 4, 1)]  # B, T, F, H: few, for some backends compile for each
-
-
-def call_with(**changes):
-    """A `call` that passes on something else than it was given; each change is a function of what it was given."""
-
-    def methods(base):
-        def call(self, sequences, initial_state=None, mask=None, training=False):
-            given = {"sequences": sequences, "initial_state": initial_state, "mask": mask, "training": training}
-            given |= {name: change(self, sequences, given[name]) for name, change in changes.items()}
-            return base.call(self, given.pop("sequences"), **given)
-
-        return {"call": call}
-
-    return methods
 
 
 def other_loop(base):
@@ -258,7 +244,8 @@ def happens(situation, library):
                 x = change(x) if situation.between else x
             x, rest = situation.arguments()
             if situation.hook != "output":  # which writes into what the gradient needs
-                seen += sum(learn(layer, x, {"training": True, **rest}, inputs=False), [])
+                for part in learn(layer, x, {"training": True, **rest}, inputs=False):
+                    seen += part
             seen += numbers([v.value for v in layer.non_trainable_variables])
     except Exception as error:  # whatever the backend raises for what Keras cannot do
         return seen, error

@@ -5,11 +5,12 @@ Keras takes one backend a process: `test_on_pytorch` runs this file again in one
 
 import keras
 import pytest
+from beside import BACKEND, LIBRARIES
 
 import glasscell.keras as ours
+from compare import assert_close
 from fresh import run_python
 
-BACKEND = keras.backend.backend()
 # PyTorch loads its own forward mode by what it warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*deprecated:DeprecationWarning")
 
@@ -38,8 +39,6 @@ else:
     from torch._subclasses import FakeTensorMode
     from torch.autograd import forward_ad, functional
 
-    from compare import assert_close
-
     torch.manual_seed(0)
     X, V = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
     MASK = torch.tensor([[True, True, False, True, True], [False, True, True, True, False]])
@@ -50,7 +49,7 @@ else:
     def layers(kind, **options):
         """Keras's and ours, with the same weights and seeds."""
         found = []
-        for library in (keras.layers, ours):
+        for library in LIBRARIES:
             keras.utils.set_random_seed(1)
             found.append(KINDS[kind](library, options))
             found[-1].build((2, 5, 3))

@@ -1,5 +1,7 @@
 """Our layers beside those of `keras.layers`, with the same weights, on the backend of this process."""
 
+import importlib
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -9,6 +11,7 @@ from compare import assert_close
 from fresh import run_python
 
 BACKEND = keras.backend.backend()
+framework = importlib.import_module(BACKEND)
 # Both sides sum in float32, in another order: a few roundings of the largest value, grown over up to a dozen steps.
 RELATIVE = 1e-5
 LIBRARIES = (layers, ours)
@@ -84,8 +87,6 @@ def learn(layer, x, call, inputs=True):
 
 
 def learn_jax(layer, x, call, inputs):
-    import jax
-
     trainable, others = ([v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables))
     state = call.pop("initial_state", None)
 
@@ -95,27 +96,25 @@ def learn_jax(layer, x, call, inputs):
         return total(outputs, losses), (outputs, moved)
 
     sources = (1, 2, 0) if inputs else (0,)
-    gradients, (outputs, moved) = jax.jit(jax.grad(loss, argnums=sources, has_aux=True))(trainable, x, state)
+    gradients, (outputs, moved) = framework.jit(framework.grad(loss, argnums=sources, has_aux=True))(
+        trainable, x, state
+    )
     for variable, value in zip(layer.non_trainable_variables, moved, strict=True):
         variable.assign(value)
     return outputs, gradients
 
 
 def learn_torch(layer, x, call, inputs):
-    import torch
-
     sources = [x, *keras.tree.flatten(call.get("initial_state", []))] if inputs else []
     sources = [t.requires_grad_() for t in sources] + [v.value for v in layer.trainable_variables]
     outputs = layer(x, **call)
-    gradients = torch.autograd.grad(total(outputs, layer.losses), sources, allow_unused=True)
-    return outputs, [torch.zeros_like(s) if g is None else g for s, g in zip(sources, gradients, strict=True)]
+    gradients = framework.autograd.grad(total(outputs, layer.losses), sources, allow_unused=True)
+    return outputs, [framework.zeros_like(s) if g is None else g for s, g in zip(sources, gradients, strict=True)]
 
 
 def learn_tensorflow(layer, x, call, inputs):
-    import tensorflow as tf
-
     sources = [x, *keras.tree.flatten(call.get("initial_state", []))] if inputs else []
-    with tf.GradientTape() as tape:
+    with framework.GradientTape() as tape:
         for tensor in sources:
             tape.watch(tensor)
         outputs = layer(x, **call)

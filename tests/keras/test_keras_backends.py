@@ -12,7 +12,7 @@ from fresh import run_python
 HERE = Path(__file__).parent
 FILES = {  # in two processes, and how many tests pass at least
     ("agrees", "options", "own", "accelerate", "watched", "export", "compat"): CONFIGURATIONS + 75,
-    ("between", "cells", "graphs", "inputs", "situations"): SITUATIONS + 70,
+    ("between", "cells", "graphs", "inputs", "situations", "torch_module"): SITUATIONS + 70,
 }
 
 

@@ -9,7 +9,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from beside import BACKEND, LIBRARIES, assert_agree, call_with, draw, numbers
+from beside import BACKEND, LIBRARIES, assert_agree, call_with, draw, framework, numbers
 from keras import layers, ops
 
 import glasscell.keras as ours
@@ -140,13 +140,9 @@ def test_predictions_with_dropout_spread():
     """What people do for an uncertainty: the same layer on the same input twenty times."""
     predictions = []
     for library in LIBRARIES:
-
-        class Always(library.LSTM):
-            def call(self, sequences, initial_state=None, mask=None, training=False):
-                return super().call(sequences, initial_state=initial_state, mask=mask, training=True)
-
+        always = type("Always", (library.LSTM,), METHODS["always training"](library.LSTM))
         keras.utils.set_random_seed(0)
-        layer = bidirectional(library, Always(H, dropout=0.5, recurrent_dropout=0.2, seed=2))
+        layer = bidirectional(library, always(H, dropout=0.5, recurrent_dropout=0.2, seed=2))
         model = keras.Sequential([keras.Input((T, F)), layer, layers.Dense(1)])
         predictions.append(np.stack([numbers(model(draw(B, T, F)))[0] for _ in range(20)]))
     assert predictions[0].std(0).min() > 0
@@ -234,7 +230,7 @@ def test_rematerialised_layers():
 @pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's hooks")
 @pytest.mark.parametrize("kind", ["pre", "in place", "after", "weights", "global", "cell", "cell after", "stack"])
 def test_hooks_of_torch_act(kind):
-    import torch
+    torch = framework
 
     def doubled(module, arguments, keywords):
         return tuple(a * 2 for a in arguments), keywords

@@ -9,7 +9,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from beside import BACKEND, draw
+from beside import BACKEND, draw, framework
 from keras import layers
 
 import glasscell.keras as ours
@@ -69,26 +69,22 @@ def test_export_is_noticed(tmp_path):
 
 @only["jax"]
 def test_jax_tells_of_axes_of_a_mesh_and_of_export():
-    import jax
-
     from glasscell._ops import jax as op
     from glasscell._ops import jax_compat
 
-    aval = jax.typeof(jax.numpy.ones(3))
+    aval = framework.typeof(framework.numpy.ones(3))
     assert not jax_compat.varies(aval), "aval.mat.varying is not empty outside of jax.shard_map"
     seen = []
-    jax.make_jaxpr(lambda x: seen.append(op.is_traced(x)) or x)(1.0)
+    framework.make_jaxpr(lambda x: seen.append(op.is_traced(x)) or x)(1.0)
     assert seen == [True], "jax.core.Tracer is no longer what JAX traces with"
-    assert not op.is_traced(jax.numpy.ones(3))
-    assert jax_compat.zero_tangent(jax.numpy.ones(3)).aval.shape == (3,), "to_tangent_aval gives something else"
-    parameters = inspect.signature(jax.interpreters.mlir.LoweringParameters).parameters
+    assert not op.is_traced(framework.numpy.ones(3))
+    assert jax_compat.zero_tangent(framework.numpy.ones(3)).aval.shape == (3,), "to_tangent_aval gives something else"
+    parameters = inspect.signature(framework.interpreters.mlir.LoweringParameters).parameters
     assert "for_export" in parameters, "LoweringParameters.for_export is gone; saved programs would hold native calls"
 
 
 @only["tensorflow"]
 def test_graphs_that_may_be_saved_are_told_apart(tmp_path):
-    import tensorflow as tf
-
     for module, function in _compat.NEVER_SAVED:
         source = inspect.getsource(importlib.import_module(module))
         assert f"def {function}(" in source, f"{module} has no {function} any more: _compat.NEVER_SAVED names it"
@@ -99,7 +95,7 @@ def test_graphs_that_may_be_saved_are_told_apart(tmp_path):
         "predict": lambda: model.predict(draw(2, 3), verbose=0),
         "an eager call": lambda: model(draw(2, 3)),
         "inference of shapes": lambda: model.layers[-1](keras.Input((3,))),
-        "tf.function": lambda: tf.function(model)(draw(2, 3)),
+        "tf.function": lambda: framework.function(model)(draw(2, 3)),
         "export": lambda: model.export(tmp_path / "model", verbose=False),
     }
     for name, run in steps.items():
@@ -112,37 +108,37 @@ def test_graphs_that_may_be_saved_are_told_apart(tmp_path):
 
 @only["tensorflow"]
 def test_tensorflow_takes_functions_by_name_and_tensors_from_outside():
-    import tensorflow as tf
-
     from glasscell._ops import tensorflow_compat
 
     def double(x):
         return x * 2
 
-    outside = tf.constant(1.0)
+    outside = framework.constant(1.0)
 
-    @tf.function
+    @framework.function
     def run(x, compiled=False):
         tensorflow_compat.capture(lambda: outside)
         assert tensorflow_compat.compiled_by_xla() == compiled, "GraphOrParentsInXlaContext tells otherwise"
-        return x if compiled else tf.raw_ops.PyFuncStateless(input=[x], token="glasscell.test", Tout=[tf.float32])[0]
+        return (
+            x
+            if compiled
+            else framework.raw_ops.PyFuncStateless(input=[x], token="glasscell.test", Tout=[framework.float32])[0]
+        )
 
     tensorflow_compat.register_py_function("glasscell.test", double)
-    assert run(tf.constant(3.0)) == 6, "script_ops._py_funcs._funcs is not what PyFunc calls any more"
-    captured = run.get_concrete_function(tf.constant(3.0)).captured_inputs
+    assert run(framework.constant(3.0)) == 6, "script_ops._py_funcs._funcs is not what PyFunc calls any more"
+    captured = run.get_concrete_function(framework.constant(3.0)).captured_inputs
     assert any(t is outside for t in captured), "FuncGraph.capture captures no tensor any more"
     assert not tensorflow_compat.compiled_by_xla()
-    tf.function(lambda x: run.python_function(x, compiled=True), jit_compile=True)(tf.constant(3.0))
+    framework.function(lambda x: run.python_function(x, compiled=True), jit_compile=True)(framework.constant(3.0))
 
 
 @only["torch"]
 @pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre", "global"])
 def test_hooks_are_noticed(kind):
-    import torch
-
     layer = layers.LSTM(3)
     assert not _compat.is_hooked(layer)
-    register = torch.nn.modules.module.register_module_forward_hook if kind == "global" else None
+    register = framework.nn.modules.module.register_module_forward_hook if kind == "global" else None
     handle = (register or getattr(layer, f"register_{kind}_hook"))(lambda *_: None)
     try:
         assert _compat.is_hooked(layer), f"PyTorch keeps its {kind} hooks elsewhere: _compat.is_hooked misses them"

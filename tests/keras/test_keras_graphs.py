@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from beside import BACKEND, LIBRARIES, RELATIVE, assert_agree, assert_runs, draw, run_code, twins
+from beside import framework as tf
 from keras import layers
 
 import glasscell.keras as ours
@@ -35,8 +36,6 @@ def used(model):
 
 
 def module_of(model):
-    import tensorflow as tf
-
     class Served(tf.Module):
         def __init__(self):
             super().__init__()
@@ -56,22 +55,17 @@ def freeze(served):
 
 
 def save_keras(model, folder):
-    import tensorflow as tf
-
     tf.saved_model.save(model, folder / "keras")
     return "y = list(tf.saved_model.load(folder + '/keras').signatures['serving_default'](tf.constant(x)).values())[0]"
 
 
 def save_module(model, folder):
-    import tensorflow as tf
-
     tf.saved_model.save(module_of(model), folder / "module")
     return "y = tf.saved_model.load(folder + '/module')(tf.constant(x))"
 
 
 def save_frozen(model, folder):
-    served = module_of(model)
-    frozen = freeze(served)
+    frozen = freeze(module_of(model))
     (folder / "frozen.pb").write_bytes(frozen.graph.as_graph_def().SerializeToString())
     names = [frozen.inputs[0].name, frozen.outputs[0].name]
     return (
@@ -82,8 +76,6 @@ def save_frozen(model, folder):
 
 
 def save_tflite(model, folder):
-    import tensorflow as tf
-
     served = module_of(model)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([freeze(served)], served)
     (folder / "model.tflite").write_bytes(converter.convert())
@@ -96,7 +88,6 @@ def save_tflite(model, folder):
 
 def save_onnx(model, folder):
     import onnx
-    import tensorflow as tf
     import tf2onnx
 
     served = module_of(model)
@@ -140,8 +131,6 @@ def test_what_is_saved_runs_in_any_process(tmp_path):
 
 
 def test_a_graph_with_the_native_call_refuses_to_be_saved(tmp_path):
-    import tensorflow as tf
-
     layer, x = ours.LSTM(H, engine="native"), tf.constant(draw(B, T, F))
     expected = layer(x)
     served = module_of(layer)
@@ -174,8 +163,6 @@ class Custom(keras.Model):
         return self.inner(x, training=training)
 
     def train_step(self, data):
-        import tensorflow as tf
-
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             if self.looped:
@@ -193,8 +180,6 @@ class Decorated(Custom):
     """The same behind a `tf.function`, which the model would save."""
 
     def __init__(self, inner):
-        import tensorflow as tf
-
         super().__init__(inner)
         self.train_step = tf.function(self.train_step)
 
@@ -230,8 +215,6 @@ def test_keras_trains_natively(way):
 
 
 def test_a_strategy_of_one_device():
-    import tensorflow as tf
-
     histories = []
     for strategy in (tf.distribute.OneDeviceStrategy("/cpu:0"), tf.distribute.MirroredStrategy(["/cpu:0"])):
         with strategy.scope():
@@ -250,8 +233,6 @@ LAYERS = {
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_functions_around_the_layer(kind):
-    import tensorflow as tf
-
     x = tf.constant(draw(6, T, F))
     theirs, mine = twins(LAYERS[kind], x.shape)
 
@@ -271,8 +252,6 @@ def test_functions_around_the_layer(kind):
 
 
 def test_derivatives_are_right_or_refused_in_words():
-    import tensorflow as tf
-
     x = tf.constant(draw(B, T, F))
     theirs, mine = twins(LAYERS["LSTM"], x.shape)
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from beside import BACKEND, LIBRARIES, assert_agree, draw, numbers, twins
+from beside import framework as tf
 from keras import layers, ops
 
 B, T, F, H = 2, 4, 3, 3  # F is H: PyTorch and TensorFlow take a mask of (B, T, H) for one of each unit
@@ -100,8 +101,6 @@ def test_initial_states_of_numpy_and_of_other_dtypes(kind):
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's kinds of tensors")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_variables_and_tensors_that_are_not_dense(kind):
-    import tensorflow as tf
-
     x, mask = tf.Variable(draw(B, T, F)), tf.Variable(kept(B, T))
     state = keras.tree.map_structure(tf.Variable, states(kind))
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-from beside import BACKEND, LIBRARIES, assert_agree, assert_runs, draw, number, twins
+from beside import BACKEND, LIBRARIES, assert_agree, assert_runs, draw, framework, number, twins
 from keras import layers, ops
 
 import glasscell
@@ -28,9 +28,7 @@ def test_public_names():
 
 def test_float64_is_native_and_right_to_the_last_digits():
     """Held against our reference: Keras's own float64 loop on JAX keeps only about 1e-8."""
-    if BACKEND == "jax":
-        import jax
-    with jax.enable_x64(True) if BACKEND == "jax" else contextlib.nullcontext():
+    with framework.enable_x64(True) if BACKEND == "jax" else contextlib.nullcontext():
         layer, plain = ours.LSTM(5, dtype="float64", engine="native"), glasscell.LSTM(5, engine="reference")
         x = draw(3, 7, 4).astype("float64")
         layer.build(x.shape)
@@ -139,7 +137,7 @@ def test_directions_run_in_one_call(masked, monkeypatch):
     state = [ops.convert_to_tensor(draw(3, 4))] * 4
     for options in ({}, {"training": True}, {"initial_state": state}):
         both(ops.convert_to_tensor(x), **options, **mask)
-    assert calls == [2] * 3  # nothing is run ahead in vain, and nothing twice
+    assert calls == [2] * 3  # nothing is computed in vain, and nothing twice
 
 
 def test_threads_do_not_mix_up_their_calls():
@@ -240,8 +238,7 @@ def test_stateful_layers_carry_the_state():
 def test_compiled_by_xla_on_tensorflow():
     if BACKEND != "tensorflow":
         pytest.skip("TensorFlow's own switch")
-    import tensorflow as tf
-
+    tf = framework
     layer, x = ours.LSTM(3), tf.constant(draw(2, 4, 3))
     expected = layer(x)
     got = tf.function(layer, jit_compile=True)(x)
@@ -257,8 +254,7 @@ def test_compiled_by_xla_on_tensorflow():
 def test_compiled_by_torch():
     if BACKEND != "torch":
         pytest.skip("PyTorch's own switch")
-    import torch
-
+    torch = framework
     from glasscell._ops import torch as op
     from glasscell._ops.operands import Operands
 

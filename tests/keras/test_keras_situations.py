@@ -12,7 +12,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from beside import BACKEND, RELATIVE, call_with, learn, numbers
+from beside import BACKEND, RELATIVE, call_with, framework, learn, numbers
 from keras import layers, ops
 
 import glasscell.keras as ours
@@ -164,9 +164,7 @@ class Situation:
         if self.input not in ("NumPy", "float64"):
             x = ops.convert_to_tensor(x)
         if self.input == "Variable" and BACKEND == "tensorflow":
-            import tensorflow as tf
-
-            x = tf.Variable(x)
+            x = framework.Variable(x)
         rest = {}
         if self.wrap in ("", "Bidirectional") and self.mask:
             last = {"last axis": 1, "features": self.F}.get(self.mask)
@@ -256,12 +254,8 @@ def happens(situation, library):
 @pytest.mark.parametrize("seed", range(SITUATIONS))
 def test_a_situation_is_what_it_is_in_keras(seed):
     situation = Situation(seed)
-    slow = contextlib.nullcontext()
-    if BACKEND == "jax":
-        import jax
-
-        slow = jax.disable_jit()  # a scan compiles for longer than it takes to run a few steps
-    with slow:
+    # On JAX a scan compiles for longer than it takes to run a few steps.
+    with framework.disable_jit() if BACKEND == "jax" else contextlib.nullcontext():
         expected, failed = happens(situation, layers)
         got, error = happens(situation, ours)
     if failed is None and error is not None:

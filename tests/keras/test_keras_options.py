@@ -174,7 +174,7 @@ def test_masks_come_from_an_embedding():
         model = keras.Sequential([keras.Input((5,)), embedding, recurrent, layers.Dense(1)])
         model.compile("sgd", "mse")
         losses = [float(model.train_on_batch(words, np.ones((3, 5, 1)))) for _ in range(4)]
-        made.append([np.array(losses), model.predict(words, verbose=0), np.array(recurrent.supports_masking)])
+        made.append([*losses, model.predict(words, verbose=0), recurrent.supports_masking])
     assert_agree(*made)
     assert recurrent.engine_used == "native"
 

@@ -9,24 +9,14 @@ import os
 import keras
 import numpy as np
 import pytest
+from beside import BACKEND, LIBRARIES, assert_agree, learn
 from keras import ops
 
-import glasscell.keras as ours
-from compare import assert_close
 from glasscell._cells.activations import BUILT_IN
 
-BACKEND = keras.backend.backend()
 CONFIGURATIONS = int(os.environ.get("CONFIGURATIONS", "24"))
-# Both sides sum in float32, in another order: a few roundings of the largest value, grown over up to a dozen steps.
-RELATIVE = 1e-5
-
-SHAPES = [
-    (1, 1, 1, 1),
-    (3, 5, 5, 4),
-    (2, 6, 7, 13),
-    (5, 3, 17, 8),
-    (8, 2, 3, 19),
-]  # few: some backends compile for each
+# Few shapes, for some backends compile for each.
+SHAPES = [(1, 1, 1, 1), (3, 5, 5, 4), (2, 6, 7, 13), (5, 3, 17, 8), (8, 2, 3, 19)]
 
 
 def random_layers(seed):
@@ -51,16 +41,10 @@ def random_layers(seed):
         "seed": int(seed),
         **dict.fromkeys(["kernel_initializer", "recurrent_initializer", "bias_initializer"], "zeros"),  # then random
     }
-    layer = {
-        "return_sequences": chance(0.6),
-        "return_state": chance(0.5),
-        "go_backwards": chance(0.4),
-        "stateful": chance(0.2),
-        "unroll": chance(0.2),
-    }
-    kind = str(
-        rng.choice(["LSTM", "RNN", "stack", "Bidirectional", "Bidirectional stack"], p=[0.4, 0.2, 0.2, 0.15, 0.05])
-    )
+    shares = {"return_sequences": 0.6, "return_state": 0.5, "go_backwards": 0.4, "stateful": 0.2, "unroll": 0.2}
+    layer = {name: chance(share) for name, share in shares.items()}
+    kinds = ["LSTM", "RNN", "stack", "Bidirectional", "Bidirectional stack"]
+    kind = str(rng.choice(kinds, p=[0.4, 0.2, 0.2, 0.15, 0.05]))
     call = {"training": chance(0.7)}
     if chance(0.5):
         call["mask"] = rng.random((B, T)) < 0.7
@@ -76,9 +60,7 @@ def random_layers(seed):
         layer["zero_output_for_mask"] = chance(0.4)
     widths = [H, H + 3] if "stack" in kind else [H]
     if "stack" in kind or (BACKEND == "torch" and "mask" not in call):
-        layer["stateful"] = (
-            False  # Keras cannot: it flattens no nested state; on torch it overwrites what autograd keeps
-        )
+        layer["stateful"] = False  # Keras cannot: no nested state; on torch it overwrites what autograd keeps
     if chance(0.4):
         states = [[rng.standard_normal((B, width)).astype("float32") for _ in "hc"] for width in widths]
         states = states if "stack" in kind else states[0]
@@ -96,7 +78,7 @@ def random_layers(seed):
         return made
 
     merge = [None, "sum", "mul", "ave", "concat"][rng.integers(5)]
-    theirs, mine = make(keras.layers), make(ours)
+    theirs, mine = map(make, LIBRARIES)
     weights = [rng.standard_normal(w.shape) / w.shape[0] ** 0.5 for w in theirs.trainable_weights]
     for made in (theirs, mine):
         for variable, value in zip(made.trainable_weights, weights, strict=True):
@@ -105,117 +87,35 @@ def random_layers(seed):
     return theirs, mine, x, call
 
 
-def flat(values):
-    return [np.asarray(ops.convert_to_numpy(v)) for v in keras.tree.flatten(values)]
-
-
-def total(outputs, losses):
-    """A weighted sum of all outputs, and what the layer adds to a model's loss."""
-    draws = np.random.default_rng(1)
-    outputs = keras.tree.flatten(outputs)
-    weights = [ops.convert_to_tensor(draws.standard_normal(o.shape).astype("float32")) for o in outputs]
-    return sum(ops.sum(o * w) for o, w in zip(outputs, weights, strict=True)) + sum(losses)
-
-
-def jax_run(layer, x, call):
-    import jax
-
-    trainable = [v.value for v in layer.trainable_variables]
-    frozen = [v.value for v in layer.non_trainable_variables]
-    state = call.pop("initial_state", None)
-
-    def loss(variables, x, state):
-        extra = {} if state is None else {"initial_state": state}
-        outputs, moved, losses = layer.stateless_call(variables, frozen, x, return_losses=True, **call, **extra)
-        return total(outputs, losses), (outputs, moved)
-
-    both = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
-    (_, (outputs, moved)), gradients = both(trainable, x, state)
-    return outputs, moved, gradients
-
-
-def torch_run(layer, x, call):
-    import torch
-
-    x = torch.tensor(x, requires_grad=True)
-    states = (
-        [s.requires_grad_() for s in keras.tree.flatten(call.get("initial_state"))] if "initial_state" in call else []
-    )
-    outputs = layer(x, **call)
-    sources = [x, *states, *(v.value for v in layer.trainable_variables)]
-    gradients = torch.autograd.grad(total(outputs, layer.losses), sources, allow_unused=True)
-    with torch.no_grad():
-        return (
-            [o.detach() for o in keras.tree.flatten(outputs)],
-            [v.value for v in layer.non_trainable_variables],
-            [torch.zeros_like(s) if g is None else g for s, g in zip(sources, gradients, strict=True)],
-        )
-
-
-def tensorflow_run(layer, x, call):
-    import tensorflow as tf
-
-    x = tf.constant(x)
-    states = keras.tree.flatten(call["initial_state"]) if "initial_state" in call else []
-    sources = [x, *states, *(v.value for v in layer.trainable_variables)]
-    with tf.GradientTape() as tape:
-        for tensor in [x, *states]:
-            tape.watch(tensor)
-        outputs = layer(x, **call)
-        loss = total(outputs, layer.losses)
-    gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
-    return outputs, [v.value for v in layer.non_trainable_variables], gradients
-
-
-RUN = {"jax": jax_run, "torch": torch_run, "tensorflow": tensorflow_run}[BACKEND]
-
-
-def run(layer, x, call):
-    """Outputs; what a call moves (states, seeds); gradients of x, the initial states and the weights."""
-    tensors = {
-        name: value if name == "training" else keras.tree.map_structure(ops.convert_to_tensor, value)
-        for name, value in call.items()
-    }
-    return [flat(part) for part in RUN(layer, x, tensors)]
+def in_tensors(x, call):
+    call = {k: v if k == "training" else keras.tree.map_structure(ops.convert_to_tensor, v) for k, v in call.items()}
+    return ops.convert_to_tensor(x), call
 
 
 @pytest.mark.parametrize("seed", range(CONFIGURATIONS))
 def test_outputs_states_draws_and_gradients(seed):
     theirs, mine, x, call = random_layers(seed)
-    expected, got = run(theirs, x, call), run(mine, x, call)
+    expected, got = (learn(layer, *in_tensors(x, call)) for layer in (theirs, mine))
     few = BACKEND == "jax" and x.shape[1] == 1 and x.shape[0] < 8  # a single step of few rows is faster in Keras
     assert mine.engine_used == ("framework" if few else "native")
-    for what, parts, right in zip(("output", "moved", "gradient"), got, expected, strict=True):
-        for k, (g, e) in enumerate(zip(parts, right, strict=True)):
-            assert_close(g, e, RELATIVE, f"{what} {k} of {mine.get_config()} {list(call)}")
+    for what, *parts in zip(("outputs", "gradients", "moved"), got, expected, strict=True):
+        assert_agree(*parts, what=f"{what}, {mine.get_config()} {list(call)}")
 
 
-def recurrent_layers(library, kind, rates):
-    """The layers of a model for sequences of four features."""
-    cell = {"dropout": rates[0], "recurrent_dropout": rates[1]}  # without a seed: PyTorch's own generator draws
-    if kind == "LSTM":
-        return [library.LSTM(3, **cell)]
-    if kind == "backwards":
-        return [library.LSTM(3, go_backwards=True, **cell)]
-    if kind == "RNN":
-        return [library.RNN(library.LSTMCell(3, **cell))]
-    if kind == "stack":
-        return [library.RNN([library.LSTMCell(3, **cell), library.LSTMCell(2, **cell)])]
-    if kind == "Bidirectional":
-        return [library.Bidirectional(library.LSTM(3, **cell))]
-    if kind == "Bidirectional RNN":
-        return [library.Bidirectional(library.RNN(library.LSTMCell(3, **cell)), merge_mode="sum")]
-    if kind == "Bidirectional stack":
-        return [library.Bidirectional(library.RNN([library.LSTMCell(3, **cell), library.LSTMCell(2)]))]
-    first = library.Bidirectional(library.LSTM(3, return_sequences=True, **cell))
-    return [first, library.LSTM(3, return_sequences=True, **cell), library.LSTM(2, **cell)]
-
-
-KINDS = [
-    "LSTM", "backwards", "RNN", "stack", "Bidirectional", "Bidirectional RNN", "Bidirectional stack", "one on another",
-]  # fmt: skip
-
-
+KINDS = {  # the layers of a model for sequences of four features; without a seed PyTorch's own generator draws
+    "LSTM": lambda lib, o: [lib.LSTM(3, **o)],
+    "backwards": lambda lib, o: [lib.LSTM(3, go_backwards=True, **o)],
+    "RNN": lambda lib, o: [lib.RNN(lib.LSTMCell(3, **o))],
+    "stack": lambda lib, o: [lib.RNN([lib.LSTMCell(3, **o), lib.LSTMCell(2, **o)])],
+    "Bidirectional": lambda lib, o: [lib.Bidirectional(lib.LSTM(3, **o))],
+    "Bidirectional RNN": lambda lib, o: [lib.Bidirectional(lib.RNN(lib.LSTMCell(3, **o)), merge_mode="sum")],
+    "Bidirectional stack": lambda lib, o: [lib.Bidirectional(lib.RNN([lib.LSTMCell(3, **o), lib.LSTMCell(2)]))],
+    "one on another": lambda lib, o: [
+        lib.Bidirectional(lib.LSTM(3, return_sequences=True, **o)),
+        lib.LSTM(3, return_sequences=True, **o),
+        lib.LSTM(2, **o),
+    ],
+}
 RATES = {"dropout": (0.4, 0), "recurrent": (0, 0.4), "both": (0.3, 0.3)}
 
 
@@ -225,11 +125,8 @@ def loss_of_batches(library, kind, rates, functional, masked):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((24, 5, 4)).astype("float32"), rng.standard_normal((24, 1)).astype("float32")
     x[rng.random((24, 5)) < 0.3] = 0
-    parts = [
-        *([keras.layers.Masking()] if masked else []),
-        *recurrent_layers(library, kind, rates),
-        keras.layers.Dense(1),
-    ]
+    cell = {"dropout": rates[0], "recurrent_dropout": rates[1]}
+    parts = [keras.layers.Masking()] * masked + [*KINDS[kind](library, cell), keras.layers.Dense(1)]
     if functional:
         inputs = outputs = keras.Input((5, 4))
         for part in parts:
@@ -238,9 +135,9 @@ def loss_of_batches(library, kind, rates, functional, masked):
     else:
         model = keras.Sequential(parts)  # without an Input: built by the first batch
     losses = []
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(float(logs["loss"])))
+    keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(float(logs["loss"])))
     model.compile(keras.optimizers.SGD(0.5), "mse")
-    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[note])
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[keep])
     return losses
 
 
@@ -252,6 +149,6 @@ WAYS = WAYS if BACKEND == "torch" else WAYS[::5]
 @pytest.mark.parametrize(("kind", "rates", "functional"), WAYS)
 def test_training_draws_as_keras_does(kind, rates, functional):
     masked = kind in ("RNN", "stack", "one on another")
-    found = [loss_of_batches(library, kind, RATES[rates], functional, masked) for library in (keras.layers, ours)]
+    found = [loss_of_batches(library, kind, RATES[rates], functional, masked) for library in LIBRARIES]
     assert len(found[0]) == 6
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)

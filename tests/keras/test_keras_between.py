@@ -9,23 +9,13 @@ import types
 import keras
 import numpy as np
 import pytest
+from beside import BACKEND, LIBRARIES, assert_agree, call_with, draw, framework, numbers
 from keras import layers, ops
 
 import glasscell.keras as ours
-from compare import assert_close
 
-BACKEND = keras.backend.backend()
 B, T, F, H = 3, 5, 3, 4  # F is not H, so nothing fits by accident
 MASK = np.array([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [1, 1, 0, 1, 0]], bool)  # leading gaps, an empty row
-RELATIVE = 1e-5  # as in test_keras_agrees.py
-
-
-def numbers(values):
-    return [np.asarray(ops.convert_to_numpy(v)) for v in keras.tree.flatten(values)]
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
 
 
 def tensors(call):
@@ -40,12 +30,12 @@ def bidirectional(library, layer):
 
 
 def both(make, calls=({},), x=None, after=None):
-    """What Keras's layer and ours give in these calls, one after another, from the same weights; and our layer.
+    """Calls Keras's layer and ours, one call after another, from the same weights; gives both results and our layer.
 
     after: what is done to each of them before the calls.
     """
     x, found = draw(B, T, F) if x is None else x, []
-    for library in (layers, ours):
+    for library in LIBRARIES:
         keras.utils.set_random_seed(1)
         layer = make(library)
         layer.build(x.shape)
@@ -57,12 +47,10 @@ def both(make, calls=({},), x=None, after=None):
     return *found, layer
 
 
-def check(make, *calls, after=None):
-    """The same, held against each other: what Keras's layer gives, and our layer."""
-    expected, got, layer = both(make, calls or [{}], after=after)
-    for right, mine in zip(expected, got, strict=True):
-        for r, m in zip(right, mine, strict=True):
-            assert_close(m, r, RELATIVE)
+def check(make, *calls, **options):
+    """Holds the results of `both` against each other; gives those of Keras's layer, and our layer."""
+    expected, got, layer = both(make, calls or [{}], **options)
+    assert_agree(got, expected)
     return expected, layer
 
 
@@ -71,36 +59,6 @@ def forward_of(layer):
 
 
 # Methods of a subclass, each as a function of the class it stands in.
-def always_training(base):
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        return base.call(self, sequences, initial_state=initial_state, mask=mask, training=True)
-
-    return {"call": call}
-
-
-def other_input(base):
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        return base.call(self, sequences * 2 + 1, initial_state=initial_state, mask=mask, training=training)
-
-    return {"call": call}
-
-
-def other_mask(base):
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        mask = ops.convert_to_tensor(MASK) if mask is None else ops.logical_not(mask)
-        return base.call(self, sequences, initial_state=initial_state, mask=mask, training=training)
-
-    return {"call": call}
-
-
-def other_state(base):
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        state = [ops.ones((B, H)) * 0.3, ops.ones((B, H))]
-        return base.call(self, sequences, initial_state=state, mask=mask, training=training)
-
-    return {"call": call}
-
-
 def other_loop(base):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         state = [s + 1.0 for s in initial_state]
@@ -125,29 +83,37 @@ def begins_with_ones(base):
     return {"get_initial_state": get_initial_state}
 
 
-METHODS = [always_training, other_input, other_mask, other_state, other_loop, loop_called_by_itself, begins_with_ones]
+METHODS = {
+    "always training": call_with(training=lambda *_: True),
+    "other input": call_with(sequences=lambda self, x, _: x * 2 + 1),
+    "other mask": call_with(mask=lambda self, x, m: ops.convert_to_tensor(MASK) if m is None else ops.logical_not(m)),
+    "other state": call_with(initial_state=lambda *_: [ops.ones((B, H)) * 0.3, ops.ones((B, H))]),
+    "other loop": other_loop,
+    "loop called by itself": loop_called_by_itself,
+    "begins with ones": begins_with_ones,
+}
 CALLS = [{}, {"training": True}, {"mask": MASK}]
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "Bidirectional"])
-@pytest.mark.parametrize("methods", METHODS, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("methods", METHODS)
 def test_a_subclass_acts_as_it_does_in_keras(methods, wrapped):
     def make(library):
-        changed = type("Changed", (library.LSTM,), methods(library.LSTM))
+        changed = type("Changed", (library.LSTM,), METHODS[methods](library.LSTM))
         layer = changed(H, dropout=0.5, seed=3, return_sequences=True)
         return bidirectional(library, layer) if wrapped else layer
 
     check(make, *CALLS)
 
 
-@pytest.mark.parametrize("methods", METHODS, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("methods", METHODS)
 def test_a_method_set_on_an_object_acts(methods):
     def make(library):
         return library.Bidirectional(library.LSTM(H, dropout=0.5, seed=3, return_sequences=True))
 
     def after(layer):
         forward = layer.forward_layer
-        for name, function in methods(type(forward)).items():
+        for name, function in METHODS[methods](type(forward)).items():
             setattr(forward, name, types.MethodType(function, forward))
 
     expected, _ = check(make, *CALLS, after=after)
@@ -173,18 +139,14 @@ def test_a_subclass_of_bidirectional_acts():
 def test_predictions_with_dropout_spread():
     """What people do for an uncertainty: the same layer on the same input twenty times."""
     predictions = []
-    for library in (layers, ours):
-
-        class Always(library.LSTM):
-            def call(self, sequences, initial_state=None, mask=None, training=False):
-                return super().call(sequences, initial_state=initial_state, mask=mask, training=True)
-
+    for library in LIBRARIES:
+        always = type("Always", (library.LSTM,), METHODS["always training"](library.LSTM))
         keras.utils.set_random_seed(0)
-        layer = bidirectional(library, Always(H, dropout=0.5, recurrent_dropout=0.2, seed=2))
+        layer = bidirectional(library, always(H, dropout=0.5, recurrent_dropout=0.2, seed=2))
         model = keras.Sequential([keras.Input((T, F)), layer, layers.Dense(1)])
         predictions.append(np.stack([numbers(model(draw(B, T, F)))[0] for _ in range(20)]))
     assert predictions[0].std(0).min() > 0
-    assert_close(predictions[1], predictions[0], RELATIVE)
+    assert_agree(*predictions)
 
 
 def test_a_bidirectional_layer_of_another_dtype():
@@ -197,9 +159,7 @@ def test_a_bidirectional_layer_of_another_dtype():
         def make(library, outer=outer, inner=inner):
             return library.Bidirectional(library.LSTM(H, dtype=inner, return_sequences=True), dtype=outer)
 
-        expected, got, layer = both(make, [{}, {"mask": MASK}], x=x)
-        for right, mine in zip(expected, got, strict=True):
-            assert_close(mine[0], right[0], RELATIVE)
+        _, layer = check(make, {}, {"mask": MASK}, x=x)
         assert layer.engine_used == "native"
 
 
@@ -211,7 +171,7 @@ def test_integers_in_a_bidirectional_layer_of_mixed_precision():
         return library.Bidirectional(library.LSTM(H, return_sequences=True, dtype="float32"), dtype="mixed_bfloat16")
 
     expected, got, _ = both(make, x=x)
-    assert_close(got[0][0].astype("float32"), expected[0][0].astype("float32"), RELATIVE)
+    assert_agree(got[0][0].astype("float32"), expected[0][0].astype("float32"))
 
 
 def test_what_keras_fills_in_on_the_way_to_a_direction():
@@ -229,14 +189,11 @@ def test_what_keras_fills_in_on_the_way_to_a_direction():
             return self.inner.call(self.masking(x)), self.inner.call(x, training=training)
 
     x = draw(B, T, F) * MASK[:, :, None]
-    expected, got, layer = both(
+    expected, layer = check(
         lambda library: Outer(library.Bidirectional(library.LSTM(H, return_sequences=True, dropout=0.5, seed=3))),
-        [{"training": True}, {"training": False}, {}],
+        *({"training": True}, {"training": False}, {}),
         x=x,
     )
-    for right, mine in zip(expected, got, strict=True):
-        for r, m in zip(right, mine, strict=True):
-            assert_close(m, r, RELATIVE)
     assert np.abs(expected[1][0] - expected[1][1]).max() > 1e-3  # the mask did act
     assert layer.inner.engine_used == "native"
 
@@ -256,7 +213,7 @@ def test_a_failing_call_leaves_no_draws_behind():
 
 def test_a_stateful_bidirectional_layer_speaks_of_its_batch():
     texts = []
-    for library in (layers, ours):
+    for library in LIBRARIES:
         layer = library.Bidirectional(library.LSTM(H, stateful=True))
         layer(ops.convert_to_tensor(draw(B, T, F)))
         with pytest.raises(ValueError, match="batch size of the") as caught:
@@ -273,7 +230,7 @@ def test_rematerialised_layers():
 @pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's hooks")
 @pytest.mark.parametrize("kind", ["pre", "in place", "after", "weights", "global", "cell", "cell after", "stack"])
 def test_hooks_of_torch_act(kind):
-    import torch
+    torch = framework
 
     def doubled(module, arguments, keywords):
         return tuple(a * 2 for a in arguments), keywords
@@ -304,22 +261,21 @@ def test_hooks_of_torch_act(kind):
         return library.Bidirectional(library.RNN(library.LSTMCell(H), return_sequences=True))
 
     def hook(layer):
-        if kind == "global":
-            return torch.nn.modules.module.register_module_forward_pre_hook(everywhere)
-        if kind in ("after", "cell after"):
-            return (
-                layer.register_forward_hook(afterwards)
-                if kind == "after"
-                else layer.cell.register_forward_hook(after_a_cell)
-            )
-        if kind in ("cell", "stack"):
-            return layer.cell.register_forward_pre_hook(on_a_cell)
-        function = {"pre": doubled, "in place": in_place, "weights": weights}[kind]
-        return layer.register_forward_pre_hook(function, with_kwargs=kind == "pre")
+        cell = layer.cell
+        return {
+            "pre": lambda: layer.register_forward_pre_hook(doubled, with_kwargs=True),
+            "in place": lambda: layer.register_forward_pre_hook(in_place),
+            "weights": lambda: layer.register_forward_pre_hook(weights),
+            "after": lambda: layer.register_forward_hook(afterwards),
+            "global": lambda: torch.nn.modules.module.register_module_forward_pre_hook(everywhere),
+            "cell": lambda: cell.register_forward_pre_hook(on_a_cell),
+            "stack": lambda: cell.register_forward_pre_hook(on_a_cell),
+            "cell after": lambda: cell.register_forward_hook(after_a_cell),
+        }[kind]()
 
     plain, _ = check(make)
     found = []
-    for library in (layers, ours):
+    for library in LIBRARIES:
         layer = make(library)
         layer.build((B, T, F))
         layer.set_weights([draw(*w.shape, seed=k) / 2 for k, w in enumerate(layer.get_weights())])
@@ -328,5 +284,5 @@ def test_hooks_of_torch_act(kind):
             found.append(numbers(layer(torch.tensor(draw(B, T, F)))))
         finally:
             handle.remove()
-    assert_close(found[1][0], found[0][0], RELATIVE)
+    assert_agree(*found)
     assert np.abs(found[0][0] - plain[0][0]).max() > 1e-3  # it did act

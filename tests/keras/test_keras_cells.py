@@ -4,11 +4,13 @@ On the backend of this process; tests/keras/test_keras_backends.py runs this fil
 """
 
 import types
+from itertools import product
 
 import numpy as np
 import pytest
+from beside import BACKEND, draw
 from keras import ops
-from test_keras_between import BACKEND, CALLS, MASK, B, H, bidirectional, check, draw, forward_of
+from test_keras_between import CALLS, MASK, B, H, bidirectional, check, forward_of
 
 WRAPPED = [pytest.param(wrap, id=wrap) for wrap in ("alone", "Bidirectional", "stacked cells")]
 
@@ -22,12 +24,11 @@ def ones(self, batch_size=None):
     return [ops.ones((batch_size, self.units)) * 0.6, ops.ones((batch_size, self.units))]
 
 
-def of_a_cells_own(library, wrap, **options):
-    """A layer whose cells begin with ones."""
-    cell = type("Begins", (library.LSTMCell,), {"get_initial_state": ones})
+def wrapped(library, wrap, first, last, **options):
+    """Makes a layer over cells of these classes: over both, or over the last alone."""
     if wrap == "stacked cells":
-        return library.RNN([cell(H), cell(H + 1)], **options)
-    layer = library.RNN(cell(H), **options)
+        return library.RNN([first(H), last(H + 1)], **options)
+    layer = library.RNN(last(H), **options)
     return bidirectional(library, layer) if wrap == "Bidirectional" else layer
 
 
@@ -35,21 +36,19 @@ def of_a_cells_own(library, wrap, **options):
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("return_sequences", [False, True])
 def test_a_cells_own_initial_state_is_not_zero(wrap, unroll, return_sequences):
-    if wrap == "Bidirectional" and not keras_can(unroll, go_backwards=True):
+    """Its cells begin with ones."""
+    backwards, alone = keras_can(unroll, go_backwards=True), wrap != "Bidirectional"
+    if not alone and not backwards:
         pytest.skip("Keras itself cannot")
-    backwards = [False] if wrap == "Bidirectional" or not keras_can(unroll, go_backwards=True) else [False, True]
-    zeroed = [False] if wrap == "Bidirectional" else [False, True]
-    for go_backwards in backwards:
-        for zero in zeroed:
+    for go_backwards, zeroed in product([False] + [True] * (alone and backwards), [False] + [True] * alone):
+        options = {"return_sequences": return_sequences, "unroll": unroll, "return_state": True}
+        options |= {"go_backwards": go_backwards, "zero_output_for_mask": zeroed}
 
-            def make(library, go_backwards=go_backwards, zero=zero):
-                options = {"zero_output_for_mask": True} if zero else {}
-                options |= {"go_backwards": True} if go_backwards else {}
-                return of_a_cells_own(
-                    library, wrap, return_sequences=return_sequences, unroll=unroll, return_state=True, **options
-                )
+        def make(library, options=options):
+            cell = type("Begins", (library.LSTMCell,), {"get_initial_state": ones})
+            return wrapped(library, wrap, cell, cell, **options)
 
-            check(make, {"mask": MASK}, {})
+        check(make, {"mask": MASK}, {})
 
 
 def test_an_initial_state_set_on_the_cell_or_the_layer_counts():
@@ -65,70 +64,48 @@ def test_an_initial_state_set_on_the_cell_or_the_layer_counts():
         check(make, {"mask": MASK}, after=after)
 
 
-def test_zero_output_for_mask_unrolled():
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_zero_output_for_mask_unrolled(go_backwards):
     """Keras ignores it there on JAX."""
-    for go_backwards in (False, True) if keras_can(True, go_backwards=True) else (False,):
-        check(
-            lambda library, back=go_backwards: library.LSTM(
-                H, unroll=True, zero_output_for_mask=True, return_sequences=True, go_backwards=back
-            ),
-            {"mask": MASK},
-            {"mask": MASK, "initial_state": [draw(B, H), draw(B, H, seed=1)]},
-        )
+    if not keras_can(True, go_backwards):
+        pytest.skip("Keras itself cannot")
+    options = {"unroll": True, "zero_output_for_mask": True, "return_sequences": True, "go_backwards": go_backwards}
+    state = [draw(B, H), draw(B, H, seed=1)]
+    check(lambda library: library.LSTM(H, **options), {"mask": MASK}, {"mask": MASK, "initial_state": state})
 
 
-def test_later_cells_of_a_backward_stack_see_the_mask_the_other_way_round():
-    for unroll in (False, True) if keras_can(True, go_backwards=True) else (False,):
-        expected, layer = check(
-            lambda library, unroll=unroll: library.RNN(
-                [library.LSTMCell(H), library.LSTMCell(H + 1), library.LSTMCell(2)],
-                return_sequences=True,
-                go_backwards=True,
-                unroll=unroll,
-            ),
-            {"mask": MASK},
-        )
-        assert layer.engine_used == ("framework" if unroll else "native")
-        assert np.abs(expected[0][0]).max() > 1e-3
+@pytest.mark.parametrize("unroll", [False, True])
+def test_later_cells_of_a_backward_stack_see_the_mask_the_other_way_round(unroll):
+    if not keras_can(unroll, go_backwards=True):
+        pytest.skip("Keras itself cannot")
+    options = {"return_sequences": True, "go_backwards": True, "unroll": unroll}
+    expected, layer = check(
+        lambda library: library.RNN([library.LSTMCell(n) for n in (H, H + 1, 2)], **options), {"mask": MASK}
+    )
+    assert layer.engine_used == ("framework" if unroll else "native")
+    assert np.abs(expected[0][0]).max() > 1e-3
 
 
-class Twice:
-    """What makes a cell put out twice its h: other equations."""
-
-    def call(self, inputs, states, training=False):
-        h, (h, c) = super().call(inputs, states, training=training)
-        return h * 2, [h, c]
+def twice(self, inputs, states, training=False):
+    """Puts out twice the h of the cell: other equations."""
+    base = next(kind for kind in type(self).__mro__ if kind.__name__ == "LSTMCell")
+    h, states = base.call(self, inputs, states, training=training)
+    return h * 2, states
 
 
 @pytest.mark.parametrize("wrap", WRAPPED)
-def test_a_cell_with_other_equations_runs_in_the_framework(wrap):
+@pytest.mark.parametrize("where", ["subclass", "object"])
+def test_a_cell_with_other_equations_runs_in_the_framework(wrap, where):
     def make(library):
-        cell = type("Other", (Twice, library.LSTMCell), {})
-        if wrap == "stacked cells":
-            return library.RNN([library.LSTMCell(H), cell(H)])
-        layer = library.RNN(cell(H))
-        return bidirectional(library, layer) if wrap == "Bidirectional" else layer
-
-    _, layer = check(make, *CALLS)
-    assert layer.engine_used == "framework"
-
-
-@pytest.mark.parametrize("wrap", WRAPPED)
-def test_a_method_set_on_a_cell_acts(wrap):
-    def make(library):
-        if wrap == "stacked cells":
-            return library.RNN([library.LSTMCell(H), library.LSTMCell(H)])
-        layer = library.LSTM(H)
-        return bidirectional(library, layer) if wrap == "Bidirectional" else layer
+        last = type("Other", (library.LSTMCell,), {"call": twice}) if where == "subclass" else library.LSTMCell
+        return wrapped(library, wrap, library.LSTMCell, last)
 
     def after(layer):
         cell = forward_of(layer).cell
         cell = cell.cells[1] if wrap == "stacked cells" else cell
-        cell.call = types.MethodType(twice, cell)
+        if where == "object":
+            cell.call = types.MethodType(twice, cell)
 
-    def twice(self, inputs, states, training=False):
-        h, states = type(self).call(self, inputs, states, training=training)
-        return h * 2, states
-
-    _, layer = check(make, after=after)
+    _, layer = check(make, *CALLS, after=after)
     assert forward_of(layer).engine_used == "framework"
+    assert where == "object" or layer.engine_used == "framework"

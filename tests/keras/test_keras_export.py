@@ -6,14 +6,14 @@ On the backend of this process; tests/keras/test_keras_backends.py runs this fil
 import keras
 import numpy as np
 import pytest
+from beside import BACKEND, assert_runs
 
 import glasscell.keras as ours
-from fresh import run_python
 
 pytestmark = pytest.mark.filterwarnings("default")  # the frameworks warn their own exporters
 
 FORMATS = {"tensorflow": ["tf_saved_model", "onnx"], "jax": ["tf_saved_model"], "torch": ["torch", "onnx"]}
-FORMATS = FORMATS[keras.backend.backend()]
+FORMATS = FORMATS[BACKEND]
 FILES = {"tf_saved_model": "model", "torch": "model.pt2", "onnx": "model.onnx"}
 LOAD = {
     "tf_saved_model": "import tensorflow as tf; m = tf.saved_model.load(folder + '/model'); y = m.serve(x).numpy()",
@@ -42,7 +42,6 @@ def test_exported_models_give_the_same_numbers(tmp_path):
     load = "import sys, numpy as np; folder = sys.argv[1]; x = np.load(folder + '/x.npy')\n"
     load += "".join(f"{LOAD[name]}; np.save(folder + '/{name}.npy', y)\n" for name in FORMATS)
     load += "assert not any(m.startswith('glasscell') for m in sys.modules)"
-    done = run_python("-c", load, tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert_runs(load, tmp_path)
     for name in FORMATS:
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), expected, rtol=0, atol=1e-5)

@@ -6,28 +6,24 @@ Runs where TensorFlow is Keras's backend: tests/keras/test_keras_backends.py run
 import keras
 import numpy as np
 import pytest
+from beside import BACKEND, LIBRARIES, RELATIVE, assert_agree, assert_runs, draw, run_code, twins
+from beside import framework as tf
 from keras import layers
 
 import glasscell.keras as ours
 from compare import assert_close
-from fresh import run_python
 
 pytestmark = [
-    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's graphs"),
+    pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's graphs"),
     pytest.mark.filterwarnings("default"),  # TensorFlow and its exporters warn of themselves
 ]
 B, T, F, H = 2, 4, 3, 5
-RELATIVE = 1e-5  # as in test_keras_agrees.py
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
 
 
 def models(dropout=0.3):
     """The same model of Keras's layers and of ours."""
     made = []
-    for kind in (layers, ours):
+    for kind in LIBRARIES:
         keras.utils.set_random_seed(0)
         both = kind.Bidirectional(kind.LSTM(H, return_sequences=True, dropout=dropout, seed=4))
         top = kind.RNN([kind.LSTMCell(4), kind.LSTMCell(2)])
@@ -40,8 +36,6 @@ def used(model):
 
 
 def module_of(model):
-    import tensorflow as tf
-
     class Served(tf.Module):
         def __init__(self):
             super().__init__()
@@ -61,22 +55,17 @@ def freeze(served):
 
 
 def save_keras(model, folder):
-    import tensorflow as tf
-
     tf.saved_model.save(model, folder / "keras")
     return "y = list(tf.saved_model.load(folder + '/keras').signatures['serving_default'](tf.constant(x)).values())[0]"
 
 
 def save_module(model, folder):
-    import tensorflow as tf
-
     tf.saved_model.save(module_of(model), folder / "module")
     return "y = tf.saved_model.load(folder + '/module')(tf.constant(x))"
 
 
 def save_frozen(model, folder):
-    served = module_of(model)
-    frozen = freeze(served)
+    frozen = freeze(module_of(model))
     (folder / "frozen.pb").write_bytes(frozen.graph.as_graph_def().SerializeToString())
     names = [frozen.inputs[0].name, frozen.outputs[0].name]
     return (
@@ -87,8 +76,6 @@ def save_frozen(model, folder):
 
 
 def save_tflite(model, folder):
-    import tensorflow as tf
-
     served = module_of(model)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([freeze(served)], served)
     (folder / "model.tflite").write_bytes(converter.convert())
@@ -101,7 +88,6 @@ def save_tflite(model, folder):
 
 def save_onnx(model, folder):
     import onnx
-    import tensorflow as tf
     import tf2onnx
 
     served = module_of(model)
@@ -124,10 +110,6 @@ ANOTHER = (  # a process that has run another of our layers, in graphs too, befo
 )
 
 
-def in_a_process(code, folder):
-    return run_python("-c", code, folder, KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
-
-
 def test_what_is_saved_runs_in_any_process(tmp_path):
     theirs, mine = models(dropout=0)  # TensorFlow saves no Keras model that draws
     x = draw(B, T, F)
@@ -139,8 +121,7 @@ def test_what_is_saved_runs_in_any_process(tmp_path):
     np.save(tmp_path / "x.npy", x)
     load = "".join(f"{load}\nnp.save(folder + '/{k}.npy', np.asarray(y))\n" for k, load in enumerate(loads))
     for code in (ALONE + load + "assert not any(m.startswith('glasscell') for m in sys.modules)", ANOTHER + load):
-        done = in_a_process(code, tmp_path)
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert_runs(code, tmp_path)
         for k, save in enumerate(SAVED):
             assert_close(np.load(tmp_path / f"{k}.npy"), expected, RELATIVE, save.__name__)
             (tmp_path / f"{k}.npy").unlink()
@@ -150,8 +131,6 @@ def test_what_is_saved_runs_in_any_process(tmp_path):
 
 
 def test_a_graph_with_the_native_call_refuses_to_be_saved(tmp_path):
-    import tensorflow as tf
-
     layer, x = ours.LSTM(H, engine="native"), tf.constant(draw(B, T, F))
     expected = layer(x)
     served = module_of(layer)
@@ -167,10 +146,10 @@ def test_a_native_call_that_was_saved_all_the_same_fails_in_words(tmp_path):
     layer = ours.LSTM(H, engine="native")
     layer.build((B, T, F))
     np.save(tmp_path / "x.npy", draw(B, T, F))
-    done = in_a_process(ANOTHER + save_frozen(layer, tmp_path), tmp_path)
-    assert done.returncode != 0
-    assert "in the process that traced this graph" in done.stderr
-    assert "trace it with engine='framework'" in done.stderr
+    run = run_code(ANOTHER + save_frozen(layer, tmp_path), tmp_path)
+    assert run.returncode != 0
+    assert "in the process that traced this graph" in run.stderr
+    assert "trace it with engine='framework'" in run.stderr
 
 
 class Custom(keras.Model):
@@ -184,8 +163,6 @@ class Custom(keras.Model):
         return self.inner(x, training=training)
 
     def train_step(self, data):
-        import tensorflow as tf
-
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             if self.looped:
@@ -203,23 +180,14 @@ class Decorated(Custom):
     """The same behind a `tf.function`, which the model would save."""
 
     def __init__(self, inner):
-        import tensorflow as tf
-
         super().__init__(inner)
-        self.faster = tf.function(super().train_step)
-
-    def train_step(self, data):
-        return self.faster(data)
-
-
-def as_it_is(model):
-    return model
+        self.train_step = tf.function(self.train_step)
 
 
 WAYS = {
-    "plain": (as_it_is, {}, "native"),
-    "eagerly": (as_it_is, {"run_eagerly": True}, "native"),
-    "several steps": (as_it_is, {"steps_per_execution": 2}, "native"),
+    "plain": (lambda model: model, {}, "native"),
+    "eagerly": (lambda model: model, {"run_eagerly": True}, "native"),
+    "several steps": (lambda model: model, {"steps_per_execution": 2}, "native"),
     "a step of one's own": (Custom, {}, "native"),
     "in a loop": (lambda model: Custom(model, looped=True), {}, "native"),
     "behind a tf.function": (Decorated, {}, "framework"),
@@ -247,8 +215,6 @@ def test_keras_trains_natively(way):
 
 
 def test_a_strategy_of_one_device():
-    import tensorflow as tf
-
     histories = []
     for strategy in (tf.distribute.OneDeviceStrategy("/cpu:0"), tf.distribute.MirroredStrategy(["/cpu:0"])):
         with strategy.scope():
@@ -267,12 +233,8 @@ LAYERS = {
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_functions_around_the_layer(kind):
-    import tensorflow as tf
-
-    theirs, mine = LAYERS[kind](layers), LAYERS[kind](ours)
     x = tf.constant(draw(6, T, F))
-    theirs.build(x.shape), mine.build(x.shape)
-    mine.set_weights(theirs.get_weights())
+    theirs, mine = twins(LAYERS[kind], x.shape)
 
     def of_a_row(layer):
         return lambda row: layer(row[None])[0]
@@ -286,41 +248,34 @@ def test_functions_around_the_layer(kind):
         lambda layer: tf.recompute_grad(layer)(x),
         lambda layer: tf.while_loop(lambda k, y: k < 2, lambda k, y: (k + 1, layer(x) + 0 * y), [0, layer(x)])[1],
     ):
-        assert_close(run(mine), run(theirs).numpy(), RELATIVE)
+        assert_agree(run(mine), run(theirs))
 
 
 def test_derivatives_are_right_or_refused_in_words():
-    import tensorflow as tf
-
-    theirs, mine = layers.LSTM(H), ours.LSTM(H)
     x = tf.constant(draw(B, T, F))
-    theirs.build(x.shape), mine.build(x.shape)
-    mine.set_weights(theirs.get_weights())
+    theirs, mine = twins(LAYERS["LSTM"], x.shape)
 
-    def jacobian(layer, pfor=True):
-        with tf.GradientTape(persistent=not pfor) as tape:
-            tape.watch(x)
-            y = layer(x)
-        return tape.jacobian(y, x, experimental_use_pfor=pfor)
+    def taped(differentiate, **options):
+        def derivative(layer):
+            with tf.GradientTape(**options) as tape:
+                tape.watch(x)
+                y = layer(x)
+                loss = tf.reduce_sum(y**2)
+            return differentiate(tape, y, loss)
 
-    def batch_jacobian(layer):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x)
-        return tape.batch_jacobian(y, x)
+        return derivative
 
-    def persistent(layer):
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            y = layer(x)
-            loss = tf.reduce_sum(y**2)
-        return tape.gradient(y, x) + tape.gradient(loss, x)
-
-    for derivative in (jacobian, lambda layer: jacobian(layer, False), batch_jacobian, persistent):
+    derivatives = (
+        taped(lambda tape, y, _: tape.jacobian(y, x)),
+        taped(lambda tape, y, _: tape.jacobian(y, x, experimental_use_pfor=False), persistent=True),
+        taped(lambda tape, y, _: tape.batch_jacobian(y, x)),
+        taped(lambda tape, y, loss: tape.gradient(y, x) + tape.gradient(loss, x), persistent=True),
+    )
+    for derivative in derivatives:
         expected = derivative(theirs)
         mine.engine = "native"  # in the function too
-        assert_close(derivative(mine), expected, RELATIVE)
-        assert_close(tf.function(derivative)(mine), expected, RELATIVE)
+        for run in (derivative, tf.function(derivative)):
+            assert_agree(run(mine), expected)
 
     def penalty(layer):
         with tf.GradientTape() as outer:
@@ -341,8 +296,7 @@ def test_derivatives_are_right_or_refused_in_words():
             with pytest.raises(NotImplementedError, match=words):
                 run(mine)
         mine.engine = "framework"
-        for e, g in zip(keras.tree.flatten(derivative(theirs)), keras.tree.flatten(derivative(mine)), strict=True):
-            assert_close(g, e, RELATIVE)
+        assert_agree(derivative(mine), derivative(theirs))
         mine.engine = "native"
 
     class Penalized(Custom):

@@ -7,14 +7,11 @@ tests/keras/test_keras_backends.py runs this file on the others.
 import keras
 import numpy as np
 import pytest
+from beside import BACKEND, LIBRARIES, assert_agree, draw, numbers, twins
+from beside import framework as tf
 from keras import layers, ops
 
-import glasscell.keras as ours
-from compare import assert_close
-
-BACKEND = keras.backend.backend()
 B, T, F, H = 2, 4, 3, 3  # F is H: PyTorch and TensorFlow take a mask of (B, T, H) for one of each unit
-RELATIVE = 1e-5  # as in test_keras_agrees.py
 
 LAYERS = {
     "LSTM": lambda kind: kind.LSTM(H, return_sequences=True, return_state=True),
@@ -26,38 +23,25 @@ LAYERS = {
 }
 
 
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
-
-
 def kept(*shape):
     mask = np.random.default_rng(3).random(shape) < 0.6
     mask[0, 0] = False
     return mask
 
 
-def numbers(values):
-    return [np.asarray(ops.convert_to_numpy(v)) for v in keras.tree.flatten(values)]
-
-
 def check(kind, run, used=None):
     """`run(layer)` gives with our layer what it gives with Keras's, or an error where that gives one."""
-    results = []
-    theirs, mine = LAYERS[kind](layers), LAYERS[kind](ours)
-    theirs.build((B, T, F)), mine.build((B, T, F))
-    mine.set_weights(theirs.get_weights())
-    for layer in (theirs, mine):
-        try:
-            results.append(numbers(run(layer)))
-        except Exception as error:  # Keras's own layers raise whatever their backend does
-            results.append(type(error))
-    if isinstance(results[0], type):
-        assert results[1] in (results[0], ValueError)
+    theirs, mine = twins(LAYERS[kind], (B, T, F))
+    try:
+        expected = numbers(run(theirs))
+    except Exception as error:  # Keras's own layers raise whatever their backend does
+        kinds = (type(error), ValueError)
+        with pytest.raises(kinds) as caught:
+            numbers(run(mine))
+        assert caught.type in kinds  # no subclass
         return
-    for got, expected in zip(results[1], results[0], strict=True):
-        assert_close(got, expected, RELATIVE)
-    if used is not None:
-        assert mine.engine_used == used
+    assert_agree(run(mine), expected)
+    assert used is None or mine.engine_used == used
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -79,15 +63,14 @@ def test_words_in_sentences_in_documents():
     words = np.array([[[0, 0], [1, 2], [3, 0]], [[4, 1], [0, 0], [0, 0]]])
     for outer in (lambda kind: kind.LSTM(2), lambda kind: kind.Bidirectional(kind.LSTM(2))):
         made = []
-        for kind in (layers, ours):
+        for kind in LIBRARIES:
             keras.utils.set_random_seed(0)
             inner = [layers.Embedding(5, 3, mask_zero=True), layers.TimeDistributed(kind.LSTM(2))]
             model = keras.Sequential([keras.Input((3, 2)), *inner, outer(kind)])
             model.compile("sgd", "mse")
             loss = [float(model.train_on_batch(words, np.ones((2, model.output_shape[1])))) for _ in range(3)]
-            made.append([np.array(loss), *numbers(model(words)), model.predict(words, verbose=0)])
-        for got, expected in zip(made[1], made[0], strict=True):
-            assert_close(got, expected, RELATIVE)
+            made.append([np.array(loss), model(words), model.predict(words, verbose=0)])
+        assert_agree(*made)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -120,8 +103,6 @@ def test_initial_states_of_numpy_and_of_other_dtypes(kind):
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's kinds of tensors")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_variables_and_tensors_that_are_not_dense(kind):
-    import tensorflow as tf
-
     x, mask = tf.Variable(draw(B, T, F)), tf.Variable(kept(B, T))
     state = keras.tree.map_structure(tf.Variable, states(kind))
 

@@ -12,31 +12,15 @@ import types
 import keras
 import numpy as np
 import pytest
+from beside import BACKEND, RELATIVE, call_with, framework, learn, numbers
 from keras import layers, ops
 
 import glasscell.keras as ours
 from compare import assert_close
 
-BACKEND = keras.backend.backend()
 # JAX and TensorFlow take their time over single operations. `.ci/run` takes 150 on each backend.
 SITUATIONS = int(os.environ.get("SITUATIONS", {"torch": "48", "tensorflow": "16"}.get(BACKEND, "8")))
-RELATIVE = 1e-5  # as in test_keras_agrees.py
-
 SHAPES = [(2, 3, 3, 3), (3, 4, 2, 5), (1, 2, 4, 1)]  # B, T, F, H: few, for some backends compile for each
-
-
-def call_with(**changes):
-    """A `call` that passes on something else than it was given; each change is a function of what it was given."""
-
-    def methods(base):
-        def call(self, sequences, initial_state=None, mask=None, training=False):
-            given = {"sequences": sequences, "initial_state": initial_state, "mask": mask, "training": training}
-            given |= {name: change(self, sequences, given[name]) for name, change in changes.items()}
-            return base.call(self, given.pop("sequences"), **given)
-
-        return {"call": call}
-
-    return methods
 
 
 def other_loop(base):
@@ -166,8 +150,8 @@ class Situation:
             return (self.B, self.T)
         return (self.B, 2, self.T, self.F) if self.wrap == "TimeDistributed" else (self.B, self.T, self.F)
 
-    def none_if_placeholder(self):
-        """The input, a keyword dictionary of the rest; fresh ones, for hooks write into them."""
+    def arguments(self):
+        """Makes the input, and a dictionary of the other arguments, anew for each call: hooks write into them."""
         draws = np.random.default_rng(self.seed + 2)
         x = draws.standard_normal(self.shape()).astype("float32")
         mask = draws.random((self.B, self.T)) < 0.6
@@ -180,9 +164,7 @@ class Situation:
         if self.input not in ("NumPy", "float64"):
             x = ops.convert_to_tensor(x)
         if self.input == "Variable" and BACKEND == "tensorflow":
-            import tensorflow as tf
-
-            x = tf.Variable(x)
+            x = framework.Variable(x)
         rest = {}
         if self.wrap in ("", "Bidirectional") and self.mask:
             last = {"last axis": 1, "features": self.F}.get(self.mask)
@@ -238,44 +220,6 @@ class Chain(keras.layers.Layer):
         return x
 
 
-def numbers(values):
-    return [np.asarray(ops.convert_to_numpy(ops.stop_gradient(v))) for v in keras.tree.flatten(values)]
-
-
-def learn(layer, x, rest):
-    """The outputs in training, and the gradient of their squares by each weight."""
-
-    def loss(outputs):
-        return sum(ops.sum(o**2) for o in keras.tree.flatten(outputs))
-
-    if BACKEND == "jax":
-        import jax
-
-        trainable, others = ([v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables))
-
-        def of(trainable):
-            outputs, moved = layer.stateless_call(trainable, others, x, training=True, **rest)
-            return loss(outputs), (outputs, moved)
-
-        gradients, (outputs, moved) = jax.grad(of, has_aux=True)(trainable)
-        for variable, value in zip(layer.non_trainable_variables, moved, strict=True):
-            variable.assign(value)
-        return outputs, gradients
-    if BACKEND == "torch":
-        import torch
-
-        outputs = layer(x, training=True, **rest)
-        sources = [v.value for v in layer.trainable_variables]
-        gradients = torch.autograd.grad(loss(outputs), sources, allow_unused=True)
-        return outputs, [torch.zeros_like(s) if g is None else g for s, g in zip(sources, gradients, strict=True)]
-    import tensorflow as tf
-
-    with tf.GradientTape() as tape:
-        outputs = layer(x, training=True, **rest)
-        value = loss(outputs)
-    return outputs, tape.gradient(value, [v.value for v in layer.trainable_variables], unconnected_gradients="zero")
-
-
 def change(x):
     """The input in place, where the backend has that; else another."""
     if BACKEND == "torch" and ops.is_tensor(x):
@@ -287,18 +231,19 @@ def change(x):
 
 
 def happens(situation, library):
-    """Everything that can be seen of a situation, or the error it ends with."""
+    """Gives everything that can be seen of a situation, and the error that it ends with, if any."""
     seen = []
     try:
         layer, recurrent = situation.make(library)
         with situation.hooked(recurrent):
-            x, rest = situation.none_if_placeholder()
+            x, rest = situation.arguments()
             for training in situation.training:
                 seen += numbers(layer(x, training=training, **rest))
                 x = change(x) if situation.between else x
-            x, rest = situation.none_if_placeholder()
+            x, rest = situation.arguments()
             if situation.hook != "output":  # which writes into what the gradient needs
-                seen += numbers(learn(layer, x, rest))
+                for part in learn(layer, x, {"training": True, **rest}, inputs=False):
+                    seen += part
             seen += numbers([v.value for v in layer.non_trainable_variables])
     except Exception as error:  # whatever the backend raises for what Keras cannot do
         return seen, error
@@ -309,12 +254,8 @@ def happens(situation, library):
 @pytest.mark.parametrize("seed", range(SITUATIONS))
 def test_a_situation_is_what_it_is_in_keras(seed):
     situation = Situation(seed)
-    slow = contextlib.nullcontext()
-    if BACKEND == "jax":
-        import jax
-
-        slow = jax.disable_jit()  # a scan compiles for longer than it takes to run a few steps
-    with slow:
+    # On JAX a scan compiles for longer than it takes to run a few steps.
+    with framework.disable_jit() if BACKEND == "jax" else contextlib.nullcontext():
         expected, failed = happens(situation, layers)
         got, error = happens(situation, ours)
     if failed is None and error is not None:

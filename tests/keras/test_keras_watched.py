@@ -7,19 +7,19 @@ test_keras_trace.py and test_keras_monitor.py.
 import keras
 import numpy as np
 import pytest
+from beside import BACKEND, number
 from keras import layers, ops
 from test_keras_monitor import keys
 
 import glasscell.keras as ours
-from glasscell.keras._trace import trace
+from glasscell.keras import trace
 
-BACKEND = keras.backend.backend()
 # Keras's own loop over cells, or with a mask, multiplies float64 in float32 on torch
 PRECISIONS = [("float32", 1e-6, True)] + [("float64", 1e-13, False)] * (BACKEND != "jax")
 
 
 def same(got, expected, atol):
-    np.testing.assert_allclose(got, ops.convert_to_numpy(expected), rtol=0, atol=atol)
+    np.testing.assert_allclose(got, number(expected), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(("dtype", "atol", "masked"), PRECISIONS)
@@ -27,10 +27,7 @@ def test_the_h_of_a_trace_is_what_the_layer_puts_out(dtype, atol, masked):
     rng = np.random.default_rng(0)
     x, mask = rng.standard_normal((3, 7, 4)), rng.random((3, 7)) < 0.7
     mask[:, 0] = mask[:, -1] = True  # what is put out before the first kept step is each backend's own
-    a, begin = (
-        ops.convert_to_tensor(x, dtype),
-        [ops.convert_to_tensor(rng.standard_normal((3, 5)), dtype) for _ in "hc"],
-    )
+    a, *begin = (ops.convert_to_tensor(v, dtype) for v in (x, *rng.standard_normal((2, 3, 5))))
     m = ops.convert_to_tensor(mask) if masked else None
     options = {"return_sequences": True, "dtype": dtype, "dropout": 0.5}
     for layer in (

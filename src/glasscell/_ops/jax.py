@@ -1,4 +1,4 @@
-"""The native engine as a JAX operation: what the layers call. `jax_rules` says what JAX makes of it."""
+"""The native engine as a JAX operation, which the layers call; `jax_primitives` and `jax_rules` tell JAX about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from glasscell._native import jax_handlers
-from glasscell._ops.jax_rules import forward_p
+from glasscell._ops import jax_rules  # noqa: F401  registers the derivatives and batches of `forward_p`
+from glasscell._ops.jax_primitives import forward_p
 from glasscell._ops.operands import Operands, flatten, outputs_of
 
 Array = Any
@@ -22,7 +23,7 @@ for name, capsule in HANDLERS.items():
 
 
 def why_not_available(x: Array) -> str | None:
-    """The reason why the operation cannot serve this input; None if it can."""
+    """Finds the reason why the operation cannot serve this input; None if it can."""
     if not HANDLERS:
         return "this build of glasscell has no call from JAX (jaxlib's headers were missing); build it anew"
     if jax.default_backend() != "cpu":
@@ -30,8 +31,13 @@ def why_not_available(x: Array) -> str | None:
     return None
 
 
+def is_traced(x: Array) -> bool:
+    """Tells whether JAX traces a function of x: for `jit`, for derivatives, or for a program to be saved."""
+    return isinstance(x, jax.core.Tracer)
+
+
 def why_slower(x: Array) -> str | None:
-    """The reason why the framework is faster at this input; None where it is not.
+    """Finds the reason why the framework is faster at this input; None where it is not.
 
     Measured on two cores, I = H = 4 to 256: a single step of 1 to 4 rows, fifty of them in `lax.scan`, takes natively
     1.2 to 3 times as long and more; of 8 rows about as long. The native call first packs the weights, which then serve
@@ -45,7 +51,7 @@ def why_slower(x: Array) -> str | None:
 def run(
     x: Array, step_flags: Array | None, directions: Sequence[Operands], sequences: bool, training: bool
 ) -> list[tuple[Array | None, Array, Array]]:
-    """A whole pass of each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
+    """Runs each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
 
     step_flags: as `Call.step_flags`.
 

@@ -1,8 +1,8 @@
-"""The framework's side of `jax_rules`: the equations of `_cells/lstm.py` in a scan, as the native calls compute them.
+"""The equations of `_cells/lstm.py` in a scan of JAX, for derivatives that the native engine has not, and for export.
 
-What the native engine does not have runs these: forward mode, derivatives of derivatives, and what is exported. Each
-function takes the operands and parameters of the primitive of its name. Operands have `batch` leading axes, each of
-size 1 in an operand that is the same for all; those of the results are of full size.
+Forward mode, derivatives of derivatives and exported programs run these functions. Each takes the operands and
+parameters of the primitive of its name. Operands have `batch` leading axes, each of size 1 in an operand that is the
+same for all; those of the results are of full size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Codes = tuple[int, ...]
 
 
 def forward(*operands: Array, option_codes: Codes, sequences: bool, tape: bool, batch: int) -> list[Array]:
-    """What `operands.forward` gives. operands: x, step_flags, inputs."""
+    """Computes what `operands.forward` does. operands: x, step_flags, inputs."""
 
     def one(x: Array, step_flags: Array, *inputs: Array) -> list[Array]:
         residuals = [t for d in _directions(option_codes, inputs) for t in _loop(x, step_flags, *d)]
@@ -50,7 +50,7 @@ def forward(*operands: Array, option_codes: Codes, sequences: bool, tape: bool, 
 def tangent(
     *operands: Array, option_codes: Codes, sequences: bool, wanted: tuple[bool, ...], batch: int
 ) -> list[Array]:
-    """The tangents of `forward`'s `OUTPUTS`, h a placeholder unless `sequences`.
+    """Computes the tangents of `forward`'s `OUTPUTS`, h a placeholder unless `sequences`.
 
     operands: x, step_flags, inputs, residuals; then the tangents of x and of each direction's `WEIGHTS`, those
     that are `wanted`. The others are zero.
@@ -68,7 +68,7 @@ def tangent(
 
 
 def backward(*operands: Array, option_codes: Codes, dx: bool, batch: int) -> list[Array]:
-    """What `operands.backward` gives. operands: x, step_flags, inputs, residuals, cotangents."""
+    """Computes what `operands.backward` does. operands: x, step_flags, inputs, residuals, cotangents."""
 
     def one(*operands: Array) -> list[Array]:
         outputs, moving = _outputs(option_codes, True, operands)
@@ -85,7 +85,7 @@ def backward(*operands: Array, option_codes: Codes, dx: bool, batch: int) -> lis
 
 
 def derivative(function: Callable[..., Any], primals: Sequence[Array], tangents: Sequence[Array | None]) -> Any:
-    """The derivative of the function along the tangents; None: zero, and nothing is computed for it."""
+    """Differentiates the function along the tangents; None: zero, and nothing is computed for it."""
     at = [k for k, t in enumerate(tangents) if t is not None]
 
     def moved(*values: Array) -> Any:
@@ -100,7 +100,7 @@ def derivative(function: Callable[..., Any], primals: Sequence[Array], tangents:
 def _outputs(
     option_codes: Codes, sequences: bool, operands: Sequence[Array]
 ) -> tuple[Callable[..., list[Array]], list[Array]]:
-    """`forward`'s `OUTPUTS` as a function of what has gradients: of x and of each direction's `WEIGHTS`; and those."""
+    """Gives `forward`'s `OUTPUTS` as a function of x and of each direction's `WEIGHTS`, and the values of these."""
     x, step_flags, *rest = operands[: operand_counts(option_codes)[0]]
     inputs = each(rest, len(INPUTS))
     masks = [own[len(WEIGHTS) :] for own in inputs]
@@ -114,7 +114,7 @@ def _outputs(
 
 
 def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., list[Array]]:
-    """The function over `batch` leading axes."""
+    """Maps the function over `batch` leading axes."""
 
     def over(*operands: Array) -> list[Array]:
         lead = jnp.broadcast_shapes(*(t.shape[:batch] for t in operands))
@@ -127,7 +127,7 @@ def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., lis
 
 
 def _directions(option_codes: Codes, inputs: Sequence[Array]) -> Iterator[tuple[Any, ...]]:
-    """The options of each direction, with the framework's own activations, and its tensors."""
+    """Yields the options of each direction, with the framework's own activations, and its tensors."""
     for options, *tensors, _ in unflatten(inputs, option_codes):
         # Keras's functions: their derivatives of every order are the framework's, at kinks too.
         named = options.activation.name, options.recurrent_activation.name
@@ -139,7 +139,7 @@ def _loop(
     x: Array, step_flags: Array, options: Options, kernel: Array, recurrent_kernel: Array, bias: Array | None,
     h0: Array, c0: Array, dropout_mask: Array | None, recurrent_dropout_mask: Array | None,
 ) -> list[Array]:  # fmt: skip
-    """One direction over time: what `RESIDUALS` names."""
+    """Runs one direction over time and gives its `RESIDUALS`."""
     bias = jnp.zeros(kernel.shape[1], x.dtype) if bias is None else bias
     bits = jnp.full(x.shape[:2], KEEP, np.uint8) if none_if_placeholder(step_flags) is None else step_flags
 
@@ -160,5 +160,5 @@ def _loop(
 
 
 def _masked(value: Array, mask: Array | None) -> list[Array]:
-    """One array for each gate: the value times the gate's dropout mask."""
+    """Multiplies the value with the dropout mask of each gate, and gives one array for each."""
     return [value] * 4 if mask is None else [value * m for m in jnp.broadcast_to(mask, (4, *mask.shape[1:]))]

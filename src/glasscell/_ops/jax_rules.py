@@ -1,9 +1,7 @@
-"""The native calls as JAX primitives: how each is lowered, differentiated and batched.
+"""The rules by which JAX differentiates and batches the primitives of `jax_primitives`.
 
-`forward_p` is a pass, `tangent_p` its derivative along tangents, `backward_p` the transpose of that. Forward and
-backward are native calls; the derivative along tangents, and every derivative of `tangent_p` and `backward_p`, is that
-of the equations (`jax_equations`). What a primitive takes as residuals of a pass follows from x, step_flags and inputs,
-and only `backward_p`'s native call reads it: it counts as a constant.
+The derivative of `forward_p` is `tangent_p`, whose transpose is `backward_p`. All others are those of the equations
+(`jax_equations`). The residuals that `tangent_p` and `backward_p` take count as constants.
 """
 
 from __future__ import annotations
@@ -12,102 +10,16 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir, xla
+from jax.interpreters import ad, batching
 
 from glasscell._ops import jax_equations as equations
-from glasscell._ops.operands import (
-    OUTPUTS,
-    RESIDUALS,
-    batch_axes,
-    each,
-    gradient_positions,
-    gradient_shapes,
-    operand_counts,
-    outputs_of,
-    residual_shapes,
-)
+from glasscell._ops.jax_compat import zero_tangent
+from glasscell._ops.jax_primitives import Codes, backward_p, forward_p, forward_shapes, result_avals, tangent_p
+from glasscell._ops.operands import OUTPUTS, RESIDUALS, batch_axes, each, gradient_positions, operand_counts
 
 Array = Any
-Codes = tuple[int, ...]
-
-forward_p, tangent_p, backward_p = map(Primitive, ("glasscell_forward", "glasscell_tangent", "glasscell_backward"))
-
-
-# --- the shapes of results
-
-
-def _forward_shapes(*operands: Any, option_codes: Codes, sequences: bool, tape: bool, batch: int) -> list[Any]:
-    x, _, *inputs = _cores(operands, batch)
-    return residual_shapes(x, inputs, option_codes, sequences, tape)
-
-
-def _tangent_shapes(*operands: Any, option_codes: Codes, sequences: bool, wanted: Any, batch: int) -> list[Any]:
-    x, _, *inputs = _cores(operands[: operand_counts(option_codes)[0]], batch)
-    shapes = residual_shapes(x, inputs, option_codes, sequences, False)
-    return [shape for own in outputs_of(shapes) for shape in own]
-
-
-def _backward_shapes(*operands: Any, option_codes: Codes, dx: bool, batch: int) -> list[Any]:
-    x, _, *inputs = _cores(operands[: operand_counts(option_codes)[0]], batch)
-    return gradient_shapes(x, inputs, dx)
-
-
-def _cores(operands: Sequence[Any], batch: int) -> list[Any]:
-    """The shapes and dtypes of the operands without their leading axes."""
-    return [jax.ShapeDtypeStruct(t.shape[batch:], t.dtype) for t in operands]
-
-
-def _abstract(shapes: Callable[..., list[Any]], *operands: Any, **parameters: Any) -> list[Any]:
-    if any(t.mat.varying for t in operands):  # there is no public way to give results theirs, or to ask
-        raise NotImplementedError(
-            "jax.shard_map: the native engine does not say over which axes of the mesh its results vary, and gradients "
-            "would be wrong: pass check_vma=False"
-        )
-    return _results(shapes, *operands, **parameters)
-
-
-def _results(shapes: Callable[..., list[Any]], *operands: Any, batch: int, **parameters: Any) -> list[Any]:
-    lead = jnp.broadcast_shapes(*(t.shape[:batch] for t in operands))
-    found = shapes(*operands, batch=batch, **parameters)
-    return [jax.core.ShapedArray((*lead, *shape), operands[0].dtype) for shape in found]
-
-
-# --- the native calls
-
-
-def _native(
-    name: str, shapes: Callable[..., list[Any]], *operands: Array, option_codes: Codes, **parameters: Any
-) -> Any:
-    x, step_flags, *rest = operands
-    results = _results(shapes, *operands, option_codes=option_codes, **parameters)
-    call = jax.ffi.ffi_call(f"glasscell_{name}_{x.dtype.name}", results)
-    return call(step_flags, x, *rest, option_codes=np.asarray(option_codes, np.int64))
-
-
-def _define(primitive: Primitive, shapes: Callable[..., list[Any]], equation: Callable[..., Any], native: bool) -> None:
-    primitive.multiple_results = True
-    primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
-    primitive.def_abstract_eval(functools.partial(_abstract, shapes))
-    by_equations = mlir.lower_fun(equation)
-    mlir.register_lowering(primitive, by_equations)
-    if native:
-        by_call = mlir.lower_fun(functools.partial(_native, primitive.name.removeprefix("glasscell_"), shapes))
-
-        def lower(context: Any, *operands: Any, **parameters: Any) -> Any:
-            # What is exported must run without glasscell.
-            exported = context.module_context.lowering_parameters.for_export
-            return (by_equations if exported else by_call)(context, *operands, **parameters)
-
-        mlir.register_lowering(primitive, lower, platform="cpu")
-
-
-_define(forward_p, _forward_shapes, equations.forward, native=True)
-_define(tangent_p, _tangent_shapes, equations.tangent, native=False)
-_define(backward_p, _backward_shapes, equations.backward, native=True)
 
 
 # --- derivatives
@@ -126,7 +38,7 @@ def _forward_jvp(
     given = _nonzero([tangents[k] for k in at])
     wanted = tuple(t is not None for t in given)
     found = tangent_p.bind(*primals, *residuals, *(t for t in given if t is not None), wanted=wanted, **parameters)
-    shapes = _results(_forward_shapes, *primals, tape=tape, **parameters)
+    shapes = result_avals(forward_shapes, *primals, tape=tape, **parameters)
     outputs = [t if t.shape == s.shape else jnp.zeros(s.shape, s.dtype) for t, s in zip(residuals, shapes, strict=True)]
     none = [None] * (len(RESIDUALS) - OUTPUTS)
     return _with_tangents(outputs, [t for own in each(found, OUTPUTS) for t in (*own, *none)])
@@ -140,14 +52,14 @@ def _equations_jvp(primitive: Primitive, primals: Sequence[Array], tangents: Seq
 
 
 def _nonzero(tangents: Sequence[Any]) -> list[Array | None]:
-    """The tangents, None for those that are zero."""
+    """Gives the tangents, None for those that are zero."""
     return [None if type(t) is ad.Zero else t for t in tangents]
 
 
 def _with_tangents(results: list[Array], tangents: Sequence[Array | None]) -> tuple[list[Array], list[Any]]:
-    """What a rule gives; a tangent that is None, or that of a placeholder, is zero."""
+    """Pairs results with tangents, as a rule does; a tangent that is None, or that of a placeholder, is zero."""
     return results, [
-        ad.Zero(jax.typeof(result).to_tangent_aval()) if t is None or t.shape != result.shape else t
+        zero_tangent(result) if t is None or t.shape != result.shape else t
         for result, t in zip(results, tangents, strict=True)
     ]
 
@@ -186,7 +98,7 @@ def _backward_transpose(
 
 
 def _shared(gradient: Array, batch: int, like: Any) -> Array:
-    """The gradient of an operand: summed along the leading axes in which the operand is the same for all."""
+    """Sums the gradient of an operand along the leading axes in which the operand is the same for all."""
     axes = tuple(k for k in range(batch) if like.shape[k] == 1 != gradient.shape[k])
     return gradient.sum(axes, keepdims=True) if axes else gradient
 
@@ -203,14 +115,14 @@ ad.primitive_transposes[backward_p] = _backward_transpose
 
 
 def _batch(primitive: Primitive, operands: Sequence[Array], axes: Sequence[int | None], **parameters: Any) -> Any:
-    """One more leading axis."""
+    """Batches as one more leading axis."""
     moved = [t[None] if axis is None else jnp.moveaxis(t, axis, 0) for t, axis in zip(operands, axes, strict=True)]
     results = primitive.bind(*moved, **parameters | {"batch": parameters["batch"] + 1})
     return results, [0] * len(results)
 
 
 def _batch_forward(operands: Sequence[Array], axes: Sequence[int | None], **parameters: Any) -> Any:
-    """As rows of one batch, where all have the same weights; else one more leading axis."""
+    """Batches as rows of one batch, where all have the same weights; else as one more leading axis."""
     rows = batch_axes(parameters["option_codes"])
     weights = [k for k, row in enumerate(rows) if row is None]
     if parameters["batch"] or any(axes[k] is not None for k in weights):
@@ -223,7 +135,7 @@ def _batch_forward(operands: Sequence[Array], axes: Sequence[int | None], **para
 
 
 def _fold(tensor: Array, axis: int | None, size: int, row: int | None) -> Array:
-    """The tensor with the mapped axis made part of the axis `row`; None: it is the same for all rows."""
+    """Makes the mapped axis of a tensor part of its axis `row`; None: the tensor is the same for all rows."""
     if row is None or (axis is None and tensor.shape == (0,)):
         return tensor
     if axis is None:

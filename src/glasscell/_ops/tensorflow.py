@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from glasscell._ops import operands as engine
+from glasscell._ops import tensorflow_compat as compat
 from glasscell._ops.operands import (
     OUTPUTS,
     Operands,
@@ -26,46 +26,23 @@ from glasscell._ops.operands import (
 Tensor = Any
 Pass = tuple[Tensor | None, Tensor, Tensor]
 ADVICE = "to save this graph, trace it with engine='framework' or 'auto'"
-NEVER_SAVED = {
-    ("keras.src.backend.tensorflow.trainer", "one_step_on_data"),
-    ("keras.src.backend.tensorflow.core", "compute_output_spec"),
-}
 
 
 def why_not_available(x: Tensor) -> str | None:
-    """The reason why the operation cannot serve this input; None if it can."""
+    """Finds the reason why the operation cannot serve this input; None if it can."""
     if tf.config.list_logical_devices("GPU"):
         return "TensorFlow sees a GPU, and the native engine is for CPUs"
     if isinstance(x, (tf.RaggedTensor, tf.SparseTensor)):
         return f"x is a {type(x).__name__}, and the native engine takes dense tensors"
-    if not tf.executing_eagerly() and _compiles(tf.compat.v1.get_default_graph()):
+    if compat.compiled_by_xla():
         return "the function is compiled by XLA (jit_compile=True), which takes no call into this process"
     return None
-
-
-def may_be_saved() -> bool:
-    """Whether a graph is being made that somebody may save.
-
-    None is made in eager mode. Keras saves neither the step functions of its trainer nor what it infers shapes in,
-    and tells nobody that it makes them; so only the callers do, up to the next `tf.function`. In doubt it may be saved.
-    """
-    if tf.executing_eagerly():
-        return False
-    frame = sys._getframe()
-    while (caller := frame.f_back) is not None:
-        frame = caller
-        module = frame.f_globals.get("__name__", "")
-        if (module, frame.f_code.co_name) in NEVER_SAVED:
-            return False
-        if module.startswith("tensorflow.python.eager.polymorphic_function."):
-            return True
-    return True
 
 
 def run(
     x: Tensor, step_flags: Tensor | None, directions: Sequence[Operands], sequences: bool, training: bool
 ) -> list[Pass]:
-    """A whole pass of each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
+    """Runs each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
 
     step_flags: as `Call.step_flags`.
 
@@ -73,8 +50,7 @@ def run(
     Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
     without, a gradient runs the pass again.
     """
-    if not tf.executing_eagerly() and isinstance(tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
-        tf.compat.v1.get_default_graph().capture(_not_to_be_saved())
+    compat.capture(_not_to_be_saved)
     x, placeholder = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # it may be a variable
     given, option_codes = flatten(directions, placeholder)
     step_flags = tf.constant([], tf.uint8) if step_flags is None else step_flags
@@ -100,24 +76,16 @@ def run(
 def _forward(
     x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: list[int], sequences: bool, tape: bool
 ) -> list[Tensor]:
-    """`glasscell._ops.operands.forward` on tensors."""
-    return _call(
-        forward,
-        [sequences, tape, *option_codes],
-        [x, step_flags, *inputs],
-        residual_shapes(x, inputs, option_codes, sequences, tape),
-    )
+    """Runs `operands.forward` on tensors."""
+    shapes = residual_shapes(x, inputs, option_codes, sequences, tape)
+    return _call(forward, [sequences, tape, *option_codes], [x, step_flags, *inputs], shapes)
 
 
 def _backward(
-    x: Tensor,
-    step_flags: Tensor,
-    inputs: Sequence[Tensor],
-    option_codes: list[int],
-    residuals: list[Tensor],
-    cotangents: list[Tensor],
-) -> list[Tensor]:
-    """`glasscell._ops.operands.backward` on tensors; refuses to be differentiated."""
+    x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: list[int],
+    residuals: list[Tensor], cotangents: list[Tensor],
+) -> list[Tensor]:  # fmt: skip
+    """Runs `operands.backward` on tensors; refuses to be differentiated."""
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def once(*tensors: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
@@ -135,13 +103,13 @@ def _refuse(*_: Tensor) -> Any:
 
 
 def forward(numbers: Any, x: Any, step_flags: Any, *inputs: Any) -> list[Any]:
-    """The forward pass on arrays. numbers: `sequences`, `tape` and the option codes."""
+    """Runs the forward pass on arrays. numbers: `sequences`, `tape` and the option codes."""
     sequences, tape, *option_codes = map(int, numbers)
     return engine.forward(x, step_flags, inputs, option_codes, bool(sequences), bool(tape))
 
 
 def backward(numbers: Any, x: Any, step_flags: Any, *rest: Any) -> list[Any]:
-    """The backward pass on arrays. numbers: of the tensors of `INPUTS`, of the residuals, and the option codes."""
+    """Runs the backward pass on arrays. numbers: how many `INPUTS` and residuals there are, and the option codes."""
     inputs, residuals, *option_codes = map(int, numbers)
     last = inputs + residuals
     return engine.backward(x, step_flags, rest[:inputs], option_codes, rest[inputs:last], rest[last:])
@@ -150,7 +118,7 @@ def backward(numbers: Any, x: Any, step_flags: Any, *rest: Any) -> list[Any]:
 def _call(
     compute: Callable[..., list[Any]], numbers: Sequence[int], tensors: Sequence[Tensor], shapes: Sequence[Any]
 ) -> list[Tensor]:
-    """Run `compute` on the tensors as arrays, now or as part of the graph; `shapes`: of its results."""
+    """Runs `compute` on the tensors as arrays, now or as part of the graph; `shapes`: of its results."""
     if tf.executing_eagerly():
         return [tf.convert_to_tensor(a) for a in compute(numbers, *(np.asarray(memoryview(t)) for t in tensors))]
     given = [tf.constant(numbers, tf.int64), *tensors]
@@ -163,26 +131,17 @@ def _call(
 
 @functools.cache
 def _token(compute: Callable[..., list[Any]]) -> str:
-    """The name by which a graph calls back into this process, where no other process can have given it.
+    """Makes the name by which a graph calls back into this process, where no other process can have given it.
 
     TensorFlow's own names are numbers: a graph that was saved would call whatever has that number where it is loaded.
     """
-    from tensorflow.python.ops import script_ops  # tf.numpy_function takes no name
-
     token = f"{compute.__name__} of glasscell.keras in the process that traced this graph ({uuid.uuid4()}); {ADVICE}"
-    script_ops._py_funcs._funcs[token] = compute
+    compat.register_py_function(token, compute)
     return token
 
 
 @functools.cache
 def _not_to_be_saved() -> Tensor:
-    """A resource that graphs capture, so that TensorFlow refuses to save them: no object that is saved tracks it."""
+    """Makes a resource that graphs capture: TensorFlow refuses to save them, for no object that is saved tracks it."""
     with tf.init_scope():
         return tf.raw_ops.VarHandleOp(dtype=tf.int32, shape=[], shared_name=f"glasscell.keras: {ADVICE}")
-
-
-def _compiles(graph: Any) -> bool:
-    """Whether XLA will compile the graph that is being made."""
-    from tensorflow.python.ops import control_flow_util  # there is no public way to ask
-
-    return bool(control_flow_util.GraphOrParentsInXlaContext(graph))

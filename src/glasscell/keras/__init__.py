@@ -2,12 +2,29 @@
 
 `from glasscell.keras import LSTM, LSTMCell, RNN` where it said `from keras.layers import ...`. Same arguments, same
 weights, same numbers, same files. Import this module before loading a `.keras` file that holds these layers.
-`accelerate(model)` does the same to a finished model. `layer.trace(x)` opens a layer, and the callback `GateMonitor`
+`accelerate(model)` does the same to a finished model. `trace(layer, x)` opens a layer, and the callback `GateMonitor`
 watches the gates while a model trains.
 """
 
-from glasscell.keras._accelerate import accelerate, restore
-from glasscell.keras._layers import LSTM, RNN, Bidirectional, LSTMCell, StackedRNNCells
-from glasscell.keras._monitor import GateMonitor
+from keras.backend import backend
 
-__all__ = ["LSTM", "RNN", "Bidirectional", "GateMonitor", "LSTMCell", "StackedRNNCells", "accelerate", "restore"]
+from glasscell.keras._accelerate import accelerate, restore
+from glasscell.keras._bidirectional import Bidirectional
+from glasscell.keras._layers import LSTM, RNN, LSTMCell, StackedRNNCells
+from glasscell.keras._monitor import GateMonitor
+from glasscell.keras._trace import trace
+
+if backend() == "jax":
+    import glasscell._ops.jax  # noqa: F401  registers the native calls, which serialized JAX executables name
+
+__all__ = [
+    "LSTM",
+    "RNN",
+    "Bidirectional",
+    "GateMonitor",
+    "LSTMCell",
+    "StackedRNNCells",
+    "accelerate",
+    "restore",
+    "trace",
+]

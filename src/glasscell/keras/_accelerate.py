@@ -12,20 +12,20 @@ from typing import Any
 
 import keras
 
-from glasscell.keras import _layers as layers
-from glasscell.keras._inner_loop import cells_of, is_lstm, why_never_native
+from glasscell.keras._bidirectional import Bidirectional
+from glasscell.keras._compat import layers_in
+from glasscell.keras._eligibility import cells_of, is_lstm, native_cells
+from glasscell.keras._layers import LSTM, RNN, LSTMCell, NativeLoop, StackedRNNCells
 
-OURS = {
-    getattr(keras.layers, name): getattr(layers, name)
-    for name in ("LSTM", "RNN", "LSTMCell", "StackedRNNCells", "Bidirectional")
-}
+KINDS: tuple[type, ...] = (LSTM, RNN, LSTMCell, StackedRNNCells, Bidirectional)
+OURS = {getattr(keras.layers, kind.__name__): kind for kind in KINDS}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 
-_switched_off: weakref.WeakSet[Any] = weakref.WeakSet()  # models that were to be compiled by XLA, and no longer are
+_switched_off: weakref.WeakSet[Any] = weakref.WeakSet()  # models whose jit_compile `accelerate` switched off
 
 
 def accelerate(model: Any) -> Any:
-    """Give the model back with every LSTM in it run by the native engine, wherever the engine can serve.
+    """Gives the model back with every LSTM in it run by the native engine, wherever the engine can serve.
 
     model: a built model or layer: Sequential, functional, subclassed, nested. `LSTM`, `RNN` over `LSTMCell` or over a
     stack of them, and `Bidirectional` of these are replaced, in place, wherever Keras finds them: in models and layers
@@ -42,7 +42,7 @@ def accelerate(model: Any) -> Any:
                 _become(part, OURS)
     for layer in _parts(model):
         inside = getattr(layer, "forward_layer", None), getattr(layer, "backward_layer", None)
-        if all(isinstance(part, layers.NativeLoop) for part in inside):
+        if all(isinstance(part, NativeLoop) for part in inside):
             _become(layer, OURS)
     _forget_compiled(model)
     if left:
@@ -54,7 +54,7 @@ def accelerate(model: Any) -> Any:
 
 
 def restore(model: Any) -> Any:
-    """Give the model back with every layer of ours in it made Keras's again, in place: the inverse of `accelerate`.
+    """Gives the model back with every layer of ours in it made Keras's again, in place: the inverse of `accelerate`.
 
     Raises: TypeError for anything but a Keras layer or model.
     """
@@ -65,32 +65,36 @@ def restore(model: Any) -> Any:
 
 
 def _parts(model: Any) -> list[Any]:
-    """The model and all layers in it, cells included."""
+    """Lists the model and all layers in it, cells included."""
     if not isinstance(model, keras.layers.Layer):
         raise TypeError(f"model: expected a Keras model or layer, got {type(model).__name__}")
-    return list(model._flatten_layers())
+    return layers_in(model)
 
 
 def _is_recurrent(layer: Any) -> bool:
-    """Whether one may hope for it to be replaced."""
+    """Tells whether the layer is one that `accelerate` replaces, or lists with a reason."""
     if not isinstance(layer, keras.layers.RNN):
         return False
-    return type(layer) in (keras.layers.RNN, layers.RNN) or any(is_lstm(cell) for cell in cells_of(layer.cell))
+    return type(layer) in (keras.layers.RNN, RNN) or any(is_lstm(cell) for cell in cells_of(layer.cell))
 
 
 def _why_left(layer: Any) -> str | None:
-    for part in [layer, layer.cell, *cells_of(layer.cell)]:
+    """Finds the reason why a layer stays as it is; None if it is replaced."""
+    cells = cells_of(layer.cell)
+    for part in [layer, layer.cell, *cells]:
         if type(part) not in OURS and type(part) not in THEIRS and isinstance(part, tuple(OURS)):
             return f"{type(part).__name__} is a subclass, and may differ"
-    return why_never_native(layer)
+    native = native_cells(layer, cells)
+    return native if isinstance(native, str) else None
 
 
 def _become(layer: Any, classes: dict[type, type]) -> None:
+    """Changes the class of a layer to the one that `classes` names for it, if any."""
     layer.__class__ = classes.get(type(layer), type(layer))
 
 
 def _forget_compiled(model: Any) -> None:
-    """Let the models inside make their step functions anew: those they have were traced with other layers."""
+    """Lets the models inside make their step functions anew: those they have were traced with other layers."""
     for part in _parts(model):
         if isinstance(part, keras.Model):
             part.train_function = part.test_function = part.predict_function = None

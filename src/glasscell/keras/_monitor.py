@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from glasscell._trace import Trace
-from glasscell.keras._recorder import Received, recording
+from glasscell.keras._recorder import LayerCall, recording
 from glasscell.keras._trace import lstm_cells, trace
 
 GATES = {"input": "i", "forget": "f", "candidate": "g", "output": "o"}
@@ -68,8 +68,8 @@ class GateMonitor(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def gate_statistics(model: Any, x: Any) -> dict[str, float]:
-    """The values that `GateMonitor` logs, of the model as it is. Changes nothing in it."""
-    with _aside(), recording() as calls:
+    """Computes the values that `GateMonitor` logs, of the model as it is. Changes nothing in it."""
+    with _unnoticed(), recording() as calls:
         model(x, training=False)
     by_cell: dict[tuple[int, int], tuple[str, Any, list[Trace]]] = {}
     names: dict[int, str] = {}
@@ -89,18 +89,19 @@ def gate_statistics(model: Any, x: Any) -> dict[str, float]:
 
 
 def _statistics(cell: Any, traces: list[Trace]) -> Iterator[tuple[str, float]]:
-    gates = {name: _kept(traces, letter) for name, letter in GATES.items()}
+    """Yields the statistics of one cell over all its traces, each with the end of its name."""
+    gates = {name: _at_kept_steps(traces, letter) for name, letter in GATES.items()}
     for name, values in gates.items():
         yield f"{name}_mean", _mean(values)
     if any(cell.recurrent_activation is keras.activations.get(name) for name in SIGMOIDS):
         for name in ("input", "forget", "output"):
             yield f"{name}_saturated", _mean((gates[name] < LOW) | (gates[name] > HIGH))
-    c = _kept(traces, "c").astype(np.float64)
+    c = _at_kept_steps(traces, "c").astype(np.float64)
     yield "cell_rms", _mean(np.sqrt(np.square(c).mean(axis=1)))
 
 
-def _kept(traces: list[Trace], name: str) -> Any:
-    """(N, H): one of the trace's arrays at the N steps that the masks keep."""
+def _at_kept_steps(traces: list[Trace], name: str) -> Any:
+    """Gathers one of the traces' arrays at the N steps that the masks keep: (N, H)."""
     arrays = [getattr(t, name)[np.ones(t.h.shape[:2], bool) if t.mask is None else t.mask] for t in traces]
     return np.concatenate(arrays)
 
@@ -109,13 +110,14 @@ def _mean(values: Any) -> float:
     return float(values.mean(dtype=np.float64)) if values.size else float("nan")
 
 
-def _traces(call: Received) -> list[tuple[Any, Trace]]:
-    """Each cell of the layer with its trace of this call."""
+def _traces(call: LayerCall) -> list[tuple[Any, Trace]]:
+    """Traces a call: each cell of the layer with its trace."""
     found: Any = trace(call.layer, call.sequences, call.initial_state, call.mask)
     return list(zip(lstm_cells(call.layer), found if isinstance(found, list) else [found], strict=True))
 
 
 def _is_lstm(layer: Any) -> bool:
+    """Tells whether `trace` opens the layer."""
     try:
         return bool(lstm_cells(layer))
     except TypeError:
@@ -123,13 +125,14 @@ def _is_lstm(layer: Any) -> bool:
 
 
 def _free_name(name: str, taken: Any) -> str:
+    """Numbers the name of a layer where another layer has it already."""
     names = [name, *(f"{name}_{k}" for k in range(1, len(taken) + 1))]
     return next(n for n in names if n not in taken)
 
 
 @contextmanager
-def _aside() -> Iterator[None]:
-    """Runs a model without moving it: no variable changes, no gradient, no global random state."""
+def _unnoticed() -> Iterator[None]:
+    """Lets a model run unnoticed: no variable changes, no gradient, no global random state."""
     with keras.StatelessScope():
         if keras.backend.backend() != "torch":
             yield

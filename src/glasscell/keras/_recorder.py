@@ -1,4 +1,4 @@
-"""What layers receive while somebody looks on: one list, filled by `NativeLoop.inner_loop` while it is open."""
+"""A recording of layer calls: one list for each thread, filled by `NativeLoop.inner_loop` while it is open."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import keras
 from keras import ops
 
 
-class Received(NamedTuple):
-    """One call of a layer, as NumPy arrays: sequences (B, T, I), the states it began with, mask (B, T) or None."""
+class LayerCall(NamedTuple):
+    """One call of a layer, as NumPy arrays. sequences: (B, T, I). initial_state: as given. mask: (B, T) or None."""
 
     layer: Any
     sequences: Any
@@ -21,15 +21,15 @@ class Received(NamedTuple):
 
 
 class _Recorder(threading.local):
-    calls: list[Received] | None = None
+    calls: list[LayerCall] | None = None
 
 
 _recorder = _Recorder()
 
 
 @contextmanager
-def recording() -> Iterator[list[Received]]:
-    """Within it, what this thread's layers receive is appended to the list it gives."""
+def recording() -> Iterator[list[LayerCall]]:
+    """Gives a list to which this thread's layers append their calls as long as the context is open."""
     before, _recorder.calls = _recorder.calls, []
     try:
         yield _recorder.calls
@@ -37,8 +37,8 @@ def recording() -> Iterator[list[Received]]:
         _recorder.calls = before
 
 
-def note(layer: Any, sequences: Any, initial_state: Any, mask: Any) -> None:
-    """Called by a layer with what it is about to run on. Does nothing unless a recording is open.
+def record_call(layer: Any, sequences: Any, initial_state: Any, mask: Any) -> None:
+    """Appends the call that a layer is about to run. Does nothing unless a recording is open.
 
     Raises: ValueError where the tensors have no values, because the layer runs inside a compiled function.
     """
@@ -53,4 +53,4 @@ def note(layer: Any, sequences: Any, initial_state: Any, mask: Any) -> None:
             f"layer: {layer.name!r} runs inside a function that its framework compiles or rematerialises, "
             "so what it receives cannot be looked at"
         ) from error
-    _recorder.calls.append(Received(layer, *arrays))
+    _recorder.calls.append(LayerCall(layer, *arrays))

@@ -15,14 +15,14 @@ from glasscell._cells.lstm import Options
 from glasscell._ops.call import Call, SequenceOptions
 from glasscell._ops.numpy import run
 from glasscell._trace import Trace
-from glasscell.keras._inner_loop import built_in, cells_of, is_lstm
+from glasscell.keras._eligibility import built_in, cells_of, is_lstm
 
 Array = npt.NDArray[Any]
 Traces = Trace | list[Trace] | tuple[Any, Any]
 
 
 def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Traces:
-    """Every gate, raw and activated, and every h and c of what a built `layer` does to `x`, in inference.
+    """Runs a built `layer` on `x` in inference and gives every gate, raw and activated, and every h and c.
 
     layer: an RNN or LSTM over `LSTMCell`, an RNN over `StackedRNNCells` of them, or a `Bidirectional` of such layers;
     Keras's own, too. Nothing in it changes.
@@ -39,7 +39,7 @@ def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Tr
     kind; they name it, and what was expected.
     """
     if isinstance(layer, keras.layers.Bidirectional):
-        forward, backward = _halves(initial_state)
+        forward, backward = _split_state(initial_state)
         return trace(layer.forward_layer, x, forward, mask), trace(layer.backward_layer, x, backward, mask)
     cells = lstm_cells(layer)
     if not layer.built:
@@ -60,7 +60,7 @@ def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Tr
 
 
 def lstm_cells(layer: Any) -> list[Any]:
-    """The cells that a layer runs at each step, first to last.
+    """Lists the cells that a layer runs at each step, first to last.
 
     Raises: TypeError for a layer that is no RNN, and for a cell with other equations than `LSTMCell`.
     """
@@ -77,6 +77,7 @@ def lstm_cells(layer: Any) -> list[Any]:
 
 
 def _trace_cell(cell: Any, x: Array, state: Any, mask: Array | None, go_backwards: bool) -> Trace:
+    """Runs one cell over time on the NumPy engine."""
     dtype = np.dtype("float64" if keras.backend.standardize_dtype(cell.kernel.dtype) == "float64" else "float32")
 
     def array(value: Any) -> Array:
@@ -92,12 +93,12 @@ def _trace_cell(cell: Any, x: Array, state: Any, mask: Array | None, go_backward
 
 
 def _states(layer: Any, initial_state: Any, batch: int) -> Any:
-    """The state a call starts from, as Keras's `RNN.call` finds it."""
+    """Finds the state that a call starts from, as Keras's `RNN.call` does."""
     if initial_state is not None:
         cells = getattr(layer.cell, "cells", None)
         if cells is not None and (not isinstance(initial_state, (list, tuple)) or len(initial_state) != len(cells)):
             expected = f"a list of {len(cells)} pairs (h, c), one for each cell"
-            raise ValueError(f"initial_state: expected {expected}, got {_what(initial_state)}")
+            raise ValueError(f"initial_state: expected {expected}, got {_describe(initial_state)}")
         return initial_state
     if not layer.stateful:
         return layer.get_initial_state(batch)
@@ -107,25 +108,26 @@ def _states(layer: Any, initial_state: Any, batch: int) -> Any:
     return layer.states
 
 
-def _halves(initial_state: Any) -> tuple[Any, Any]:
-    """What of a Bidirectional's initial state the forward and the backward layer take."""
+def _split_state(initial_state: Any) -> tuple[Any, Any]:
+    """Splits a Bidirectional's initial state in that of the forward and that of the backward layer."""
     if initial_state is None:
         return None, None
     if not isinstance(initial_state, (list, tuple)) or len(initial_state) % 2:
         raise ValueError(
             "initial_state: expected a list, the forward layer's states and then as many of the backward layer, "
-            f"got {_what(initial_state)}"
+            f"got {_describe(initial_state)}"
         )
     half = len(initial_state) // 2
     return initial_state[:half], initial_state[half:]
 
 
-def _what(value: Any) -> str:
+def _describe(value: Any) -> str:
+    """Names the number of states, or the type of what is no list of them."""
     return f"{len(value)} of them" if isinstance(value, (list, tuple)) else type(value).__name__
 
 
 def _numpy_activation(function: Any) -> Activation:
-    """A Keras activation over NumPy arrays: the built-in one, or the callable itself on the backend's tensors."""
+    """Makes a Keras activation one over NumPy arrays: the built-in one, or the callable on the backend's tensors."""
 
     def on_tensors(z: Array, xp: Any) -> Array:
         return np.asarray(ops.convert_to_numpy(function(ops.convert_to_tensor(z))), z.dtype)

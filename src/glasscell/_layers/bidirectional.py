@@ -61,6 +61,9 @@ class Bidirectional:
         if weights is not None:
             self.set_weights(weights)
 
+    def __repr__(self) -> str:
+        return f"Bidirectional({self.forward_layer!r}, merge_mode={self.merge_mode!r})"
+
     def __call__(self, x: Any, initial_state: Any = None, **options: Any) -> Any:
         """Run over `x: (B, T, I)`. Other arguments (mask, lengths) as `RNN` takes them.
 

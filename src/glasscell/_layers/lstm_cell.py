@@ -92,6 +92,11 @@ class LSTMCell:
         self._weights: LSTMWeights | None = None
         self._packed: tuple[LSTMWeights | None, Any] = None, None
 
+    def __repr__(self) -> str:
+        inputs = f"I={len(self.weights.kernel)}" if self.built else "not built"
+        names = f"{self.activation.name}, {self.recurrent_activation.name}"
+        return f"{type(self).__name__}({self.units}, {inputs}, {names}, {self.dtype})"
+
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> LSTMCell:
         """Make the weights for I = `input_dim` input features, by Keras's rules from NumPy's draws.
 

@@ -62,6 +62,11 @@ class RNN:
         self.engine_used: str | None = None
         self._states: list[State] | None = None
 
+    def __repr__(self) -> str:
+        names = ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask")
+        flags = "".join(f", {name}=True" for name in names if getattr(self, name))
+        return f"{type(self).__name__}({self.cell!r}{flags})"
+
     def __call__(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
         *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,

@@ -29,6 +29,9 @@ class StackedRNNCells:
             raise ValueError("cells: expected at least one cell, got none")
         self.cells, self.name, self.trainable = list(cells), name, trainable
 
+    def __repr__(self) -> str:
+        return f"StackedRNNCells({self.cells!r})"
+
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> StackedRNNCells:
         """Make the weights of all cells, for I = `input_dim` input features of the first. Returns the stack.
 

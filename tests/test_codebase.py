@@ -18,7 +18,19 @@ from glasscell._cells import activations
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "glasscell"
-PUBLIC = {"LSTM", "LSTMCell", "LSTMWeights", "RNN", "Stream", "Trace", "num_threads", "set_num_threads", "show_config"}
+PUBLIC = {
+    "Bidirectional",
+    "LSTM",
+    "LSTMCell",
+    "LSTMWeights",
+    "RNN",
+    "StackedRNNCells",
+    "Stream",
+    "Trace",
+    "num_threads",
+    "set_num_threads",
+    "show_config",
+}
 
 
 def python_files(*folders):

@@ -2,12 +2,16 @@
 
 from glasscell._cells.layouts import LSTMWeights
 from glasscell._config import show_config
+from glasscell._layers.bidirectional import Bidirectional
+from glasscell._layers.lstm import LSTM
 from glasscell._layers.lstm_cell import LSTMCell
-from glasscell._layers.rnn import LSTM, RNN
+from glasscell._layers.rnn import RNN
+from glasscell._layers.stacked import StackedRNNCells
 from glasscell._layers.stream import Stream
 from glasscell._trace import Trace
 from glasscell.threads import num_threads, set_num_threads
 
 __all__ = [
-    "LSTM", "RNN", "LSTMCell", "LSTMWeights", "Stream", "Trace", "num_threads", "set_num_threads", "show_config",
+    "LSTM", "RNN", "Bidirectional", "LSTMCell", "LSTMWeights", "StackedRNNCells", "Stream", "Trace", "num_threads",
+    "set_num_threads", "show_config",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # 5 ms that `import glasscell` need not pay
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)  # equality of arrays has no single truth
+@dataclass(frozen=True, eq=False, repr=False)  # equality of arrays has no single truth
 class Trace:
     """What the cell did at every step; each array is (B, T, H), time in processing order.
 
@@ -46,6 +46,12 @@ class Trace:
             gates[~mask], z[~mask] = np.nan, np.nan
         (i, f, g, o), (zi, zf, zg, zo) = (np.moveaxis(a, 2, 0) for a in (gates, z))
         return cls(i, f, g, o, record.c, record.h, zi, zf, zg, zo, mask)
+
+    def __repr__(self) -> str:
+        B, T, H = self.f.shape
+        ran = "" if self.mask is None else f", {int(self.mask.sum())} of {B * T} steps ran"
+        names = " ".join(self.asdict())
+        return f"Trace(B={B}, T={T}, H={H}, {self.f.dtype}{ran}; arrays {names})"
 
     def asdict(self) -> dict[str, Array]:
         """The arrays by name, without those that are None; `numpy.savez(path, **trace.asdict())` keeps them."""

@@ -176,7 +176,7 @@ def test_unbuilt():
 
 
 def test_rnn_of_something_else():
-    with pytest.raises(E, match=r"cell: expected a glasscell\.LSTMCell, got int"):
+    with pytest.raises(E, match=r"cell: expected a glasscell\.LSTMCell or StackedRNNCells, got int"):
         RNN(3)
 
 

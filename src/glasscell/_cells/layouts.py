@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,12 @@ class LSTMWeights(NamedTuple):
     def from_torch(
         cls, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None, bias_hh: Array | None = None
     ) -> LSTMWeights:
-        """From PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which add up."""
+        """From PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which add up.
+
+        Arrays, tensors or parameters: `LSTMWeights.from_torch(*module.parameters())` takes a `torch.nn.LSTM` of one
+        layer and direction.
+        """
+        weight_ih, weight_hh, bias_ih, bias_hh = map(_detached, (weight_ih, weight_hh, bias_ih, bias_hh))
         if (bias_ih is None) != (bias_hh is None):
             raise ValueError("bias_ih, bias_hh: expected both or neither")
         w_ih, w_hh, bias = read_array("weight_ih", weight_ih), read_array("weight_hh", weight_hh), None
@@ -46,6 +51,11 @@ class LSTMWeights(NamedTuple):
             check_array("recurrent_kernel", recurrent_kernel, (units, 4 * units), dtype, "(H, 4H)"),
             None if bias is None else check_array("bias", bias, (4 * units,), dtype, "(4H,)"),
         )
+
+
+def _detached(value: Any) -> Any:
+    """A parameter of PyTorch's without its gradient, which NumPy would refuse to lose."""
+    return value.detach() if hasattr(value, "detach") else value
 
 
 def to_torch(weights: LSTMWeights) -> dict[str, Array]:

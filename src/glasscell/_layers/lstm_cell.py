@@ -85,21 +85,28 @@ class LSTMCell:
         }
         self.penalties = copy.deepcopy(penalties)  # configurations are dictionaries of dictionaries
         self.dropout, self.recurrent_dropout, self.seed = float(dropout), float(recurrent_dropout), seed
+        self.implementation = implementation
         self.name, self.trainable, self.dtype = name, trainable, _dtype(dtype)
         self.engine: Engine = engine
         self.engine_used: str | None = None
         self._weights: LSTMWeights | None = None
         self._packed: tuple[LSTMWeights | None, Any] = None, None
 
+    def __repr__(self) -> str:
+        inputs = f"I={len(self.weights.kernel)}" if self.built else "not built"
+        names = f"{self.activation.name}, {self.recurrent_activation.name}"
+        return f"{type(self).__name__}({self.units}, {inputs}, {names}, {self.dtype})"
+
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> LSTMCell:
         """Make the weights for I = `input_dim` input features, by Keras's rules from NumPy's draws.
 
-        `seed` makes them reproducible; `dtype` (default: the cell's own, float32) becomes the cell's. Returns the cell.
+        `seed` (default: the cell's own) makes them reproducible; `dtype` (default: the cell's own, float32) becomes the
+        cell's. Returns the cell.
         """
         if isinstance(input_dim, bool) or not isinstance(input_dim, (int, np.integer)) or input_dim <= 0:
             raise ValueError(f"input_dim: expected a positive integer, got {input_dim!r}")
         self.dtype = self.dtype if dtype is None else _dtype(dtype)
-        rng, H = np.random.default_rng(seed), self.units
+        rng, H = np.random.default_rng(self.seed if seed is None else seed), self.units
         kernel = self.kernel_initializer((int(input_dim), 4 * H), self.dtype, rng)
         recurrent_kernel = self.recurrent_initializer((H, 4 * H), self.dtype, rng)
         bias = None
@@ -135,6 +142,9 @@ class LSTMCell:
 
         Raises: ValueError for another number or shape, TypeError for another dtype than a built cell has.
         """
+        self._take(self._checked_weights(weights))
+
+    def _checked_weights(self, weights: Sequence[Any]) -> LSTMWeights:
         expected = 3 if self.use_bias else 2
         if len(weights) != expected:
             raise ValueError(f"weights: expected {expected} arrays (use_bias={self.use_bias}), got {len(weights)}")
@@ -148,7 +158,7 @@ class LSTMCell:
                 raise ValueError(f"kernel: expected shape {self._weights.kernel.shape}, got {new.kernel.shape}")
             if new.kernel.dtype != self.dtype:
                 raise TypeError(f"weights: expected dtype {self.dtype}, got {new.kernel.dtype}")
-        self._take(new)
+        return new
 
     def _take(self, weights: LSTMWeights) -> None:
         for array in weights:
@@ -204,6 +214,22 @@ class LSTMCell:
         if state is not None:
             state = check_state("state", state, len(x), len(weights.recurrent_kernel), weights.kernel.dtype)
         return Call.checked(weights, self.options(), x[:, None], state, packed=self.packed(weights))
+
+    def dropout_masks(self, batch_size: int, seed: int | None = None) -> dict[str, Array]:
+        """Draw the masks of `dropout` and `recurrent_dropout` for one call in training: `rnn.vjp(x, **masks)`.
+
+        Zero with the probability of the rate, else 1 / (1 - rate). As in Keras one mask serves all gates, or each gate
+        has its own with `implementation=1`. The draws are NumPy's. Empty where both rates are 0.
+        """
+        rng = np.random.default_rng(seed)
+        gates = (4,) if self.implementation == 1 else ()
+        widths = {"dropout_mask": (self.dropout, len(self.weights.kernel))}
+        widths["recurrent_dropout_mask"] = self.recurrent_dropout, self.units
+        masks = {}
+        for name, (rate, width) in widths.items():
+            if 0 < rate < 1:  # of 1, too, Keras drops nothing
+                masks[name] = ((rng.random((*gates, batch_size, width)) >= rate) / (1 - rate)).astype(self.dtype)
+        return masks
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it.

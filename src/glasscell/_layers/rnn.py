@@ -1,29 +1,37 @@
-"""`RNN` and `LSTM` on NumPy: a cell over time, its gradient and its trace."""
+"""`RNN` on NumPy: a cell, or a stack of cells, over time, with its gradient and its trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from glasscell._cells.checks import Array, State, check_array, check_state, read_array
 from glasscell._layers.lstm_cell import LSTMCell
+from glasscell._layers.serialized import deserialized, serialized
+from glasscell._layers.stacked import StackedRNNCells
 from glasscell._ops.call import Call, Engine, Gradients, Result, SequenceOptions
+from glasscell._ops.call import Sequence as Outputs
 from glasscell._ops.numpy import run
 from glasscell._trace import Trace
 
-Pullback = Callable[..., Gradients]
-R = TypeVar("R", bound=Result)
+Pullback = Callable[..., Any]
+L = TypeVar("L", bound=Result)
+S = TypeVar("S", bound=Outputs)
 
 
 class RNN:
     """Runs a cell over time, as `keras.layers.RNN` does, in one native call.
 
-    return_sequences: every output (B, T, H), else the last (B, H). return_state: (output, h, c).
+    cell: an `LSTMCell`, or `StackedRNNCells`. Of a stack each cell runs over the whole sequence in a call of its own,
+    and a state is a list of (h, c), one for each cell.
+    return_sequences: every output (B, T, H), else the last (B, H). return_state: (output, h, c); over a stack (output,
+    (h, c), (h, c), ...).
     go_backwards: time runs from the last step to the first, and outputs come in that order.
     stateful: the final state of a call is the initial state of the next, until `reset_state()`.
     zero_output_for_mask: the output of a skipped step is zero, else it repeats the state's h.
+    unroll: kept for the configuration; it changes nothing here.
     engine: "auto", "native" or "reference"; `engine_used` tells what ran last.
 
     At a skipped step the state carries over and the input is not read. Before the first kept step the output repeats
@@ -32,48 +40,60 @@ class RNN:
 
     def __init__(
         self,
-        cell: LSTMCell,
+        cell: LSTMCell | StackedRNNCells,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
         stateful: bool = False,
+        unroll: bool = False,
         zero_output_for_mask: bool = False,
         *,
+        name: str = "rnn",
+        trainable: bool = True,
         engine: Engine = "auto",
     ) -> None:
-        if not isinstance(cell, LSTMCell):
-            raise TypeError(f"cell: expected a glasscell.LSTMCell, got {type(cell).__name__}")
+        if not isinstance(cell, (LSTMCell, StackedRNNCells)):
+            raise TypeError(f"cell: expected a glasscell.LSTMCell or StackedRNNCells, got {type(cell).__name__}")
         self.cell = cell
         self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
-        self.go_backwards, self.stateful = bool(go_backwards), bool(stateful)
+        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
         self.zero_output_for_mask = bool(zero_output_for_mask)
-        self.engine: Engine = engine
+        self.name, self.trainable, self.engine = name, trainable, engine
         self.engine_used: str | None = None
-        self._state: State | None = None
+        self._states: list[State] | None = None
+
+    def __repr__(self) -> str:
+        names = ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask")
+        flags = "".join(f", {name}=True" for name in names if getattr(self, name))
+        return f"{type(self).__name__}({self.cell!r}{flags})"
 
     def __call__(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
         *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
-    ) -> Array | tuple[Array, Array, Array]:  # fmt: skip
+    ) -> Any:  # fmt: skip
         """Run over `x: (B, T, I)`, of the cell's dtype.
 
         initial_state: (h, c), each (B, H); default: the stateful state, or zeros.
         mask: (B, T) bool, True = use the step. lengths: (B,) integers: row b uses its first lengths[b] steps.
         reset: (B, T) bool, True = the state is set to zero before the step.
         dropout_mask: (B, I), or (4, B, I) one for each gate, multiplies x; recurrent_dropout_mask: (B, H) or
-        (4, B, H) multiplies h on its way into the gates. Scaled factors, as Keras draws them.
+        (4, B, H) multiplies h on its way into the gates. Scaled factors, as `LSTMCell.dropout_masks` draws them; over a
+        stack, a list of them, one (or None) for each cell.
 
         Returns the output, or (output, h, c) with `return_state`.
         Raises: ValueError or TypeError naming the argument, what was expected and what came.
         """
-        call = self._call(x, initial_state, SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask))
+        sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
         if self.return_sequences:
-            sequence = self._ran(run(call, "sequence", self.engine))
-            output, final = self._zeroed(call, sequence.h), sequence.final
+            below, call, last = self._run(x, initial_state, sequence, self._outputs, self._outputs)
+            output, final = self._zeroed(call, last.h), last.final
         else:
-            final = self._ran(run(call, "state", self.engine)).final
-            output = self._output(call, final.h)
-        return (output, *final) if self.return_state else output
+            below, call, result = self._run(x, initial_state, sequence, self._outputs, self._final)
+            output, final = self._output(call, result.final.h), result.final
+        states = [*(result.final for _, result in below), final]
+        if not self.return_state:
+            return output
+        return (output, *states) if self._stacked else (output, *states[0])
 
     def vjp(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
@@ -83,75 +103,210 @@ class RNN:
 
         recompute: keep h alone, and compute the gates anew when the gradient needs them: the same bits from about a
         sixth of the memory (4 instead of 24 bytes for each of B T H in float32; 8 from 256 rows on), for a third more
-        work. Either way x is kept as a copy.
+        work. Either way x is kept as a copy. A cell's `dropout` is not drawn here: give its `dropout_masks(B)`.
 
         `pullback(dy, dstate=None)`: `dy` has the output's shape (None for zero), `dstate` is the gradient (dh, dc) of
-        the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0, and can be called
-        again. They are the gradients of this call, whatever is written into its arguments or set anew afterwards.
+        the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0 (a list of them over a
+        stack; x is the first one's), and can be called again. They are the gradients of this call, whatever is written
+        into its arguments or set anew afterwards.
         """
-        sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
-        call = self._call(x, initial_state, sequence).detached()  # the gradient reads its arrays again
-        result = self._ran(run(call, "checkpoints" if recompute else "tape", self.engine))
-        sequences = self.return_sequences
-        output = self._output(call, result.h if sequences else result.final.h)
-        B, _, _, H = call.sizes
-        dtype, zeroed_steps = call.x.dtype, self._zeroed_steps(call)
+        keep: Any = "checkpoints" if recompute else "tape"
 
-        def pullback(dy: Any = None, dstate: Any = None) -> Gradients:
-            dh, dc = check_state("dstate", dstate, B, H, dtype)
-            if dy is None:
-                return result.pullback(None, dh, dc)
-            dy = check_array("dy", dy, output.shape, dtype, "(B, T, H)" if sequences else "(B, H)")
-            if zeroed_steps is not None:
-                dy = np.where(zeroed_steps, np.zeros((), dtype), dy)
-            return result.pullback(dy, dh, dc) if sequences else result.pullback(None, dh + dy, dc)
+        def taped(call: Call) -> Any:
+            return run(call, keep, self.engine)
+
+        sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        below, call, last = self._run(x, initial_state, sequence, taped, taped, detach=True)
+        sequences = self.return_sequences
+        output = self._output(call, last.h if sequences else last.final.h)
+        dtype, zeroed_steps = call.x.dtype, self._zeroed_steps(call)
+        levels = [*below, (call, last)]
+
+        def pullback(dy: Any = None, dstate: Any = None) -> Any:
+            states = self._each("dstate", dstate)
+            found: list[Gradients] = []
+            dh_all = dh_last = None
+            if dy is not None:
+                dy = check_array("dy", dy, output.shape, dtype, "(B, T, H)" if sequences else "(B, H)")
+                if zeroed_steps is not None:
+                    dy = np.where(zeroed_steps, np.zeros((), dtype), dy)
+                dh_all, dh_last = (dy, None) if sequences else (None, dy)
+            for (level, result), state in zip(reversed(levels), reversed(states), strict=True):
+                B, _, _, H = level.sizes
+                dh, dc = check_state("dstate", state, B, H, dtype)
+                found.insert(0, result.pullback(dh_all, dh if dh_last is None else dh + dh_last, dc))
+                dh_all, dh_last = found[0].x, None  # in the order of the level below
+            return found if self._stacked else found[0]
 
         return output, pullback
 
     def trace(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
         *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
-    ) -> Trace:  # fmt: skip
-        """Every gate, raw and activated, and every h and c, of the same call. Arguments as in `__call__`."""
-        call = self._call(x, initial_state, SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask))
-        return Trace.of(call, self._ran(run(call, "trace", self.engine)).record)
+    ) -> Any:  # fmt: skip
+        """Every gate, raw and activated, and every h and c, of the same call. Arguments as in `__call__`.
+
+        Returns a `Trace`; over a stack a list of them, one for each cell.
+        """
+
+        def recorded(call: Call) -> Any:
+            return run(call, "trace", self.engine)
+
+        sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        below, call, last = self._run(x, initial_state, sequence, recorded, recorded)
+        traces = [Trace.of(level, result.record) for level, result in [*below, (call, last)]]
+        return traces if self._stacked else traces[0]
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> Any:
         """A copy of the (h, c), each (B, H), that `stateful` keeps, or None. May be set to such a pair, or None."""
-        return None if self._state is None else State(*(s.copy() for s in self._state))
+        if self._states is None:
+            return None
+        copies = [State(*(s.copy() for s in state)) for state in self._states]
+        return copies if self._stacked else copies[0]
 
     @state.setter
     def state(self, state: Any) -> None:
-        if state is not None:
-            first = read_array("state.h", state[0]) if isinstance(state, (tuple, list)) and state else np.empty(0)
+        if state is None:
+            self._states = None
+            return
+        states = []
+        for cell, one in zip(self._cells, self._each("state", state), strict=True):
+            first = read_array("state.h", one[0]) if isinstance(one, (tuple, list)) and one else np.empty(0)
             batch = len(first) if first.ndim else 0
-            state = State(*(s.copy() for s in check_state("state", state, batch, self.cell.units, self.cell.dtype)))
-        self._state = state
+            states.append(State(*(s.copy() for s in check_state("state", one, batch, cell.units, cell.dtype))))
+        if len({len(one.h) for one in states}) > 1:
+            raise ValueError(f"state: expected one batch size, got {[len(one.h) for one in states]}")
+        self._states = states
 
     def reset_state(self) -> None:
         """Forget the state that `stateful` keeps: the next call starts from zeros, with any batch size."""
-        self._state = None
+        self._states = None
 
-    def _call(self, x: Any, initial_state: Any, sequence: SequenceOptions) -> Call:
-        cell = self.cell
-        if initial_state is None and self.stateful and self._state is not None:
-            x, initial_state = read_array("x", x), self._state
-            if x.ndim and len(x) != len(initial_state.h):
+    def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> Self:
+        """Make the cell's weights; see `LSTMCell.build`. Returns the layer."""
+        self.cell.build(input_dim, seed, dtype)
+        return self
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights exist."""
+        return self.cell.built
+
+    @property
+    def weights(self) -> Any:
+        """The cell's weights, read-only; of a stack a list of those of each cell."""
+        return self.cell.weights
+
+    def get_weights(self) -> list[Array]:
+        """Copies, as Keras orders them; see `LSTMCell.get_weights`."""
+        return self.cell.get_weights()
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Take copies of the weights; see `LSTMCell.set_weights`."""
+        self.cell.set_weights(weights)
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration, with Keras's keys: `keras.layers.RNN.from_config` takes it."""
+        kind = "StackedRNNCells" if self._stacked else "LSTMCell"
+        return {**self._own_config(), "cell": serialized(self.cell, kind)}
+
+    def _own_config(self) -> dict[str, Any]:
+        names = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+        own = {name: getattr(self, name) for name in names}
+        return {"name": self.name, "trainable": self.trainable, "dtype": self._cells[0].dtype.name, **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A layer from `get_config()`, ours or Keras's.
+
+        Raises: TypeError for unknown keys and for cells of another kind.
+        """
+        config = {key: value for key, value in config.items() if key != "dtype"}
+        kinds = {"LSTMCell": LSTMCell, "StackedRNNCells": StackedRNNCells}
+        return cls(deserialized(config.pop("cell", None), kinds, "cell"), **config)
+
+    @property
+    def _stacked(self) -> bool:
+        return isinstance(self.cell, StackedRNNCells)
+
+    @property
+    def _cells(self) -> list[LSTMCell]:
+        return self.cell.cells if isinstance(self.cell, StackedRNNCells) else [self.cell]
+
+    def _each(self, name: str, value: Any) -> list[Any]:
+        """An argument of each cell: the value itself, or the entries of a stack's list."""
+        count = len(self._cells)
+        if not self._stacked or value is None:
+            return [value] * count
+        if not isinstance(value, (list, tuple)) or len(value) != count:
+            raise ValueError(f"{name}: expected a list of {count}, one for each cell, got {value!r:.80}")
+        return list(value)
+
+    def _run(
+        self, x: Any, initial_state: Any, sequence: SequenceOptions,
+        below: Callable[[Call], S], top: Callable[[Call], L], detach: bool = False,
+    ) -> tuple[list[tuple[Call, S]], Call, L]:  # fmt: skip
+        """Run the cells one after another, each over the whole sequence. Returns calls and results, the last apart.
+
+        detach: on copies of what may be the caller's own arrays.
+        """
+        call = self._first_call(x, initial_state, sequence)
+        if detach:
+            call = call.detached()
+        ran: list[tuple[Call, S]] = []
+        if self._stacked:
+            states = self._each("initial_state", initial_state if initial_state is not None else self._kept())
+            masks = self._each("dropout_mask", sequence.dropout_mask)
+            recurrent_masks = self._each("recurrent_dropout_mask", sequence.recurrent_dropout_mask)
+            for level in range(1, len(self._cells)):
+                ran.append((call, below(call)))
+                options = SequenceOptions(None, None, None, masks[level], recurrent_masks[level])
+                flags = call.step_flags
+                cell, x = self._cells[level], ran[-1][1].h
+                call = Call.checked(cell.weights, cell.options(), x, states[level], options, cell.packed(cell.weights))
+                backwards = level == 1 and self.go_backwards
+                call.step_flags = np.ascontiguousarray(flags[:, ::-1]) if backwards and flags is not None else flags
+                if detach:
+                    call = call.detached()
+        result = top(call)
+        engines = {result.engine, *(r.engine for _, r in ran)}
+        self.engine_used = engines.pop() if len(engines) == 1 else "reference"
+        if self.stateful:  # the caller may write into what was returned
+            finals = [r.final for _, r in ran] + [result.final]
+            self._states = [State(*(s.copy() for s in final)) for final in finals]
+        return ran, call, result
+
+    def _first_call(self, x: Any, initial_state: Any, sequence: SequenceOptions) -> Call:
+        if initial_state is None and (kept := self._kept()) is not None:
+            x, initial_state = read_array("x", x), kept
+            if x.ndim and len(x) != len(self._states[0].h):  # type: ignore[index]
                 raise ValueError(
-                    f"x: expected the batch size of the stateful state, {len(initial_state.h)}, got {len(x)}; "
-                    "reset_state() starts anew"
+                    f"x: expected the batch size of the stateful state, {len(self._states[0].h)}, "  # type: ignore[index]
+                    f"got {len(x)}; reset_state() starts anew"
                 )
+        cell = self._cells[0]
+        if self._stacked:
+            initial_state = self._each("initial_state", initial_state)[0]
+            sequence = sequence._replace(
+                dropout_mask=self._each("dropout_mask", sequence.dropout_mask)[0],
+                recurrent_dropout_mask=self._each("recurrent_dropout_mask", sequence.recurrent_dropout_mask)[0],
+            )
         weights = cell.weights
         options = cell.options(self.go_backwards)
         return Call.checked(weights, options, x, initial_state, sequence, cell.packed(weights))
 
-    def _ran(self, result: R) -> R:
-        """Note the engine that ran, and keep the state if the layer is stateful."""
-        self.engine_used = result.engine
-        if self.stateful:
-            self._state = State(*(s.copy() for s in result.final))  # the caller may write into what was returned
-        return result
+    def _kept(self) -> Any:
+        """The stateful state as an initial state, or None."""
+        if not self.stateful or self._states is None:
+            return None
+        return self._states if self._stacked else self._states[0]
+
+    def _outputs(self, call: Call) -> Outputs:
+        return run(call, "sequence", self.engine)
+
+    def _final(self, call: Call) -> Result:
+        return run(call, "state", self.engine)
 
     def _output(self, call: Call, h: Array) -> Array:
         """The output, which the caller may write into, of the h that a tape or a state keeps."""
@@ -168,34 +323,3 @@ class RNN:
         if kept is None:
             return None
         return ~kept[:, :, None] if self.return_sequences else ~kept[:, -1, None]
-
-
-class LSTM(RNN):
-    """`RNN(LSTMCell(units, ...), ...)` in one name: the arguments of both, as in `keras.layers.LSTM`."""
-
-    def __init__(
-        self,
-        units: int,
-        *args: Any,
-        return_sequences: bool = False,
-        return_state: bool = False,
-        go_backwards: bool = False,
-        stateful: bool = False,
-        zero_output_for_mask: bool = False,
-        engine: Engine = "auto",
-        **cell: Any,
-    ) -> None:
-        super().__init__(
-            LSTMCell(units, *args, engine=engine, **cell),
-            return_sequences,
-            return_state,
-            go_backwards,
-            stateful,
-            zero_output_for_mask,
-            engine=engine,
-        )
-
-    def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> LSTM:
-        """Make the cell's weights; see `LSTMCell.build`. Returns the layer."""
-        self.cell.build(input_dim, seed, dtype)
-        return self

@@ -10,6 +10,7 @@ import numpy as np
 
 from glasscell import _native
 from glasscell._cells.checks import Array, State, check_array, check_state, read_array
+from glasscell._layers.lstm_cell import LSTMCell
 from glasscell._layers.rnn import RNN
 from glasscell._ops.call import Call, Used
 from glasscell._ops.numpy import native_codes, pack, run
@@ -28,6 +29,10 @@ class Stream:
     def __init__(self, rnn: RNN, batch: int = 1) -> None:
         if not isinstance(rnn, RNN):
             raise TypeError(f"rnn: expected a glasscell.RNN, such as LSTM(64), got {type(rnn).__name__}")
+        if not isinstance(rnn.cell, LSTMCell):
+            raise TypeError(
+                "rnn: expected an RNN over one LSTMCell, got one over a stack; stream one RNN for each cell"
+            )
         if rnn.go_backwards:
             raise ValueError("rnn: expected a layer that goes forwards, got go_backwards=True, which starts at the end")
         if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:

@@ -1,0 +1,215 @@
+"""`Bidirectional` on NumPy: a layer forwards and its twin backwards over the same sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from glasscell._cells.checks import Array, check_array
+from glasscell._layers.lstm import LSTM
+from glasscell._layers.rnn import RNN
+from glasscell._layers.serialized import deserialized, serialized
+
+MERGE_MODES = ("sum", "mul", "concat", "ave", None)
+
+
+class BidirectionalGradients(NamedTuple):
+    """Holds the gradient of x, (B, T, I), and the `Gradients` of both layers, each with its own share of x."""
+
+    x: Array
+    forward: Any
+    backward: Any
+
+
+class Bidirectional:
+    """Runs a layer over time in both directions, as `keras.layers.Bidirectional` does.
+
+    layer: an `LSTM` or `RNN`. As in Keras the forward layer, and without a `backward_layer` that too, is made anew from
+    its configuration, without its weights; and with `return_sequences` the outputs of skipped steps are zero.
+    merge_mode: "concat" (B, T, 2H), "sum", "mul", "ave", or None for a pair of outputs. The outputs of the backward
+    layer are turned into the order of time before they are merged.
+
+    Raises: TypeError for another kind of layer; ValueError for an unknown mode, and for layers that do not fit.
+
+        both = glasscell.Bidirectional(glasscell.LSTM(64, return_sequences=True)).build(12, seed=0)
+        y = both(x)  # x: (B, T, 12) float32; y: (B, T, 128)
+    """
+
+    def __init__(
+        self, layer: RNN, merge_mode: str | None = "concat", weights: Any = None, backward_layer: RNN | None = None,
+        *, name: str = "bidirectional", trainable: bool = True,
+    ) -> None:  # fmt: skip
+        for argument, value in (("layer", layer), ("backward_layer", backward_layer)):
+            if not isinstance(value, RNN) and not (argument == "backward_layer" and value is None):
+                raise TypeError(f"{argument}: expected a glasscell.LSTM or RNN, got {type(value).__name__}")
+        if merge_mode not in MERGE_MODES:
+            raise ValueError(f"merge_mode: expected one of {MERGE_MODES}, got {merge_mode!r}")
+        self.forward_layer = _anew(layer, f"forward_{layer.name.removeprefix('forward_')}")
+        if backward_layer is None:
+            name_of_it = f"backward_{layer.name.removeprefix('backward_')}"
+            backward_layer = _anew(layer, name_of_it, go_backwards=True)
+        for flag in ("return_sequences", "return_state", "stateful"):
+            if getattr(layer, flag) != getattr(backward_layer, flag):
+                raise ValueError(f"backward_layer: expected {flag}={getattr(layer, flag)}, as the layer has")
+        if layer.go_backwards == backward_layer.go_backwards:
+            raise ValueError(f"backward_layer: expected go_backwards={not layer.go_backwards}, the layer's opposite")
+        self.backward_layer, self.merge_mode, self.name, self.trainable = backward_layer, merge_mode, name, trainable
+        for part in (self.forward_layer, self.backward_layer):
+            part.zero_output_for_mask = part.return_sequences
+        if weights is not None:
+            self.set_weights(weights)
+
+    def __repr__(self) -> str:
+        return f"Bidirectional({self.forward_layer!r}, merge_mode={self.merge_mode!r})"
+
+    def __call__(self, x: Any, initial_state: Any = None, **options: Any) -> Any:
+        """Run over `x: (B, T, I)`. Other arguments (mask, lengths) as `RNN` takes them.
+
+        initial_state: the forward layer's states, then the backward layer's, in one list, as Keras has them; or a pair.
+        Returns the merged output; with `return_state` (output, *states forwards, *states backwards).
+        """
+        forward, backward = self._halves("initial_state", initial_state)
+        y, *states = _listed(self.forward_layer(x, forward, **options))
+        other, *more = _listed(self.backward_layer(x, backward, **options))
+        merged = self._merged(y, self._turned(other))
+        if not self.forward_layer.return_state:
+            return merged
+        return (*(merged if self.merge_mode is None else [merged]), *states, *more)
+
+    def vjp(self, x: Any, initial_state: Any = None, **options: Any) -> tuple[Any, Callable[..., Any]]:
+        """The output, and `pullback(dy, dstate=None)`, which gives `BidirectionalGradients`; see `RNN.vjp`.
+
+        dstate: the gradients of the states, as `initial_state` has them.
+        """
+        forward, backward = self._halves("initial_state", initial_state)
+        y, pull = self.forward_layer.vjp(x, forward, **options)
+        other, pull_other = self.backward_layer.vjp(x, backward, **options)
+        turned = self._turned(other)
+        merged = self._merged(y, turned)
+
+        def pullback(dy: Any = None, dstate: Any = None) -> BidirectionalGradients:
+            d_forward, d_backward = self._halves("dstate", dstate)
+            one, two = (None, None) if dy is None else self._split(dy, y, turned)
+            found = pull(one, d_forward), pull_other(None if two is None else self._turned(two), d_backward)
+            first, second = (g[0] if isinstance(g, list) else g for g in found)
+            return BidirectionalGradients(first.x + second.x, *found)
+
+        return merged, pullback
+
+    def trace(self, x: Any, initial_state: Any = None, **options: Any) -> tuple[Any, Any]:
+        """The traces of both layers, as a pair (forward, backward), each in its own processing order."""
+        forward, backward = self._halves("initial_state", initial_state)
+        return self.forward_layer.trace(x, forward, **options), self.backward_layer.trace(x, backward, **options)
+
+    @property
+    def engine_used(self) -> str | None:
+        """What ran last: "native" if both directions did."""
+        used = {self.forward_layer.engine_used, self.backward_layer.engine_used}
+        return used.pop() if len(used) == 1 else "reference"
+
+    def reset_state(self) -> None:
+        """Forget the states that stateful layers keep."""
+        self.forward_layer.reset_state()
+        self.backward_layer.reset_state()
+
+    def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> Bidirectional:
+        """Make the weights of both layers; with a `seed` they differ, and are reproducible. Returns the layer."""
+        seeds = (None, None) if seed is None else np.random.default_rng(seed).integers(2**32, size=2).tolist()
+        for layer, own in zip((self.forward_layer, self.backward_layer), seeds, strict=True):
+            layer.build(input_dim, own, dtype)
+        return self
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights of both layers exist."""
+        return self.forward_layer.built and self.backward_layer.built
+
+    @property
+    def weights(self) -> tuple[Any, Any]:
+        """The weights of the forward and of the backward layer, read-only."""
+        return self.forward_layer.weights, self.backward_layer.weights
+
+    def get_weights(self) -> list[Array]:
+        """Copies, as Keras orders them: the forward layer's, then the backward layer's."""
+        return [*self.forward_layer.get_weights(), *self.backward_layer.get_weights()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Take copies of the forward layer's weights and then the backward layer's.
+
+        Raises: ValueError for an odd number of them; else as `LSTMCell.set_weights`.
+        """
+        if len(weights) % 2:
+            raise ValueError(f"weights: expected as many for each direction, got {len(weights)} in all")
+        half = len(weights) // 2
+        self.forward_layer.set_weights(weights[:half])
+        self.backward_layer.set_weights(weights[half:])
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration, with Keras's keys: `keras.layers.Bidirectional.from_config` takes it."""
+        layers = {"layer": self.forward_layer, "backward_layer": self.backward_layer}
+        written = {name: serialized(layer, _kind(layer)) for name, layer in layers.items()}
+        return {"name": self.name, "trainable": self.trainable, "merge_mode": self.merge_mode, **written}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Bidirectional:
+        """A layer from `get_config()`, ours or Keras's. Raises: TypeError for layers of another kind."""
+        config = {key: value for key, value in config.items() if key != "dtype"}
+        for key in ("layer", "backward_layer"):
+            if config.get(key) is not None:
+                config[key] = deserialized(config[key], {"LSTM": LSTM, "RNN": RNN}, key)
+        return cls(**config)
+
+    def _halves(self, name: str, states: Any) -> tuple[Any, Any]:
+        """The part of the forward and of the backward layer."""
+        if states is None:
+            return None, None
+        if not isinstance(states, (list, tuple)) or len(states) % 2:
+            raise ValueError(f"{name}: expected the forward layer's states and then the backward layer's")
+        half = len(states) // 2
+        return (states[0], states[1]) if half == 1 else (states[:half], states[half:])
+
+    def _turned(self, y: Array) -> Array:
+        return y[:, ::-1] if self.forward_layer.return_sequences else y
+
+    def _merged(self, y: Array, other: Array) -> Any:
+        if self.merge_mode is None:
+            return y, np.ascontiguousarray(other)
+        if self.merge_mode == "concat":
+            return np.concatenate([y, other], -1)
+        if self.merge_mode == "mul":
+            return y * other
+        total = y + other
+        return total / 2 if self.merge_mode == "ave" else total
+
+    def _split(self, dy: Any, y: Array, other: Array) -> tuple[Any, Any]:
+        """The gradients of both layers' outputs, in the order of time, from that of the merged one."""
+        if self.merge_mode is None:
+            one, two = dy
+            return one, two
+        merged = self._merged(y, other)
+        dy = check_array("dy", dy, merged.shape, merged.dtype, "the output's")
+        if self.merge_mode == "concat":
+            one, two = np.split(dy, [y.shape[-1]], -1)
+            return one, two
+        if self.merge_mode == "mul":
+            return dy * other, dy * y
+        return (dy / 2, dy / 2) if self.merge_mode == "ave" else (dy, dy)
+
+
+def _listed(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def _anew(layer: RNN, name: str, **changes: Any) -> RNN:
+    """A layer of the same configuration, but for the changes, without weights."""
+    made = type(layer).from_config({**layer.get_config(), "name": name, **changes})
+    made.engine = layer.engine
+    for cell, old in zip(made._cells, layer._cells, strict=True):
+        cell.engine = old.engine
+    return made
+
+
+def _kind(layer: RNN) -> str:
+    return "LSTM" if isinstance(layer, LSTM) else "RNN"

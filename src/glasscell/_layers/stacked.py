@@ -1,0 +1,100 @@
+"""`StackedRNNCells` on NumPy: cells that run one after another at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from glasscell._cells.checks import Array, State
+from glasscell._cells.layouts import LSTMWeights
+from glasscell._layers.lstm_cell import LSTMCell
+from glasscell._layers.serialized import deserialized, serialized
+
+
+class StackedRNNCells:
+    """Runs cells one after another at each step: each takes the h of the one before it, as in `keras.layers`.
+
+    cells: `LSTMCell`s, first to last. Inside `RNN` each cell runs over the whole sequence in one native call.
+    Raises: TypeError for anything else, ValueError for none.
+
+        rnn = glasscell.RNN(glasscell.StackedRNNCells([glasscell.LSTMCell(64), glasscell.LSTMCell(32)]))
+    """
+
+    def __init__(self, cells: Sequence[LSTMCell], *, name: str = "stacked_rnn_cells", trainable: bool = True) -> None:
+        if not isinstance(cells, (list, tuple)) or not all(isinstance(cell, LSTMCell) for cell in cells):
+            raise TypeError(f"cells: expected a list of glasscell.LSTMCell, got {cells!r:.80}")
+        if not cells:
+            raise ValueError("cells: expected at least one cell, got none")
+        self.cells, self.name, self.trainable = list(cells), name, trainable
+
+    def __repr__(self) -> str:
+        return f"StackedRNNCells({self.cells!r})"
+
+    def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> StackedRNNCells:
+        """Make the weights of all cells, for I = `input_dim` input features of the first. Returns the stack.
+
+        One generator draws for all: with a `seed` no two cells begin with the same weights.
+        """
+        draws = np.random.default_rng(seed)
+        for cell in self.cells:
+            cell.build(input_dim, int(draws.integers(2**32)) if cell.seed is None else None, dtype)
+            input_dim = cell.units
+        return self
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights of all cells exist."""
+        return all(cell.built for cell in self.cells)
+
+    @property
+    def weights(self) -> list[LSTMWeights]:
+        """The weights of each cell, read-only. Raises: ValueError before `build`."""
+        return [cell.weights for cell in self.cells]
+
+    def get_weights(self) -> list[Array]:
+        """Copies, as Keras orders them: each cell's `[kernel, recurrent_kernel, bias]`, one after another."""
+        return [array for cell in self.cells for array in cell.get_weights()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Take copies of each cell's weights, one after another; builds the cells that are not built.
+
+        Raises: as `LSTMCell.set_weights`; nothing has changed then.
+        """
+        counts = [3 if cell.use_bias else 2 for cell in self.cells]
+        if len(weights) != sum(counts):
+            raise ValueError(f"weights: expected {sum(counts)} arrays for {len(counts)} cells, got {len(weights)}")
+        ends = np.cumsum(counts)
+        parts = [weights[end - count : end] for end, count in zip(ends, counts, strict=True)]
+        for cell, part in zip(self.cells, parts, strict=True):
+            cell._checked_weights(part)
+        for cell, part in zip(self.cells, parts, strict=True):
+            cell.set_weights(part)
+
+    def get_initial_state(self, batch_size: int) -> list[State]:
+        """Zeros: (h, c) of each cell."""
+        return [cell.get_initial_state(batch_size) for cell in self.cells]
+
+    def __call__(self, x: Any, states: Any = None) -> tuple[Array, list[State]]:
+        """One step: `x: (B, I)`, `states`: (h, c) of each cell, None for zeros. Returns the last h' and all states."""
+        states = [None] * len(self.cells) if states is None else states
+        if not isinstance(states, (list, tuple)) or len(states) != len(self.cells):
+            raise ValueError(f"states: expected a list of {len(self.cells)} pairs (h, c), got {states!r:.80}")
+        new = []
+        for cell, state in zip(self.cells, states, strict=True):
+            x, state = cell(x, state)
+            new.append(state)
+        return x, new
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration, with Keras's keys: `keras.layers.StackedRNNCells.from_config` takes it."""
+        cells = [serialized(cell, "LSTMCell") for cell in self.cells]
+        return {"name": self.name, "trainable": self.trainable, "dtype": self.cells[0].dtype.name, "cells": cells}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> StackedRNNCells:
+        """A stack from `get_config()`, ours or Keras's. Raises: TypeError for cells of another kind."""
+        config = {key: value for key, value in config.items() if key != "dtype"}
+        cells = [deserialized(cell, {"LSTMCell": LSTMCell}, "cells") for cell in config.pop("cells")]
+        return cls(cells, **config)

@@ -1,4 +1,4 @@
-"""The code in README's sections on Keras and PyTorch, run as it stands there, and its tables."""
+"""The code in README's sections on NumPy, Keras and PyTorch, run as it stands there, and its tables."""
 
 import re
 from pathlib import Path
@@ -17,6 +17,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def blocks(title):
     section = README.partition(f"## In {title}: one line")[2].partition("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.S)
+
+
+def test_the_lines_of_the_numpy_section_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (lines,) = re.findall(r"## In NumPy\n.*?```python\n(.*?)```", README, re.S)
+    exec(lines, {})
+    assert "(3, 32) (3, 29, 128)" in capsys.readouterr().out
+    assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
 def test_the_lines_of_the_keras_section_run(tmp_path, monkeypatch):

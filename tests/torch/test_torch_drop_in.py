@@ -29,6 +29,10 @@ def initialise(module):
             parameter.data[4:8].fill_(1.0)  # the forget gate
 
 
+def applied(module):
+    torch.nn.Sequential(module).apply(lambda part: initialise(part) if part is module else None)
+
+
 def by_all_weights(module):
     for layer in module.all_weights:
         for weight in layer:
@@ -112,7 +116,7 @@ def subclassed(module):
 CHANGES = {
     "initialised": initialise,
     "initialised by all_weights": by_all_weights,
-    "initialised by apply": lambda m: torch.nn.Sequential(m).apply(lambda p: initialise(p) if p is m else None),
+    "initialised by apply": applied,
     "data set": lambda m: setattr(m.weight_ih_l0, "data", draw(16, 3)),
     "data filled": lambda m: m.weight_hh_l0.data.copy_(draw(16, 4)),
     "a parameter set": lambda m: setattr(m, "weight_hh_l1_reverse", torch.nn.Parameter(draw(16, 4))),

@@ -21,7 +21,7 @@ from glasscell._cells.activations import Activation
 from glasscell._cells.layouts import to_torch
 from glasscell._cli.contestants import Work
 from glasscell.torch import LSTM
-from glasscell.torch._lstm import draw_masks
+from glasscell.torch._pass import draw_masks
 
 Forward = Callable[[Any], Any]
 

@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from glasscell._cells import activations
 from glasscell._trace import Trace
-from glasscell.torch._pass import draw_masks as draw_masks  # for benchmarks/
 from glasscell.torch._pass import run, traces
 from glasscell.torch._prepare import PROJECTED, hand_out, prepare
 from glasscell.torch._tools import Tools

@@ -124,9 +124,14 @@ def test_native_names_are_those_of_the_enumerations():
     """What Python reads from the module by position stands in C++ twice, side by side: as numbers and as names."""
     assert set(_native.ACTIVATIONS) == set(activations.BUILT_IN)
     text = "".join(path.read_text() for path in (ROOT / "native").rglob("*.h"))
-    for enumeration, names in (("Activation", "ACTIVATIONS"), ("Input", "INPUTS"), ("Residual", "RESIDUALS")):
-        (body,) = re.findall(rf"enum (?:class )?{enumeration} [^{{]*{{([^}}]*)}}", text)
-        members = [name for name in re.findall(r"\w+", body) if name not in ("kInputs", "kResiduals")]
+    for enumeration, names in (
+        ("Activation", "ACTIVATIONS"),
+        ("Input", "INPUTS"),
+        ("Residual", "RESIDUALS"),
+        ("OptionCode", "OPTION_CODES"),
+    ):
+        (body,) = re.findall(rf"enum (?:class )?{enumeration} [^{{;]*{{([^}}]*)}}", text)
+        members = [name for name in re.findall(r"\w+", body) if name not in ("kInputs", "kResiduals", "kOptionCodes")]
         aliases = {"final_h": "hT", "final_c": "cT"}
         snake = [re.sub(r"(?<!^)(?=[A-Z])", "_", name.removeprefix("k")).lower() for name in members]
         assert [aliases.get(name, name) for name in snake] == list(getattr(_native, names))

@@ -1,5 +1,5 @@
 // The way into the engine for every array library: flat lists of arrays, one part of a list for each direction over the same
-// input. The order of the arrays stands here alone; Python reads it from the module (src/glasscell/_ops/operands.py).
+// input. The order of the arrays is defined here. Python reads the names from the module (src/glasscell/_ops/operands.py).
 //
 // A placeholder, an array of shape (0), stands for an array that is not there. All arrays may have more axes in front: then
 // each place of these is a call; an array has size 1 there where it is the same for all, outputs never.

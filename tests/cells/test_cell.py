@@ -1,4 +1,4 @@
-"""The equations of `cell.py`: against a scalar loop, over every array namespace, and their gradients."""
+"""The equations of `_cells/lstm.py`: against a scalar loop, over every array namespace, and their gradients."""
 
 import math
 

@@ -1,13 +1,16 @@
 """`_ops/operands.py`, which the frameworks' operators call: the bits of the NumPy layer."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 import glasscell as gc
 from compare import assert_same_bits, assert_same_results
+from glasscell import _native
 from glasscell._ops import operands
 from glasscell._ops.call import step_flags_of
-from glasscell._ops.operands import RESIDUALS, WEIGHTS, Operands, flatten
+from glasscell._ops.operands import INPUTS, RESIDUALS, WEIGHTS, Operands, flatten, inputs_of, option_codes, residuals_of
 
 
 def problem(B, T, features, units, dtype="float32", seed=0):
@@ -64,3 +67,15 @@ def test_large_arrays_start_at_a_cache_line():
     for array in operands.forward(x, np.empty(0, np.uint8), tensors, codes, True, True)[2:5]:
         assert array.ctypes.data % 64 == 0
         assert array.flags.c_contiguous
+
+
+def test_the_lists_have_the_names_and_the_order_of_the_native_module():
+    assert tuple(inspect.signature(inputs_of).parameters) == INPUTS == Operands._fields[1 : 1 + len(INPUTS)]
+    assert tuple(inspect.signature(residuals_of).parameters) == RESIDUALS
+    options = gc.LSTMCell(3, "silu", "relu").options(go_backwards=True)
+    codes = dict(zip(_native.OPTION_CODES, option_codes(options, transposed_weights=True), strict=True))
+    names = _native.ACTIVATIONS
+    assert (names[codes.pop("activation")], names[codes.pop("recurrent_activation")]) == ("silu", "relu")
+    assert codes == {"go_backwards": 1, "transposed_weights": 1}
+    with pytest.raises(ValueError, match=r"activation: .* 'sin'"):
+        flatten([Operands(gc.LSTMCell(3, np.sin).options(), *[None] * 5)], None)

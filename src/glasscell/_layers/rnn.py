@@ -11,8 +11,7 @@ from glasscell._cells.checks import Array, State, check_array, check_state, read
 from glasscell._layers.lstm_cell import LSTMCell
 from glasscell._layers.serialized import deserialized, serialized
 from glasscell._layers.stacked import StackedRNNCells
-from glasscell._ops.call import Call, Engine, Gradients, Result, SequenceOptions
-from glasscell._ops.call import Sequence as Outputs
+from glasscell._ops.call import Call, Engine, Gradients, Outputs, Result, SequenceOptions
 from glasscell._ops.numpy import run
 from glasscell._trace import Trace
 

@@ -70,7 +70,7 @@ class Call:
     ) -> Call:
         """Checks the arguments that users give, and makes a call of them.
 
-        packed: the result of `numpy.pack(weights)`, or None.
+        packed: the result of `_ops.numpy.pack(weights)`, or None.
 
         Raises: ValueError or TypeError naming the argument, the expected and the got.
         """
@@ -177,23 +177,23 @@ class Result:
 
 
 @dataclass(slots=True, eq=False)
-class Sequence(Result):
-    """Adds the sequence. h: (B, T, H) after each step, in processing order."""
+class Outputs(Result):
+    """Adds every output to a result. h: (B, T, H) after each step, in processing order."""
 
     h: Array
 
 
 @dataclass(slots=True, eq=False)
-class Differentiable(Sequence):
-    """Adds the tape, or checkpoints, and the pullback that reads them."""
+class Differentiable(Outputs):
+    """Adds to the outputs the tape, or checkpoints, and the pullback that reads them."""
 
     residuals: Tape | Checkpoints
     pullback: Pullback
 
 
 @dataclass(slots=True, eq=False)
-class Recorded(Sequence):
-    """Adds the record of a trace."""
+class Recorded(Outputs):
+    """Adds to the outputs the record of a trace."""
 
     record: Record
 

@@ -8,6 +8,7 @@ same for all; those of the results are of full size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -132,7 +133,7 @@ def _directions(option_codes: Codes, inputs: Sequence[Array]) -> Iterator[tuple[
         # Keras's functions: their derivatives of every order are the framework's, at kinks too.
         named = options.activation.name, options.recurrent_activation.name
         a, s = (activations.get(keras.activations.get(name)) for name in named)
-        yield Options(a, s, options.go_backwards), *tensors
+        yield replace(options, activation=a, recurrent_activation=s), *tensors
 
 
 def _loop(

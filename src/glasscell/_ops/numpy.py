@@ -19,10 +19,10 @@ from glasscell._ops.call import (
     Engine,
     Gradients,
     Keep,
+    Outputs,
     Record,
     Recorded,
     Result,
-    Sequence,
     Tape,
 )
 
@@ -33,7 +33,7 @@ NATIVE = (np.dtype(np.float32), np.dtype(np.float64))
 @overload
 def run(call: Call, keep: Literal["state"], engine: Engine = ...) -> Result: ...
 @overload
-def run(call: Call, keep: Literal["sequence"], engine: Engine = ...) -> Sequence: ...
+def run(call: Call, keep: Literal["sequence"], engine: Engine = ...) -> Outputs: ...
 @overload
 def run(call: Call, keep: Literal["checkpoints", "tape"], engine: Engine = ...) -> Differentiable: ...
 @overload
@@ -61,7 +61,7 @@ def run(call: Call, keep: Keep, engine: Engine = "auto") -> Result:
     h = aligned.empty((B, T, H), dtype)
     if keep == "sequence":
         _forward(call, codes, final, h=h)
-        return Sequence("native", final, h)
+        return Outputs("native", final, h)
     if keep == "checkpoints":
         checkpoints = np.empty((_native.time_block_count(B, T), B, H), dtype)
         _forward(call, codes, final, h=h, cell_checkpoints=checkpoints)

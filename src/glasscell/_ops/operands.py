@@ -1,4 +1,4 @@
-"""Builds the flat lists that the native engine takes. No other file knows their positions.
+"""Builds the flat lists that the native engine takes, in the order of native/bindings/operands.h.
 
 Frameworks pass flat lists of tensors, and no None: a placeholder of shape (0,) stands for it. `INPUTS` names the
 tensors of one direction; with several directions those of the first come first. `RESIDUALS` names what a direction
@@ -114,10 +114,10 @@ def none_if_placeholder(tensor: Any) -> Any:
 def residual_shapes(x: Any, inputs: Sequence[Any], codes: Sequence[int], sequences: bool, tape: bool) -> list[Shape]:
     """Computes the shapes of the results of `forward`."""
     (B, T, _), shapes = x.shape, list[Shape]()
-    for (_, recurrent_kernel, *_), (a, s, _, transposed_weights) in zip(
-        each(inputs, len(INPUTS)), each(codes, OPTION_CODES), strict=True
-    ):
-        H, raw = recurrent_kernel.shape[transposed_weights], tape and _native.needs_raw_gates(a, s)
+    for (_, recurrent_kernel, *_), own in zip(each(inputs, len(INPUTS)), each(codes, OPTION_CODES), strict=True):
+        code = dict(zip(_native.OPTION_CODES, own, strict=True))
+        H = recurrent_kernel.shape[code["transposed_weights"]]
+        raw = tape and _native.needs_raw_gates(code["activation"], code["recurrent_activation"])
         full = residuals_of((B, H), (B, H), (B, T, H), (B, T, H), (B, T, 4, H), (B, T, 4, H))
         wanted = residuals_of(True, True, sequences or tape, tape, tape, raw)
         shapes += [shape if w else (0,) for shape, w in zip(full, wanted, strict=True)]

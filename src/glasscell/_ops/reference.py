@@ -9,7 +9,7 @@ import numpy as np
 
 from glasscell._cells.checks import Array, State
 from glasscell._cells.lstm import Gates, raw_gates, raw_gates_gradient, step, step_gradient
-from glasscell._ops.call import KEEP, RESET, Call, Differentiable, Gradients, Keep, Record, Recorded, Result, Sequence
+from glasscell._ops.call import KEEP, RESET, Call, Differentiable, Gradients, Keep, Outputs, Record, Recorded, Result
 
 
 def run(call: Call, keep: Keep) -> Result:
@@ -18,7 +18,7 @@ def run(call: Call, keep: Keep) -> Result:
     if keep == "state":
         return Result("reference", final)
     if keep == "sequence":
-        return Sequence("reference", final, record.h)
+        return Outputs("reference", final, record.h)
     if keep == "trace":
         return Recorded("reference", final, record.h, record)
     return Differentiable("reference", final, record.h, record, partial(_backward, call, record))

@@ -38,7 +38,7 @@ class Packing:
     def data(self, y: Tensor) -> Tensor:
         """`y: (B, T, ...)` as packed data, (sum of lengths, ...)."""
         if self.B == 1:
-            return y[0].clone()  # see `op.run`
+            return y[0].clone()  # see `_ops.torch.run`
         rows = y.reshape(self.B * self.T, *y.shape[2:])
         plain = at_hand(rows) and why_in_torch(rows) is None
         taken: Tensor = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)

@@ -40,8 +40,9 @@ def twins(make, shape):
     return theirs, mine
 
 
+# Methods of a subclass, each made of the class that it stands in.
 def call_with(**changes):
-    """Makes a subclass's `call` that passes on other arguments: each change is a function of (layer, x, it)."""
+    """Makes a `call` that passes on other arguments: each change is a function of (layer, x, it)."""
 
     def methods(base):
         def call(self, sequences, initial_state=None, mask=None, training=False):
@@ -52,6 +53,40 @@ def call_with(**changes):
         return {"call": call}
 
     return methods
+
+
+def other_loop(base):
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        initial_state = keras.tree.map_structure(lambda s: s + 0.5, initial_state)
+        return base.inner_loop(self, sequences * 0.5, initial_state, mask, training)
+
+    return {"inner_loop": inner_loop}
+
+
+def other_start(base):
+    def get_initial_state(self, batch_size):
+        return keras.tree.map_structure(lambda s: s + 0.25, base.get_initial_state(self, batch_size))
+
+    return {"get_initial_state": get_initial_state}
+
+
+def double(base):
+    """Makes a cell put out twice its h: other equations."""
+
+    def call(self, inputs, states, training=False):
+        h, states = base.call(self, inputs, states, training=training)
+        return h * 2, states
+
+    return {"call": call}
+
+
+def ones(base):
+    """Makes a cell begin with a state that is not zero."""
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.ones((batch_size, self.units)) * 0.5, ops.ones((batch_size, self.units))]
+
+    return {"get_initial_state": get_initial_state}
 
 
 def assert_agree(got, expected, relative=RELATIVE, what=""):

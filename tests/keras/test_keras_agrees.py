@@ -120,7 +120,7 @@ RATES = {"dropout": (0.4, 0), "recurrent": (0, 0.4), "both": (0.3, 0.3)}
 
 
 def loss_of_batches(library, kind, rates, functional, masked):
-    """The losses of six batches that `fit` trains on, in a model that has not been built before."""
+    """Trains a model that is not built with `fit`; gives the losses of six batches and `evaluate`, and the engines."""
     keras.utils.set_random_seed(5)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((24, 5, 4)).astype("float32"), rng.standard_normal((24, 1)).astype("float32")
@@ -138,7 +138,8 @@ def loss_of_batches(library, kind, rates, functional, masked):
     keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(float(logs["loss"])))
     model.compile(keras.optimizers.SGD(0.5), "mse")
     model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[keep])
-    return losses
+    losses.append(model.evaluate(x, y, verbose=0))
+    return losses, [layer.engine_used for layer in model.layers if hasattr(layer, "engine_used")]
 
 
 # PyTorch draws outside of any graph, where one draw more or less is easily made; the others compile, for seconds.
@@ -150,5 +151,7 @@ WAYS = WAYS if BACKEND == "torch" else WAYS[::5]
 def test_training_draws_as_keras_does(kind, rates, functional):
     masked = kind in ("RNN", "stack", "one on another")
     found = [loss_of_batches(library, kind, RATES[rates], functional, masked) for library in LIBRARIES]
-    assert len(found[0]) == 6
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+    (expected, _), (losses, engines) = found
+    assert len(expected) == 7
+    assert set(engines) == {"native"}
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)

@@ -9,7 +9,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from beside import BACKEND, LIBRARIES, assert_agree, call_with, draw, framework, numbers
+from beside import BACKEND, LIBRARIES, assert_agree, call_with, draw, framework, numbers, other_loop, other_start
 from keras import layers, ops
 
 import glasscell.keras as ours
@@ -58,15 +58,6 @@ def forward_of(layer):
     return getattr(layer, "forward_layer", layer)
 
 
-# Methods of a subclass, each as a function of the class it stands in.
-def other_loop(base):
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        state = [s + 1.0 for s in initial_state]
-        return base.inner_loop(self, sequences * 0.5, state, mask, training)
-
-    return {"inner_loop": inner_loop}
-
-
 def loop_called_by_itself(base):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         state = [ops.ones((B, H)), ops.ones((B, H))]
@@ -76,13 +67,6 @@ def loop_called_by_itself(base):
     return {"call": call}
 
 
-def begins_with_ones(base):
-    def get_initial_state(self, batch_size):
-        return [ops.ones((batch_size, H)) * 0.7, ops.ones((batch_size, H))]
-
-    return {"get_initial_state": get_initial_state}
-
-
 METHODS = {
     "always training": call_with(training=lambda *_: True),
     "other input": call_with(sequences=lambda self, x, _: x * 2 + 1),
@@ -90,7 +74,7 @@ METHODS = {
     "other state": call_with(initial_state=lambda *_: [ops.ones((B, H)) * 0.3, ops.ones((B, H))]),
     "other loop": other_loop,
     "loop called by itself": loop_called_by_itself,
-    "begins with ones": begins_with_ones,
+    "other start": other_start,
 }
 CALLS = [{}, {"training": True}, {"mask": MASK}]
 
@@ -98,12 +82,16 @@ CALLS = [{}, {"training": True}, {"mask": MASK}]
 @pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "Bidirectional"])
 @pytest.mark.parametrize("methods", METHODS)
 def test_a_subclass_acts_as_it_does_in_keras(methods, wrapped):
+    always = methods == "always training"  # whoever wants an uncertainty calls a layer on the same input many times
+
     def make(library):
         changed = type("Changed", (library.LSTM,), METHODS[methods](library.LSTM))
-        layer = changed(H, dropout=0.5, seed=3, return_sequences=True)
+        layer = changed(H, dropout=0.5, recurrent_dropout=0.2 * always, seed=3, return_sequences=True)
         return bidirectional(library, layer) if wrapped else layer
 
-    check(make, *CALLS)
+    expected, _ = check(make, *CALLS, *[{}] * 3 * always)
+    spread = np.stack([expected[0][0], *(call[0] for call in expected[len(CALLS) :])]).std(0)
+    assert (spread.max() > 1e-3) == always
 
 
 @pytest.mark.parametrize("methods", METHODS)
@@ -134,19 +122,6 @@ def test_a_subclass_of_bidirectional_acts():
     expected, layer = check(make, {}, {"mask": MASK})
     assert np.abs(expected[0][0] - expected[0][1]).max() > 1e-3  # each call draws anew
     assert layer.engine_used == "native"
-
-
-def test_predictions_with_dropout_spread():
-    """What people do for an uncertainty: the same layer on the same input twenty times."""
-    predictions = []
-    for library in LIBRARIES:
-        always = type("Always", (library.LSTM,), METHODS["always training"](library.LSTM))
-        keras.utils.set_random_seed(0)
-        layer = bidirectional(library, always(H, dropout=0.5, recurrent_dropout=0.2, seed=2))
-        model = keras.Sequential([keras.Input((T, F)), layer, layers.Dense(1)])
-        predictions.append(np.stack([numbers(model(draw(B, T, F)))[0] for _ in range(20)]))
-    assert predictions[0].std(0).min() > 0
-    assert_agree(*predictions)
 
 
 def test_a_bidirectional_layer_of_another_dtype():

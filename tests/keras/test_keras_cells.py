@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from beside import BACKEND, draw
+from beside import BACKEND, double, draw, ones
 from keras import ops
 from test_keras_between import CALLS, MASK, B, H, bidirectional, check, forward_of
 
@@ -18,10 +18,6 @@ WRAPPED = [pytest.param(wrap, id=wrap) for wrap in ("alone", "Bidirectional", "s
 def keras_can(unroll, go_backwards):
     """Whether Keras itself runs such a layer with a mask."""
     return not (BACKEND == "torch" and unroll and go_backwards)
-
-
-def ones(self, batch_size=None):
-    return [ops.ones((batch_size, self.units)) * 0.6, ops.ones((batch_size, self.units))]
 
 
 def wrapped(library, wrap, first, last, **options):
@@ -45,7 +41,7 @@ def test_a_cells_own_initial_state_is_not_zero(wrap, unroll, return_sequences):
         options |= {"go_backwards": go_backwards, "zero_output_for_mask": zeroed}
 
         def make(library, options=options):
-            cell = type("Begins", (library.LSTMCell,), {"get_initial_state": ones})
+            cell = type("Begins", (library.LSTMCell,), ones(library.LSTMCell))
             return wrapped(library, wrap, cell, cell, **options)
 
         check(make, {"mask": MASK}, {})
@@ -86,25 +82,18 @@ def test_later_cells_of_a_backward_stack_see_the_mask_the_other_way_round(unroll
     assert np.abs(expected[0][0]).max() > 1e-3
 
 
-def twice(self, inputs, states, training=False):
-    """Puts out twice the h of the cell: other equations."""
-    base = next(kind for kind in type(self).__mro__ if kind.__name__ == "LSTMCell")
-    h, states = base.call(self, inputs, states, training=training)
-    return h * 2, states
-
-
 @pytest.mark.parametrize("wrap", WRAPPED)
 @pytest.mark.parametrize("where", ["subclass", "object"])
 def test_a_cell_with_other_equations_runs_in_the_framework(wrap, where):
     def make(library):
-        last = type("Other", (library.LSTMCell,), {"call": twice}) if where == "subclass" else library.LSTMCell
+        last = type("Other", (library.LSTMCell,), double(library.LSTMCell)) if where == "subclass" else library.LSTMCell
         return wrapped(library, wrap, library.LSTMCell, last)
 
     def after(layer):
         cell = forward_of(layer).cell
         cell = cell.cells[1] if wrap == "stacked cells" else cell
         if where == "object":
-            cell.call = types.MethodType(twice, cell)
+            cell.call = types.MethodType(double(type(cell))["call"], cell)
 
     _, layer = check(make, *CALLS, after=after)
     assert forward_of(layer).engine_used == "framework"

@@ -179,18 +179,6 @@ def test_masks_come_from_an_embedding():
     assert recurrent.engine_used == "native"
 
 
-def test_fit_and_evaluate_run_natively():
-    x, y = draw(24, 6, 3), draw(24, 2)
-    model = keras.Sequential(
-        [keras.Input((6, 3)), ours.RNN([ours.LSTMCell(5), ours.LSTMCell(4)], engine="native"), layers.Dense(2)]
-    )
-    model.compile("adam", "mse")
-    history = model.fit(x, y, epochs=6, batch_size=8, verbose=0)
-    assert history.history["loss"][-1] < history.history["loss"][0]
-    assert model.evaluate(x, y, verbose=0) < history.history["loss"][0]
-    assert model.layers[0].engine_used == "native"
-
-
 def test_losses_follow_keras_for_fifty_steps():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((32, 12, 6)).astype("float32"), rng.integers(0, 5, 32)

@@ -12,7 +12,7 @@ import types
 import keras
 import numpy as np
 import pytest
-from beside import BACKEND, RELATIVE, call_with, framework, learn, numbers
+from beside import BACKEND, RELATIVE, call_with, double, framework, learn, numbers, ones, other_loop, other_start
 from keras import layers, ops
 
 import glasscell.keras as ours
@@ -21,21 +21,6 @@ from compare import assert_close
 # JAX and TensorFlow take their time over single operations. `.ci/run` takes 150 on each backend.
 SITUATIONS = int(os.environ.get("SITUATIONS", {"torch": "48", "tensorflow": "16"}.get(BACKEND, "8")))
 SHAPES = [(2, 3, 3, 3), (3, 4, 2, 5), (1, 2, 4, 1)]  # B, T, F, H: few, for some backends compile for each
-
-
-def other_loop(base):
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        initial_state = keras.tree.map_structure(lambda s: s + 0.5, initial_state)
-        return base.inner_loop(self, sequences, initial_state, mask, training)
-
-    return {"inner_loop": inner_loop}
-
-
-def other_start(base):
-    def get_initial_state(self, batch_size):
-        return keras.tree.map_structure(lambda s: s + 0.25, base.get_initial_state(self, batch_size))
-
-    return {"get_initial_state": get_initial_state}
 
 
 def first_steps_only(self, x, mask):
@@ -50,21 +35,6 @@ OF_LAYERS = [
     other_loop,
     other_start,
 ]
-
-
-def double(base):
-    def call(self, inputs, states, training=False):
-        h, states = base.call(self, inputs, states, training=training)
-        return h * 2, states
-
-    return {"call": call}
-
-
-def ones(base):
-    def get_initial_state(self, batch_size=None):
-        return [ops.ones((batch_size, self.units)) * 0.5] * 2
-
-    return {"get_initial_state": get_initial_state}
 
 
 OF_CELLS = [double, ones]

@@ -146,10 +146,13 @@ def test_a_run_that_fails_changes_nothing(tmp_path, monkeypatch):
     assert [(path.name, path.read_text()) for path in old.iterdir()] == [("model.keras", "old")]
 
 
-def test_native_that_cannot_serve(vowels, monkeypatch):
-    monkeypatch.setattr("glasscell.keras._inner_loop.why_not_native", lambda *_, **__: "it rains")
+def test_the_native_engine_by_name(vowels, monkeypatch):
     settings = check_arguments(output="x", **{**DEFAULTS, "engine": "native"})
-    with pytest.raises(ValueError, match=r"^engine: 'native' cannot serve here: it rains$"):
+    model = models.build_model(vowels.train, 9, settings)
+    model.predict(vowels.train.x[:2], verbose=0)
+    assert model.get_layer("lstm").engine_used == "native"
+    monkeypatch.setattr("glasscell.keras._eligibility.eligible", lambda *_, **__: "it rains")
+    with pytest.raises(ValueError, match=r"engine: 'native' cannot serve here: it rains"):
         models.build_model(vowels.train, 9, settings)
 
 

@@ -49,12 +49,13 @@ def build_model(train: Utterances, speakers: int, settings: dict[str, Any]) -> A
 
 
 def _require_native(lstm: Any, frames: Array) -> None:
+    """Raises before the training begins where the layer would raise at its first step."""
     import keras
 
-    from glasscell.keras._inner_loop import why_not_native
+    from glasscell.keras._eligibility import eligible
 
     frame = keras.ops.convert_to_tensor(frames[None, :1])
-    if (reason := why_not_native(lstm, frame, mask=True)) is not None:
+    if isinstance(reason := eligible(lstm, frame, None, asked=True), str):
         raise ValueError(f"engine: 'native' cannot serve here: {reason}")
 
 

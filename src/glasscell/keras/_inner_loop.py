@@ -14,7 +14,7 @@ from keras import ops
 from glasscell._cells.lstm import Options
 from glasscell._ops.call import KEEP
 from glasscell._ops.operands import Operands
-from glasscell.keras._eligibility import Native, eligible, is_stack
+from glasscell.keras._eligibility import Native, is_stack
 
 Tensor = Any
 LoopResult = tuple[Tensor, Tensor, list[Any]]  # the last output, all outputs and the states, as `RNN.inner_loop` gives
@@ -41,12 +41,6 @@ def step_mask(layer: Any, mask: Any) -> Any:
     if mask.shape[2] == 1:
         return mask[:, :, 0]
     return ops.any(ops.cast(mask, "bool"), -1) if _scans(layer) else mask
-
-
-def why_not_native(layer: Any, sequences: Tensor, mask: Any) -> str | None:
-    """Finds the reason why the native engine cannot run this layer's loop over these sequences; None if it can."""
-    found = eligible(layer, sequences, mask)
-    return found if isinstance(found, str) else None
 
 
 def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[LoopResult]:

@@ -115,6 +115,13 @@ def test_the_vector_layer_knows_no_lstm():
         assert not re.search(LSTM, path.read_text(), re.IGNORECASE), path.name
 
 
+def test_prefetches_are_inlined():
+    """GCC drops the call of a function that does nothing but prefetch."""
+    found = [line for path in NATIVE.rglob("*.h") for line in path.read_text().splitlines() if "void prefetch" in line]
+    assert len(found) == 2
+    assert all("GLASSCELL_INLINE" in line for line in found)
+
+
 def test_every_file_is_in_a_room():
     assert {path.name for path in NATIVE.iterdir()} == {"README.md", *CPP}
     assert {room_of(path) for path in PACKAGE.rglob("*.py")} == set(PYTHON)

@@ -6,7 +6,7 @@
 namespace glasscell {
 
 // The outputs of a cancelled call are undefined.
-struct CancellationToken {
+struct alignas(64) CancellationToken {
     // Sets `cancelled` if the call is to end. Called by the caller's thread alone; it may be slow.
     void (*poll)(CancellationToken* self);
     pthread_t caller;

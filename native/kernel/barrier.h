@@ -64,8 +64,9 @@ GLASSCELL_INLINE void barrier_wait(const WorkItem& item, const CancellationToken
     }
 }
 
-// Prefetches memory that will soon be written, or read: data in another core's cache comes late.
-template <class T, bool Write> void prefetch(const T* from, int64_t count) {
+// Prefetches memory that will soon be written, or read: data in another core's cache comes late. Always inlined: GCC
+// drops the call of a function that does nothing else.
+template <class T, bool Write> GLASSCELL_INLINE void prefetch(const T* from, int64_t count) {
     for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
 }
 

@@ -71,7 +71,7 @@ template <class T> bool streams_tape(const ForwardCall<T>& call) {
 
 // Prefetches the places in the tape that a tile will write: they are far away, and come while the tile sums.
 template <class T>
-void prefetch_tape(const ForwardCall<T>& call, const TileRows<T>& rows, int64_t count, int64_t unit) {
+GLASSCELL_INLINE void prefetch_tape(const ForwardCall<T>& call, const TileRows<T>& rows, int64_t count, int64_t unit) {
     for (int64_t r = 0; r < count; ++r) {
         for (int64_t gate = 0; !rows.streams && gate < 4; ++gate)
             __builtin_prefetch(call.gates + (rows.at[r] * 4 + gate) * call.H + unit, 1, 3);

@@ -75,6 +75,9 @@ def test_the_lists_have_the_names_and_the_order_of_the_native_module():
     options = gc.LSTMCell(3, "silu", "relu").options(go_backwards=True)
     codes = dict(zip(_native.OPTION_CODES, option_codes(options, transposed_weights=True), strict=True))
     names = _native.ACTIVATIONS
+    positions = operands.ACTIVATION, operands.RECURRENT_ACTIVATION, operands.TRANSPOSED_WEIGHTS
+    named = "activation", "recurrent_activation", "transposed_weights"
+    assert [_native.OPTION_CODES[k] for k in positions] == list(named)
     assert (names[codes.pop("activation")], names[codes.pop("recurrent_activation")]) == ("silu", "relu")
     assert codes == {"go_backwards": 1, "transposed_weights": 1}
     with pytest.raises(ValueError, match=r"activation: .* 'sin'"):

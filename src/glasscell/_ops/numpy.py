@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 from typing import Any, Literal, get_args, overload
 
@@ -124,8 +123,10 @@ def _backward(
     kernel, recurrent_kernel, bias = call.weights
     new = (call.x, kernel, recurrent_kernel, bias, dh, dc)
     gradients = [None if like is None else np.empty_like(like) for like in new]
-    kept = {field.name: getattr(residuals, field.name) for field in fields(residuals)}
-    _native.backward(
-        call.x, call.step_flags, _inputs(call), codes, operands.residuals_of(**kept), [dh, dc, dh_all], gradients
-    )
+    if isinstance(residuals, Checkpoints):
+        kept = operands.residuals_of(h=residuals.h, cell_checkpoints=residuals.cell_checkpoints)
+    else:
+        z = residuals.z if isinstance(residuals, Record) else None
+        kept = operands.residuals_of(h=residuals.h, c=residuals.c, gates=residuals.gates, z=z)
+    _native.backward(call.x, call.step_flags, _inputs(call), codes, kept, [dh, dc, dh_all], gradients)
     return Gradients(*gradients)  # type: ignore[arg-type]

@@ -23,6 +23,8 @@ WEIGHTS = INPUTS[: _native.WEIGHTS]  # these have gradients
 RESIDUALS = _native.RESIDUALS
 OUTPUTS = _native.OUTPUTS  # this many of `RESIDUALS` have cotangents
 OPTION_CODES = len(_native.OPTION_CODES)
+ACTIVATION, RECURRENT_ACTIVATION, _, TRANSPOSED_WEIGHTS = range(OPTION_CODES)  # positions, held by a test
+RECURRENT_KERNEL = INPUTS.index("recurrent_kernel")
 ACTIVATION_CODES = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
 
 
@@ -113,14 +115,15 @@ def none_if_placeholder(tensor: Any) -> Any:
 
 def residual_shapes(x: Any, inputs: Sequence[Any], codes: Sequence[int], sequences: bool, tape: bool) -> list[Shape]:
     """Computes the shapes of the results of `forward`."""
-    (B, T, _), shapes = x.shape, list[Shape]()
-    for (_, recurrent_kernel, *_), own in zip(each(inputs, len(INPUTS)), each(codes, OPTION_CODES), strict=True):
-        code = dict(zip(_native.OPTION_CODES, own, strict=True))
-        H = recurrent_kernel.shape[code["transposed_weights"]]
-        raw = tape and _native.needs_raw_gates(code["activation"], code["recurrent_activation"])
-        full = residuals_of((B, H), (B, H), (B, T, H), (B, T, H), (B, T, 4, H), (B, T, 4, H))
-        wanted = residuals_of(True, True, sequences or tape, tape, tape, raw)
-        shapes += [shape if w else (0,) for shape, w in zip(full, wanted, strict=True)]
+    (B, T, _), shapes, none = x.shape, list[Shape](), (0,)
+    for own, code in zip(each(inputs, len(INPUTS)), each(codes, OPTION_CODES), strict=True):
+        H = own[RECURRENT_KERNEL].shape[code[TRANSPOSED_WEIGHTS]]
+        state, states, gates = (B, H), (B, T, H), (B, T, 4, H)
+        if not tape:
+            shapes += residuals_of(state, state, states if sequences else none, none, none, none, none)
+            continue
+        raw = _native.needs_raw_gates(code[ACTIVATION], code[RECURRENT_ACTIVATION])
+        shapes += residuals_of(state, state, states, states, gates, gates if raw else none, none)
     return shapes
 
 

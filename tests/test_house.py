@@ -16,18 +16,20 @@ PYTHON = {
     "_ops": {"_native", "_cells"},
     "_trace": {"_ops"},
     "_layers": {"_native", "_cells", "_ops", "_trace"},
-    "keras": {"_cells", "_ops", "_trace"},
-    "torch": {"_cells", "_ops", "_trace"},
+    "keras": {"_cells", "_doors", "_ops", "_trace"},
+    "torch": {"_cells", "_doors", "_ops", "_trace"},
     "_report": {"_files"},
     "data": set(),
     "threads": {"_native"},
     "_config": {"_native"},
+    "_doors": set(),
+    "__main__": {"_cli"},
     "_training": {"keras", "_files", "_report", "data", ""},  # "": the public names of `glasscell`
-    "_cli": {"_native", "_cells", "_layers", "keras", "torch", "_training", "data", "threads", ""},
+    "_cli": {"_native", "_cells", "_doors", "_layers", "keras", "torch", "_training", "data", "threads", ""},
     "": {"_config", "_cells", "_layers", "_ops", "_trace", "threads"},
 }
 # Imports against the arrows, each inside the one function that needs it.
-WHEN_CALLED = {("_trace", "report", "_report")}
+WHEN_CALLED = {("_trace", "report", "_report"), ("_trace", "report", "_doors")}
 
 CPP = {
     "interface": {"interface"},

@@ -64,6 +64,8 @@ class Trace:
 
         try:
             from glasscell._report import trace_report
-        except ImportError as error:
-            raise ImportError(f'report: {error.name} is missing; pip install "glasscell[report]"') from error
+        except ModuleNotFoundError as error:
+            from glasscell import _doors
+
+            raise _doors.missing("report", error) from None
         return Path(trace_report(path, self.asdict(), title=title))

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import glasscell
+from glasscell import _doors
 from glasscell._training.train import LARGEST_SEED, Engine, train
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = build_app()(args=given or ["--help"], prog_name="glasscell", standalone_mode=False)
         except usage_error as error:
             command = error.ctx.command_path if error.ctx else "glasscell"
-            _stop(f"{command}: {error.format_message()}", 2)
+            known = error.ctx.command.commands if error.ctx and hasattr(error.ctx.command, "commands") else ()
+            hint = f" The commands are {', '.join(known)}; glasscell --help says more." if known else ""
+            _stop(f"{command}: {error.format_message()}{hint}", 2)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "glasscell":
             raise
-        _stop(f'glasscell: the command line needs more packages: pip install "glasscell[train]" ({error})', 2)
+        _stop(f"glasscell: {_doors.missing('the command line', error)}", 2)
     sys.exit(code)
 
 
@@ -52,7 +55,6 @@ def build_app() -> "Typer":
 
     app = typer.Typer(
         help="The LSTM cell as Keras defines it: open, fast and the same everywhere.",
-        add_completion=False,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -35,8 +35,8 @@ class Example:
 
 
 USE = """\
+import glasscell.keras  # before Keras: it chooses a backend that is installed
 import keras
-import glasscell.keras
 from glasscell.data import load_japanese_vowels
 
 model = keras.models.load_model("model.keras")

@@ -6,7 +6,14 @@ weights, same numbers, same files. Import this module before loading a `.keras` 
 watches the gates while a model trains.
 """
 
-from keras.backend import backend
+# ruff: noqa: E402  what is missing is said before anything else is imported
+from glasscell import _doors
+
+_doors.choose_backend()
+try:
+    from keras.backend import backend
+except ModuleNotFoundError as error:
+    raise _doors.missing("glasscell.keras", error) from None
 
 from glasscell.keras._accelerate import accelerate, restore
 from glasscell.keras._bidirectional import Bidirectional

@@ -5,7 +5,12 @@ checkpoints; and recurrent dropout, lengths, masks, resets and traces.
 `accelerate(module)` does the same to a finished module. `LSTMCell` is that of `torch.nn` itself: one step is torch's.
 """
 
-from torch.nn import LSTMCell
+from glasscell import _doors
+
+try:
+    from torch.nn import LSTMCell
+except ModuleNotFoundError as error:
+    raise _doors.missing("glasscell.torch", error) from None
 
 from glasscell.torch._accelerate import accelerate, restore
 from glasscell.torch._lstm import LSTM

@@ -1,5 +1,7 @@
 """What `glasscell.torch.LSTM` says to wrong arguments, beside torch's: the kind of its error, in one sentence."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -164,3 +166,15 @@ def test_a_trace_says_what_it_cannot_open():
     with torch.autocast("cpu", torch.bfloat16):
         (got,) = lstm.trace(x, [h, h])
     assert_same_bits(got.h, expected.h)
+
+
+def test_the_signature_is_that_of_torchs_base_and_more():
+    """`torch.nn.LSTM` itself shows `*args, **kwargs`; its base has the arguments, in this order."""
+    base = inspect.signature(torch.nn.RNNBase.__init__).parameters
+    mine = inspect.signature(LSTM.__init__).parameters
+    names = [name for name in base if name != "mode"]
+    assert list(mine)[: len(names)] == names
+    assert all(mine[name].default == base[name].default for name in names)
+    assert {p.kind for name, p in mine.items() if name not in names} == {inspect.Parameter.KEYWORD_ONLY}
+    with pytest.raises(TypeError, match="missing 2 required positional arguments: 'input_size' and 'hidden_size'"):
+        LSTM()

@@ -46,14 +46,26 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
 
     def __init__(
         self,
-        *args: Any,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
         recurrent_dropout: float = 0.0,
         activation: str = "tanh",
         recurrent_activation: str = "sigmoid",
         engine: str = "auto",
-        **kwargs: Any,
     ) -> None:
-        super().__init__("LSTM", *args, **kwargs)
+        super().__init__(
+            "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            device, dtype,
+        )  # fmt: skip
         if not 0 <= recurrent_dropout < 1:
             raise ValueError(f"recurrent_dropout: expected a fraction from 0 to below 1, got {recurrent_dropout!r}")
         if engine not in ENGINES:

@@ -260,3 +260,17 @@ def test_compiled_by_torch():
         assert_same_bits(number(g), number(e))
     inputs = [W, R, b, zero, zero, x.new_empty(0), x.new_empty(0)]
     torch.library.opcheck(op.forward, (x, torch.empty(0, dtype=torch.uint8), inputs, [0, 1, 0, 0], True, True))
+
+
+def test_a_fall_back_is_logged_once(caplog):
+    """By its reason, beside `engine_used`; not where the user has chosen the framework."""
+    x = ops.convert_to_tensor(draw(2, 3, 4))
+    for engine, count in (("auto", 1), ("framework", 0)):
+        layer = ours.LSTM(3, activation=lambda z: z, engine=engine, name="mine")
+        caplog.clear()
+        with caplog.at_level("INFO", "glasscell"):
+            layer(x)
+            layer(x)
+        assert [record.message for record in caplog.records if record.name == "glasscell"] == count * [
+            "mine runs in Keras's own loop: activation is a callable outside the built-in activations"
+        ]

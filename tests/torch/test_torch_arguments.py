@@ -178,3 +178,13 @@ def test_the_signature_is_that_of_torchs_base_and_more():
     assert {p.kind for name, p in mine.items() if name not in names} == {inspect.Parameter.KEYWORD_ONLY}
     with pytest.raises(TypeError, match="missing 2 required positional arguments: 'input_size' and 'hidden_size'"):
         LSTM()
+
+
+def test_a_fall_back_is_logged_once(caplog):
+    lstm, x = LSTM(3, 4).half(), torch.zeros(2, 1, 3, dtype=torch.half)
+    with caplog.at_level("INFO", "glasscell"):
+        lstm(x)
+        lstm(x)
+    (record,) = (record for record in caplog.records if record.name == "glasscell")
+    assert record.message.startswith("LSTM runs in torch's own: the dtypes are torch.float16")
+    assert lstm.engine_used == "framework"

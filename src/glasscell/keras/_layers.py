@@ -5,6 +5,7 @@ No mathematics here: either `_inner_loop.run_native` runs, or Keras itself.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from glasscell.keras._recorder import record_call
 from glasscell.keras._trace import trace
 
 Tensor = Any
+LOG = logging.getLogger("glasscell")
 ENGINES = ("auto", "native", "framework")
 CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # a layer's call and its `inner_loop`
 
@@ -97,6 +99,8 @@ class NativeLoop:
         used = "native" if reason is None else "framework"
         if self.engine_used != used:  # setting an attribute of a Keras layer takes its time
             self.engine_used = used
+            if used == "framework" and self.engine == "auto":
+                LOG.info("%s runs in Keras's own loop: %s", self.name, reason)  # type: ignore[attr-defined]
         return None if isinstance(found, str) else found
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from glasscell.torch._pass import run, traces
 from glasscell.torch._prepare import PROJECTED, hand_out, prepare
 from glasscell.torch._tools import Tools
 
+LOG = logging.getLogger("glasscell")
 ENGINES = ("auto", "native", "framework")
 TORCHS = torch.nn.LSTM  # bound now: a library may be patched by torch.nn.LSTM = glasscell.torch.LSTM
 
@@ -102,7 +104,10 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         call = prepare(self, self.engine, input, hx, **steps)
         if isinstance(call, str):
             self._check_framework(call, all(given is None for given in steps.values()))
-            self.engine_used = "framework"
+            if self.engine_used != "framework":
+                self.engine_used = "framework"
+                if self.engine == "auto" and not torch.compiler.is_compiling():
+                    LOG.info("%s runs in torch's own: %s", type(self).__name__, call)
             return TORCHS.forward(self, input, hx)  # type: ignore[no-any-return]
         self.engine_used, *results = run(self, call)
         return hand_out(self, call, *results)

@@ -45,7 +45,7 @@ def forward_pass(
     if not at_hand(x, *inputs):
         return outputs_of(_Forward.apply(codes, x, step_flags, *inputs))
     if tape:
-        return outputs_of(_ForwardAtHand.apply(codes, x, step_flags, *inputs))
+        return each(_ForwardAtHand.apply(codes, x, step_flags, *inputs), OUTPUTS)
     arrays = outputs_of(_forward_arrays(x, step_flags, inputs, codes, sequences, False))
     return [[torch.from_numpy(array) for array in own] for own in arrays]
 
@@ -103,6 +103,7 @@ def _(x: Tensor, step_flags: Tensor, inputs: list[Tensor], *rest: Any) -> list[T
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
     x, step_flags, own, ctx.codes, *_ = inputs
+    ctx.results = len(RESIDUALS)  # of each direction, that have cotangents
     ctx.save_for_backward(x, step_flags, *own, *read_by_backward(output, placeholders(x)[0]))
     ctx.set_materialize_grads(False)
 
@@ -120,7 +121,8 @@ def _gradients(
     """The gradients of x, where it is needed, and of all of `INPUTS`."""
     x, step_flags, inputs, residuals, _ = _parts(ctx.codes, ctx.saved_tensors)
     placeholder, _ = placeholders(x)
-    wanted = [placeholder if t is None else t for own in outputs_of(cotangents) for t in own]
+    outputs = (t for own in each(cotangents, ctx.results) for t in own[:OUTPUTS])
+    wanted = [placeholder if t is None else t for t in outputs]
     if why_in_torch(*wanted) is not None or any(map(is_batched_cotangent, wanted)):
         return list(equations.gradients(x, step_flags, inputs, ctx.codes, wanted, needed))
     again = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # someone may differentiate once more
@@ -184,9 +186,10 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(ctx: Any, codes: list[int], x: Tensor, step_flags: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        residuals = tuple(_forward(x, step_flags, inputs, codes, True, True))
-        _Forward.setup_context(ctx, (codes, x, step_flags, *inputs), residuals)
-        return residuals
+        residuals = _forward(x, step_flags, inputs, codes, True, True)
+        _save(ctx, (x, step_flags, inputs, codes), residuals)
+        ctx.results = OUTPUTS
+        return tuple(t for own in outputs_of(residuals) for t in own)
 
     backward = staticmethod(_Forward.backward)
 

@@ -89,10 +89,10 @@ class RNN:
         else:
             below, call, result = self._run(x, initial_state, sequence, self._outputs, self._final)
             output, final = self._output(call, result.final.h), result.final
-        states = [*(result.final for _, result in below), final]
         if not self.return_state:
             return output
-        return (output, *states) if self._stacked else (output, *states[0])
+        states = [*(result.final for _, result in below), final]
+        return (output, *states) if self._stacked else (output, *final)
 
     def vjp(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
@@ -250,12 +250,14 @@ class RNN:
 
         detach: on copies of what may be the caller's own arrays.
         """
-        call = self._first_call(x, initial_state, sequence)
+        stacked = self._stacked
+        initial_state = self._kept(x) if initial_state is None else initial_state
+        call = self._first_call(x, initial_state, sequence, stacked)
         if detach:
             call = call.detached()
         ran: list[tuple[Call, S]] = []
-        if self._stacked:
-            states = self._each("initial_state", initial_state if initial_state is not None else self._kept())
+        if stacked:
+            states = self._each("initial_state", initial_state)
             masks = self._each("dropout_mask", sequence.dropout_mask)
             recurrent_masks = self._each("recurrent_dropout_mask", sequence.recurrent_dropout_mask)
             for level in range(1, len(self._cells)):
@@ -269,24 +271,17 @@ class RNN:
                 if detach:
                     call = call.detached()
         result = top(call)
-        engines = {result.engine, *(r.engine for _, r in ran)}
-        self.engine_used = engines.pop() if len(engines) == 1 else "reference"
+        natively = result.engine == "native" and all(r.engine == "native" for _, r in ran)
+        self.engine_used = "native" if natively else "reference"
         if self.stateful:  # the caller may write into what was returned
-            finals = [r.final for _, r in ran] + [result.final]
+            finals = [*(r.final for _, r in ran), result.final]
             self._states = [State(*(s.copy() for s in final)) for final in finals]
         return ran, call, result
 
-    def _first_call(self, x: Any, initial_state: Any, sequence: SequenceOptions) -> Call:
-        if initial_state is None and (kept := self._kept()) is not None:
-            x, initial_state = read_array("x", x), kept
-            if x.ndim and len(x) != len(self._states[0].h):  # type: ignore[index]
-                raise ValueError(
-                    f"x: expected the batch size of the stateful state, {len(self._states[0].h)}, "  # type: ignore[index]
-                    f"got {len(x)}; reset_state() starts anew"
-                )
-        cell = self._cells[0]
-        if self._stacked:
-            initial_state = self._each("initial_state", initial_state)[0]
+    def _first_call(self, x: Any, initial_state: Any, sequence: SequenceOptions, stacked: bool) -> Call:
+        cell: Any = self.cell
+        if stacked:
+            cell, initial_state = cell.cells[0], self._each("initial_state", initial_state)[0]
             sequence = sequence._replace(
                 dropout_mask=self._each("dropout_mask", sequence.dropout_mask)[0],
                 recurrent_dropout_mask=self._each("recurrent_dropout_mask", sequence.recurrent_dropout_mask)[0],
@@ -295,10 +290,15 @@ class RNN:
         options = cell.options(self.go_backwards)
         return Call.checked(weights, options, x, initial_state, sequence, cell.packed(weights))
 
-    def _kept(self) -> Any:
-        """The stateful state as an initial state, or None."""
+    def _kept(self, x: Any) -> Any:
+        """The stateful state as an initial state for x, or None. Raises: ValueError for another batch size."""
         if not self.stateful or self._states is None:
             return None
+        x, batch = read_array("x", x), len(self._states[0].h)
+        if x.ndim and len(x) != batch:
+            raise ValueError(
+                f"x: expected the batch size of the stateful state, {batch}, got {len(x)}; reset_state() starts anew"
+            )
         return self._states if self._stacked else self._states[0]
 
     def _outputs(self, call: Call) -> Outputs:

@@ -256,18 +256,19 @@ def test_others_are_not_slowed_by_an_idle_pool(threads):
     threads(7)
     call, matrix = threaded_call(), torch.ones(256, 256)
 
-    def fastest(before):
-        times = []
-        for _ in range(5):
-            before()
-            start = time.perf_counter()
-            for _ in range(200):
-                matrix @ matrix
-            times.append(time.perf_counter() - start)
-        return min(times)
+    def products():
+        start = time.perf_counter()
+        for _ in range(400):
+            matrix @ matrix
+        return time.perf_counter() - start
 
-    alone = fastest(lambda: None)
-    assert fastest(call) < 3 * alone
+    def after_a_call():
+        call()
+        return products()
+
+    alone = min(products() for _ in range(10))
+    # Other tests beside this one slow some rounds. Workers that spun on would at least halve the speed of every round.
+    assert any(after_a_call() < 1.5 * alone for _ in range(100))
 
 
 @linux

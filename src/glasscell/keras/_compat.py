@@ -31,8 +31,9 @@ def is_hooked(layer: Any) -> bool:
         return False
     from torch.nn.modules import module
 
-    own = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
-    return any(own) or bool(module._has_any_global_hook())
+    from glasscell._ops import torch_compat
+
+    return torch_compat.is_hooked(layer) or bool(module._has_any_global_hook())
 
 
 def in_export() -> bool:

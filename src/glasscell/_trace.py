@@ -1,4 +1,4 @@
-"""`Trace`: every gate and state of every step, as named arrays."""
+"""`Trace`: every gate and state of every step, as named arrays; `Traces`: those of several cells."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from glasscell._ops.call import Call, Record
 
 if TYPE_CHECKING:  # 5 ms that `import glasscell` need not pay
+    from collections.abc import Iterable
     from pathlib import Path
 
 Array = npt.NDArray[Any]
@@ -59,13 +60,43 @@ class Trace:
         return {name: array for name, array in named.items() if array is not None}
 
     def report(self, path: str | Path, title: str = "What the cell did") -> Path:
-        """Write a page of heat maps that opens offline. Needs `pip install "glasscell[report]"`."""
-        from pathlib import Path
+        """Write a page of heat maps that opens offline. Needs matplotlib and jinja2. Returns: its path."""
+        return _write_report(path, {"": self.asdict()}, title)
 
-        try:
-            from glasscell._report import trace_report
-        except ModuleNotFoundError as error:
-            from glasscell import _doors
 
-            raise _doors.missing("report", error) from None
-        return Path(trace_report(path, self.asdict(), title=title))
+class Traces(list[Any]):
+    """The traces of several cells: of the cells of a stack, or of both directions (a list, and each has its name).
+
+    Its elements are `Trace`s, or `Traces` where each direction is a stack.
+    """
+
+    def __init__(self, traces: Iterable[Trace | Traces], names: Iterable[str]) -> None:
+        super().__init__(traces)
+        self.names = list(names)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {trace!r}" for name, trace in self.named().items())
+
+    def named(self) -> dict[str, Trace]:
+        """Gives every trace by its name, those of a stack in both directions as "forward, cell 0"."""
+        found: dict[str, Trace] = {}
+        for name, trace in zip(self.names, self, strict=True):
+            inner = trace.named() if isinstance(trace, Traces) else {"": trace}
+            found |= {f"{name}, {within}" if within else name: each for within, each in inner.items()}
+        return found
+
+    def report(self, path: str | Path, title: str = "What the cells did") -> Path:
+        """Write one page of heat maps for all of them. Needs matplotlib and jinja2. Returns: its path."""
+        return _write_report(path, {name: trace.asdict() for name, trace in self.named().items()}, title)
+
+
+def _write_report(path: str | Path, traces: dict[str, dict[str, Array]], title: str) -> Path:
+    from pathlib import Path
+
+    try:
+        from glasscell._report import trace_report
+    except ModuleNotFoundError as error:
+        from glasscell import _doors
+
+        raise _doors.missing("report", error) from None
+    return Path(trace_report(path, traces, title=title))

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -66,7 +67,7 @@ def trained(tmp_path):
 @pytest.fixture
 def traced(tmp_path):
     """Write the report of a trace. Gives its text."""
-    return lambda trace, *title: trace_report(tmp_path / "page.html", trace.asdict(), *title).read_text("utf-8")
+    return lambda trace, *title: trace_report(tmp_path / "page.html", {"": trace.asdict()}, *title).read_text("utf-8")
 
 
 def pixels(svg):
@@ -179,6 +180,20 @@ def test_trace_report_shows_eight_rows(traced, monkeypatch):
     assert html.count("<svg") == 48
 
 
+def test_traces_of_several_cells_have_one_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "heat_map", lambda *_: "<svg></svg>")
+    both = gc.Bidirectional(gc.RNN(gc.StackedRNNCells([gc.LSTMCell(5), gc.LSTMCell(4)]))).build(3)
+    traces = pickle.loads(pickle.dumps(both.trace(np.ones((3, 2, 3), np.float32))))
+    names = ["forward, cell 0", "forward, cell 1", "backward, cell 0", "backward, cell 1"]
+    assert list(traces.named()) == names
+    assert repr(traces).splitlines()[3].startswith("backward, cell 1: Trace(B=3, T=2, H=4, float32")
+    html = traces.report(tmp_path / "page.html").read_text("utf-8")
+    assert re.findall(r"<h2[^>]*>(\w.*, row \d)</h2>", html) == [
+        f"{n.capitalize()}, row {r}" for n in names for r in (0, 1)
+    ]
+    assert "backward, cell 0: 5 units, 2 steps, 3 sequences; the first 2 are shown; backward, cell 1: 4 units" in html
+
+
 def test_trace_report_wants_a_step(traced, tmp_path):
     empty = gc.Trace(**{name: array[:, :0] for name, array in make_trace([3]).asdict().items()})
     with pytest.raises(ValueError, match=r"trace: expected at least one row, step and unit, got .* = \(1, 0, 5\)"):
@@ -217,7 +232,9 @@ def test_training_report_of_a_run_that_diverged(trained, monkeypatch):
     assert "training not finite, validation not finite" in html
 
 
-@pytest.mark.parametrize("write", [write_training_report, lambda path: trace_report(path, make_trace([4]).asdict())])
+@pytest.mark.parametrize(
+    "write", [write_training_report, lambda path: trace_report(path, {"": make_trace([4]).asdict()})]
+)
 def test_page_is_self_contained(tmp_path, write):
     """Nothing is loaded from elsewhere: every reference is into the page itself. Ids are unique; same bytes again."""
     html = write(tmp_path / "page.html").read_text(encoding="utf-8")
@@ -238,7 +255,7 @@ def test_a_failed_page_leaves_the_old_one(tmp_path, monkeypatch):
     path.write_text("old")
     monkeypatch.setattr("os.replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        trace_report(path, make_trace([3]).asdict())
+        trace_report(path, {"": make_trace([3]).asdict()})
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 

@@ -11,6 +11,7 @@ from glasscell._cells.checks import Array, check_array
 from glasscell._layers.lstm import LSTM
 from glasscell._layers.rnn import RNN
 from glasscell._layers.serialized import deserialized, serialized
+from glasscell._trace import Traces
 
 MERGE_MODES = ("sum", "mul", "concat", "ave", None)
 
@@ -98,10 +99,11 @@ class Bidirectional:
 
         return merged, pullback
 
-    def trace(self, x: Any, initial_state: Any = None, **options: Any) -> tuple[Any, Any]:
-        """The traces of both layers, as a pair (forward, backward), each in its own processing order."""
+    def trace(self, x: Any, initial_state: Any = None, **options: Any) -> Traces:
+        """The traces of both layers, as a list (forward, backward), each in its own processing order."""
         forward, backward = self._halves("initial_state", initial_state)
-        return self.forward_layer.trace(x, forward, **options), self.backward_layer.trace(x, backward, **options)
+        both = self.forward_layer.trace(x, forward, **options), self.backward_layer.trace(x, backward, **options)
+        return Traces(both, ["forward", "backward"])
 
     @property
     def engine_used(self) -> str | None:

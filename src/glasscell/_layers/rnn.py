@@ -13,7 +13,7 @@ from glasscell._layers.serialized import deserialized, serialized
 from glasscell._layers.stacked import StackedRNNCells
 from glasscell._ops.call import Call, Engine, Gradients, Outputs, Result, SequenceOptions
 from glasscell._ops.numpy import run
-from glasscell._trace import Trace
+from glasscell._trace import Trace, Traces
 
 Pullback = Callable[..., Any]
 L = TypeVar("L", bound=Result)
@@ -145,7 +145,7 @@ class RNN:
     ) -> Any:  # fmt: skip
         """Every gate, raw and activated, and every h and c, of the same call. Arguments as in `__call__`.
 
-        Returns a `Trace`; over a stack a list of them, one for each cell.
+        Returns a `Trace`; over a stack `Traces`, a list of one for each cell.
         """
 
         def recorded(call: Call) -> Any:
@@ -154,7 +154,7 @@ class RNN:
         sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
         below, call, last = self._run(x, initial_state, sequence, recorded, recorded)
         traces = [Trace.of(level, result.record) for level, result in [*below, (call, last)]]
-        return traces if self._stacked else traces[0]
+        return Traces(traces, [f"cell {n}" for n in range(len(traces))]) if self._stacked else traces[0]
 
     @property
     def state(self) -> Any:

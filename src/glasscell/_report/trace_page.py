@@ -66,26 +66,44 @@ PANELS = (
 )  # fmt: skip
 
 
-def trace_report(path: str | os.PathLike[str], trace: Mapping[str, Array], title: str = "What the cell did") -> Path:
-    """Write a page of heat maps of the gates and states of a trace; at most 8 rows, each with six pictures.
+def trace_report(
+    path: str | os.PathLike[str], traces: Mapping[str, Mapping[str, Array]], title: str = "What the cell did"
+) -> Path:
+    """Write a page of heat maps of the gates and states of traces; at most 8 rows, each with six pictures.
 
-    trace: its arrays by name, each (B, T, H), as `Trace.asdict` gives them.
+    traces: the arrays of each trace by name, each (B, T, H), as `Trace.asdict` gives them, under the trace's own name
+    ("" for one alone).
     path: the HTML file; one that is there is replaced, whole or not at all. Returns: its path.
     Raises: ValueError for an empty trace, naming its shape; OSError where the file cannot be written.
     """
+    sections = [Section("How to read it", (READING,), code=EQUATIONS)]
+    for name, trace in traces.items():
+        sections += _rows(name, trace, max(1, MAX_ROWS // len(traces)), explain=len(sections) == 1)
+    lead = "; ".join(_sizes(name, trace, len(traces)) for name, trace in traces.items())
+    return write_page(path, eyebrow="glasscell trace", title=title, lead=lead + ".", sections=sections, footer="")
+
+
+def _rows(name: str, trace: Mapping[str, Array], most: int, explain: bool) -> list[Section]:
+    """Makes a section for each of the first `most` rows of a trace; explain: whether the first has captions."""
     batch, steps, units = trace["f"].shape
     if 0 in (batch, steps, units):
         raise ValueError(f"trace: expected at least one row, step and unit, got (B, T, H) = {(batch, steps, units)}")
-    shown = min(batch, MAX_ROWS)
-    lead = f"{count(units, 'unit')}, {count(steps, 'step')}, {count(batch, 'sequence')}"
-    if shown < batch:
-        lead += f"; the first {shown} are shown"
-    sections = [Section("How to read it", (READING,), code=EQUATIONS)]
-    for row in range(shown):
+    sections = []
+    for row in range(min(batch, most)):
         ran = int(np.sum(trace["mask"][row])) if "mask" in trace else steps
         text = () if ran == steps else (f"{ran} of {steps} steps ran; the mask skipped the rest (grey).",)
-        sections.append(Section(f"Row {row}", text, panels(trace, row, explain=row == 0)))
-    return write_page(path, eyebrow="glasscell trace", title=title, lead=lead + ".", sections=sections, footer="")
+        heading = f"{name.capitalize()}, row {row}" if name else f"Row {row}"
+        sections.append(Section(heading, text, panels(trace, row, explain=explain and row == 0)))
+    return sections
+
+
+def _sizes(name: str, trace: Mapping[str, Array], traces: int) -> str:
+    """Says how large a trace is, and how many of its rows the page shows."""
+    batch, steps, units = trace["f"].shape
+    said = f"{count(units, 'unit')}, {count(steps, 'step')}, {count(batch, 'sequence')}"
+    if (shown := max(1, MAX_ROWS // traces)) < batch:
+        said += f"; the first {shown} are shown" if shown > 1 else "; the first is shown"
+    return f"{name}: {said}" if name else said
 
 
 def panels(trace: Mapping[str, Array], row: int, explain: bool = True) -> tuple[Card, ...]:

@@ -14,14 +14,13 @@ from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Options
 from glasscell._ops.call import Call, SequenceOptions
 from glasscell._ops.numpy import run
-from glasscell._trace import Trace
+from glasscell._trace import Trace, Traces
 from glasscell.keras._eligibility import built_in, cells_of, is_lstm
 
 Array = npt.NDArray[Any]
-Traces = Trace | list[Trace] | tuple[Any, Any]
 
 
-def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Traces:
+def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Trace | Traces:
     """Runs a built `layer` on `x` in inference and gives every gate, raw and activated, and every h and c.
 
     layer: an RNN or LSTM over `LSTMCell`, an RNN over `StackedRNNCells` of them, or a `Bidirectional` of such layers;
@@ -31,16 +30,17 @@ def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Tr
     backward layer's, one after the other, for a Bidirectional. Default: the current state of a stateful layer, else
     what the layer starts from.
 
-    Returns a `glasscell.Trace`; a list, one for each stacked cell; a pair (forward, backward). Time is in processing
-    order, so that of a layer with `go_backwards` is reversed. The arrays are float64 where the weights are and float32
-    otherwise: a layer of lower or mixed precision is traced in float32.
+    Returns a `glasscell.Trace`; for stacked cells and for both directions a list of them, `Traces`. Time is in
+    processing order, so that of a layer with `go_backwards` is reversed. The arrays are float64 where the weights are
+    and float32 otherwise: a layer of lower or mixed precision is traced in float32.
 
     Raises: ValueError for a layer that is not built and for a wrong shape, TypeError for a layer or cell of another
     kind; they name it, and what was expected.
     """
     if isinstance(layer, keras.layers.Bidirectional):
         forward, backward = _split_state(initial_state)
-        return trace(layer.forward_layer, x, forward, mask), trace(layer.backward_layer, x, backward, mask)
+        both = trace(layer.forward_layer, x, forward, mask), trace(layer.backward_layer, x, backward, mask)
+        return Traces(both, ["forward", "backward"])
     cells = lstm_cells(layer)
     if not layer.built:
         raise ValueError(
@@ -56,7 +56,7 @@ def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Tr
     for cell, state in zip(cells, states if stacked else [states], strict=True):
         traces.append(_trace_cell(cell, x, state, mask, go_backwards))
         x, mask, go_backwards = traces[-1].h, traces[-1].mask, False  # from here on in processing order
-    return traces if stacked else traces[0]
+    return Traces(traces, [f"cell {n}" for n in range(len(traces))]) if stacked else traces[0]
 
 
 def lstm_cells(layer: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.nn.utils.rnn import PackedSequence
 
 from glasscell._cells import activations
-from glasscell._trace import Trace
+from glasscell._trace import Traces
 from glasscell.torch._pass import run, traces
 from glasscell.torch._prepare import PROJECTED, hand_out, prepare
 from glasscell.torch._tools import Tools
@@ -120,7 +120,7 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         lengths: Tensor | None = None,
         mask: Tensor | None = None,
         reset: Tensor | None = None,
-    ) -> list[Trace]:
+    ) -> Traces:
         """Every gate and state of every layer and direction, in the order of `hx`, in inference: no dropout.
 
         Arguments as in `forward`, `input` not packed; the arrays of a trace are (B, T, H), in processing order.

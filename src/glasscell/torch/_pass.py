@@ -13,7 +13,7 @@ from glasscell._cells.layouts import LSTMWeights
 from glasscell._ops import numpy
 from glasscell._ops.call import Call
 from glasscell._ops.torch import run_on
-from glasscell._trace import Trace
+from glasscell._trace import Trace, Traces
 from glasscell.torch._prepare import Prepared
 
 
@@ -38,11 +38,12 @@ def run(lstm: Any, call: Prepared) -> tuple[str, Tensor, Tensor, Tensor]:
     return engine, x, hT, cT
 
 
-def traces(call: Prepared) -> list[Trace]:
+def traces(call: Prepared) -> Traces:
     """Runs all layers without dropout and keeps the trace of each layer and direction, in the order of `hx`."""
-    x, flags, found = call.x, call.step_flags, list[Trace]()
+    x, flags, found, names = call.x, call.step_flags, list[Trace](), list[str]()
     steps = None if flags is None else flags.numpy()
-    for operands in call.layers:
+    for layer, operands in enumerate(call.layers):
+        names += [f"layer {layer}", f"layer {layer} reverse"][: len(operands)]
         for options, *tensors in operands:
             arrays: list[Any] = [None if t is None else t.detach().numpy() for t in tensors[:5]]
             W, R, b, h0, c0 = arrays
@@ -50,7 +51,7 @@ def traces(call: Prepared) -> list[Trace]:
             one = Call(weights, options, x.detach().numpy(), State(h0, c0), steps)
             found.append(Trace.of(one, numpy.run(one, "trace", "native").record))
         x = _in_time([torch.from_numpy(trace.h) for trace in found[-len(operands) :]])
-    return found
+    return Traces(found, names)
 
 
 def draw_masks(x: Tensor, units: int, rate: float) -> Tensor:

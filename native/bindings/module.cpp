@@ -3,6 +3,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -155,6 +157,12 @@ NB_MODULE(_native, m) {
                         reinterpret_cast<int (*)()>(most_threads)});
     });
     m.def("uses_openmp_threads", &uses_openmp_threads);
+    m.def("set_teams", [](const std::string& how) {
+        constexpr const char* kNames[] = {"measured", "always", "at_random"};
+        const auto* const name = std::find(std::begin(kNames), std::end(kNames), how);
+        if (name == std::end(kNames)) throw nb::value_error("how: expected 'measured', 'always' or 'at_random'");
+        set_teams(Teams(name - kNames));
+    });
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::arg("threads"));
 }

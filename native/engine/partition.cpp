@@ -11,6 +11,8 @@ int worth_threads(double multiply_adds) {
     return int(std::max(1.0, std::min(double(num_threads()), multiply_adds / kWorthAThread)));
 }
 
+constexpr double kAlone = 32;  // multiply-adds of one thread in a nanosecond, about
+
 // A unit block that is not full takes as long as a full one.
 template <class T> double step_multiply_adds(const Call<T>& call, int64_t inputs) {
     const int64_t lanes = current_kernels<T>().lanes, units = (call.H + lanes - 1) / lanes * lanes;
@@ -50,12 +52,12 @@ template <class T> std::vector<Schedule::Rows> Schedule::assign_rows(const Call<
 
 template <class T>
 Schedule::Schedule(const Call<T>& call, ThreadGrid grid, int64_t granularity)
-    : units_(grid.units), rows_(assign_rows(call, grid.rows)), slots_(size_t(grid.threads())),
+    : units_(grid.units), patience_(int64_t(multiply_adds(call) / (8 * kAlone))), rows_(assign_rows(call, grid.rows)), slots_(size_t(grid.threads())),
       groups_(size_t(grid.rows)) {
     const int64_t H = call.H, blocks = (H + granularity - 1) / granularity;
     for (int group = 0; group < grid.rows; ++group) {
         const Rows& members = rows_[size_t(group)];
-        groups_[size_t(group)] = {grid.units, &slots_[size_t(group * grid.units)]};
+        groups_[size_t(group)] = {grid.units, &slots_[size_t(group * grid.units)], 0, 0, 0};
         for (int u = 0; u < grid.units; ++u)
             items_.push_back({members.data(), int64_t(members.size()), blocks * u / grid.units * granularity,
                               std::min(H, blocks * (u + 1) / grid.units * granularity),
@@ -63,6 +65,12 @@ Schedule::Schedule(const Call<T>& call, ThreadGrid grid, int64_t granularity)
         all_rows_.insert(all_rows_.end(), members.begin(), members.end());
     }
     serial_ = {all_rows_.data(), int64_t(all_rows_.size()), 0, H, nullptr, 0};
+}
+
+void Schedule::start_groups() {
+    const TeamLimits limits = team_limits();
+    for (ThreadGroup& group : groups_)
+        group.last = group.members[0].count + limits.barriers, group.patience = limits.patience, group.waited = 0;
 }
 
 template double step_multiply_adds(const Call<float>&, int64_t);

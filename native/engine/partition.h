@@ -116,15 +116,18 @@ class Schedule {
         const auto task = call_function<decltype(one)>;
         const int count = std::max(size(), threads);
         if (units_ == 1) return run_tasks(count, task, &one, cancellation);
-        if (run_together(count, size(), task, &one, cancellation)) return;
+        start_groups();
+        if (run_together(count, {size(), patience_, &groups_[0].waited}, task, &one, cancellation)) return;
         split(1, 1, cancellation, [&](int64_t, int64_t) { work(serial_, 0), rest(0); });
     }
 
   private:
     using Rows = std::vector<int64_t>;  // indices into the batch
     template <class T> static std::vector<Rows> assign_rows(const Call<T>& call, int groups);
+    void start_groups();
 
     int units_;
+    int64_t patience_;  // nanoseconds: an eighth of what the call takes one thread, about
     std::vector<Rows> rows_;
     std::vector<BarrierSlot> slots_;
     std::vector<ThreadGroup> groups_;

@@ -1,6 +1,7 @@
 #include "engine/thread_pool.h"
 
 #include <pthread.h>
+#include <time.h>
 
 #include <algorithm>
 #include <atomic>
@@ -8,6 +9,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -16,6 +18,7 @@
 
 #include "engine/cpu_count.h"
 #include "engine/float_state.h"
+#include "engine/sharing.h"
 #include "interface/cpu_pause.h"
 
 namespace glasscell {
@@ -60,17 +63,31 @@ struct GuardedTasks {
     }
 };
 
-using std::chrono::microseconds;
+std::atomic<Teams> teams{Teams::measured};
+
+// Draws a number below 2^31.
+unsigned draw() {
+    static std::atomic<unsigned> state{1};
+    return (state = state * 1664525u + 1013904223u) >> 1;
+}
+
+int64_t nanoseconds(clockid_t clock) {
+    timespec now;
+    clock_gettime(clock, &now);
+    return int64_t(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
+int64_t steady_now() { return nanoseconds(CLOCK_MONOTONIC); }
 
 // Waking a sleeper costs some 10 us, and milliseconds on a virtual processor that is given away meanwhile. So both
-// sides first spin, and then, for longer, yield in each round: threads that only spin take the processors from the
-// other threads of the process (those of an OpenMP runtime slow down a thousandfold). The caller stays awake for
-// longer, for a call is going on; a worker may have had its last task.
-constexpr microseconds kSpin(30), kAwakeForTask(1000), kAwakeForEnd(10000);
+// sides first spin, and then yield in each round: threads that only spin take the processors from the other threads of
+// the process (those of an OpenMP runtime slow down a thousandfold). A processor whose thread sleeps takes one over
+// that waits elsewhere, perhaps the one that is waited for: so the caller sleeps sooner than a worker.
+constexpr int64_t kSpin = 30'000, kAwakeForTask = 1'000'000, kAwakeForEnd = 200'000;
 
-template <class Ready> bool wait_awake(microseconds most, Ready ready) {
-    const auto start = std::chrono::steady_clock::now();
-    for (auto waited = start - start; waited < most; waited = std::chrono::steady_clock::now() - start) {
+template <class Ready> bool wait_awake(int64_t most, Ready ready) {
+    const int64_t start = steady_now();
+    for (int64_t waited = 0; waited < most; waited = steady_now() - start) {
         if (waited > kSpin) std::this_thread::yield();
         for (int n = 0; n < 16; ++n, cpu_pause())
             if (ready()) return true;
@@ -78,31 +95,85 @@ template <class Ready> bool wait_awake(microseconds most, Ready ready) {
     return false;
 }
 
+// Runs the tasks of a team, or none of them: the first `together` tasks run at the same time. The caller waits for their
+// threads until its patience ends, and decides. Who comes later finds the decision.
+struct Gathering {
+    enum Decision { open, together_now, given_up };
+
+    const Task task;
+    void* const context;
+    const TeamRun& team;
+    int64_t waited = 0;  // by the caller, for the others to come
+    std::atomic<int> arrived{0};
+    std::atomic<Decision> decision{open};
+
+    bool all_here() const { return decision.load() == together_now; }
+
+    static void run(void* self, int index) {
+        Gathering& all = *static_cast<Gathering*>(self);
+        if (index == 0)
+            all.gather();
+        else
+            all.arrive(index);
+        if (all.all_here()) all.task(all.context, index);
+    }
+
+  private:
+    void gather() {
+        const int64_t start = steady_now();
+        const int64_t most = teams.load() == Teams::measured ? team.patience : std::numeric_limits<int64_t>::max();
+        const bool here = wait_awake(most, [this] { return arrived.load() == team.together - 1; });
+        waited = steady_now() - start;
+        decision.store(here ? together_now : given_up);
+    }
+
+    void arrive(int index) {
+        if (index < team.together) ++arrived;
+        while (!wait_awake(kAwakeForTask, [this] { return decision.load() != open; })) {}
+    }
+};
+
 // Runs one call at a time. The caller runs task 0; workers and the caller claim the other tasks by counting down.
 class Pool {
   public:
-    // Returns false, and has run no task, if another call is inside or there are fewer than `needed` workers.
-    bool run(int count, Task task, void* context, CancellationToken* cancellation, int needed) {
+    // Returns false, and has run no task, if another call is inside, the caller is better alone now, or there are too
+    // few workers for a team. `team` is null where tasks do not wait for each other.
+    bool run(int count, Task task, void* context, CancellationToken* cancellation, const Gathering* team) {
         if (busy_.exchange(true, std::memory_order_acquire)) return false;
         const OpenMpRuntime* const openmp = openmp_.load(std::memory_order_acquire);
         const bool uses_openmp = openmp && openmp->max_threads() >= count;
-        const bool enough = uses_openmp ? run_on_openmp(*openmp, count, task, context, cancellation, needed)
-                                        : start_workers(count - 1) >= needed;
+        const int needed = team ? team->team.together - 1 : 0;
+        const bool enough = may_share() && (uses_openmp
+                                                ? run_on_openmp(*openmp, count, task, context, cancellation, needed)
+                                                : start_workers(count - 1) >= needed);
         if (enough && !uses_openmp) {
             post(count, task, context);
             wake_workers(count - 1);
             run_caller(cancellation);
         }
+        if (enough) record(team ? team->waited + *team->team.waited : 0);
         busy_.store(false, std::memory_order_release);
-        return enough;
+        return enough && (!team || team->all_here());
     }
 
     void use_openmp(const OpenMpRuntime* openmp) { openmp_.store(openmp, std::memory_order_release); }
     bool uses_openmp() const { return openmp_.load(std::memory_order_acquire); }
 
   private:
+    bool may_share() const {
+        const Teams how = teams.load();
+        return how == Teams::measured ? sharing_.allowed(steady_now()) : how == Teams::always || draw() % 4;
+    }
+
+    // waited: for how long the tasks of the caller have waited, before it was done with them.
+    void record(int64_t waited) {
+        const int64_t now = steady_now();
+        sharing_.record(now, waited + now - done_, helped_.load(std::memory_order_relaxed));
+    }
+
     void post(int count, Task task, void* context) {
-        task_ = task, context_ = context;
+        task_ = task, context_ = context, count_ = count;
+        helped_.store(0, std::memory_order_relaxed);
         unfinished_.store(count - 1);
         unclaimed_.store(count - 1);
     }
@@ -110,6 +181,7 @@ class Pool {
     void run_caller(CancellationToken* cancellation) {
         task_(context_, 0);
         while (run_one()) {}
+        done_ = steady_now();
         await_end(cancellation);
     }
 
@@ -129,7 +201,7 @@ class Pool {
                 run_caller(cancellation);
             } else {
                 while (!posted.load()) cpu_pause();
-                while (run_one()) {}
+                while (help()) {}
             }
         };
         using Body = decltype(body);
@@ -157,16 +229,37 @@ class Pool {
         for (int n = 0; n < missing; ++n) wake_.notify_one();
     }
 
-    bool run_one() {
-        int index = unclaimed_.load();
-        while (index > 0 && !unclaimed_.compare_exchange_weak(index, index - 1)) {}
-        if (index <= 0) return false;
+    // Runs a task for another thread's call, and counts the processor time.
+    bool help() {
+        const int index = claim();
+        if (!index) return false;
+        const int64_t start = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
         task_(context_, index);
+        helped_.fetch_add(nanoseconds(CLOCK_THREAD_CPUTIME_ID) - start, std::memory_order_relaxed);
+        finish();
+        return true;
+    }
+
+    bool run_one() {
+        const int index = claim();
+        if (!index) return false;
+        task_(context_, index);
+        finish();
+        return true;
+    }
+
+    // Claims the next task, from 1 on; 0 where none is left.
+    int claim() {
+        int left = unclaimed_.load();
+        while (left > 0 && !unclaimed_.compare_exchange_weak(left, left - 1)) {}
+        return left > 0 ? count_ - left : 0;
+    }
+
+    void finish() {
         if (unfinished_.fetch_sub(1) == 1 && waiting_.load()) {
             { std::lock_guard<std::mutex> lock(state_); }
             ended_.notify_one();
         }
-        return true;
     }
 
     void await_end(CancellationToken* cancellation) {
@@ -189,7 +282,7 @@ class Pool {
 #endif
         const auto called = [this] { return unclaimed_.load() > 0; };
         for (;;) {
-            while (run_one()) {}
+            while (help()) {}
             if (wait_awake(kAwakeForTask, called)) continue;
             std::unique_lock<std::mutex> lock(state_);
             ++sleeping_;
@@ -203,6 +296,10 @@ class Pool {
     alignas(64) std::atomic<int> unfinished_{0};
     alignas(64) Task task_ = nullptr;
     void* context_ = nullptr;
+    int count_ = 0;
+    int64_t done_ = 0;  // when the caller had no task left
+    std::atomic<int64_t> helped_{0};
+    Sharing sharing_;
     int workers_ = 0;
     std::atomic<const OpenMpRuntime*> openmp_{nullptr};
     std::atomic<bool> busy_{false}, waiting_{false};
@@ -217,9 +314,9 @@ std::atomic<Pool*> pool{new Pool};
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { pool.store(new (std::nothrow) Pool); });
 
 // Calls Pool::run.
-bool run_in_pool(int count, GuardedTasks& tasks, CancellationToken* cancellation, int needed) {
+bool run_in_pool(int count, GuardedTasks& tasks, CancellationToken* cancellation, const Gathering* team = nullptr) {
     Pool* const here = pool.load();
-    return here && here->run(count, GuardedTasks::run, &tasks, cancellation, needed);
+    return here && here->run(count, GuardedTasks::run, &tasks, cancellation, team);
 }
 
 }  // namespace
@@ -250,18 +347,26 @@ bool uses_openmp_threads() {
 
 void run_tasks(int count, void (*task)(void*, int), void* context, CancellationToken* cancellation) {
     GuardedTasks tasks{task, context};
-    if (count <= 1 || !run_in_pool(count, tasks, cancellation, 0))
+    if (count <= 1 || !run_in_pool(count, tasks, cancellation))
         for (int index = 0; index < count && !tasks.failed; ++index) GuardedTasks::run(&tasks, index);
     tasks.rethrow();
 }
 
-bool run_together(int count, int together, void (*task)(void*, int), void* context, CancellationToken* cancellation) {
-    if (together <= 1) {
-        run_tasks(count, task, context, cancellation);
-        return true;
-    }
-    GuardedTasks tasks{task, context};
-    if (together > affinity_cpus() || !run_in_pool(count, tasks, cancellation, together - 1)) return false;
+void set_teams(Teams how) { teams.store(how); }
+
+TeamLimits team_limits() {
+    constexpr int64_t kPatience = 200'000, kForever = std::numeric_limits<int64_t>::max();
+    constexpr unsigned kNoEnd = 1u << 30;  // half of what a signed difference can tell
+    const Teams how = teams.load();
+    return {how == Teams::measured ? kPatience : kForever, how == Teams::at_random ? 1 + draw() % 16 : kNoEnd};
+}
+
+bool run_together(int count, const TeamRun& team, void (*task)(void*, int), void* context,
+                  CancellationToken* cancellation) {
+    if (team.together > affinity_cpus()) return false;
+    Gathering gathering{task, context, team};
+    GuardedTasks tasks{Gathering::run, &gathering};
+    if (!run_in_pool(count, tasks, cancellation, &gathering)) return false;
     tasks.rethrow();
     return true;
 }

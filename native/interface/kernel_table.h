@@ -11,9 +11,15 @@ struct alignas(64) BarrierSlot {
     unsigned count;     // how often this thread has arrived
     unsigned sleepers;  // how many threads sleep until it arrives
 };
-struct ThreadGroup {
+
+// A group ends after a barrier that member 0 names before it arrives there: then the others leave, and member 0 goes on
+// with the units of all. So nobody writes any more when the call returns, and the bits are the same.
+struct alignas(64) ThreadGroup {
     int size;
     BarrierSlot* members;  // [size]
+    unsigned last;         // the count of the last barrier
+    int64_t patience;      // nanoseconds of waiting after which member 0 ends the group
+    int64_t waited;        // how long member 0 has waited, without its spins
 };
 
 // One thread's share of a pass: some rows, and some or all of their units.
@@ -21,7 +27,7 @@ struct WorkItem {
     const int64_t* rows;       // [count] indices into the batch
     int64_t count;
     int64_t first, last;       // units; `first` starts a unit block (forward) or a panel (backward)
-    const ThreadGroup* group;  // null: no other thread has these rows
+    ThreadGroup* group;        // null: no other thread has these rows
     int member;                // of the group
 };
 
@@ -53,7 +59,7 @@ template <class T> struct Kernels {
     void (*pack_backward)(const T* matrix, bool transposed, int64_t outputs, int64_t H, int64_t vectors, int64_t panel,
                           T* packed);
     size_t (*backward_scratch)(const BackwardCall<T>&, int64_t rows);            // bytes
-    void (*backward)(const BackwardCall<T>&, const WorkItem&, void* scratch);    // dz, dh, dc
+    void (*backward)(const BackwardCall<T>&, WorkItem, void* scratch);    // dz, dh, dc
 
     size_t (*masked_operands_size)(const BackwardCall<T>&, int64_t count);  // elements
     // Multiplies x and h of the kept steps begin..end-1, of `count`, by their masks.

@@ -98,7 +98,7 @@ template <class T> GLASSCELL_INLINE void clear_at_resets(const BackwardCall<T>& 
     }
 }
 
-template <class T> void backward(const BackwardCall<T>& call, const WorkItem& item, void* memory) {
+template <class T> void backward(const BackwardCall<T>& call, WorkItem item, void* memory) {
     const int64_t H = call.H, first = call.time_block.first;
     Arena scratch{static_cast<char*>(memory)};
     const BackwardWorkspace<T> work{scratch, item.count, H};
@@ -110,9 +110,12 @@ template <class T> void backward(const BackwardCall<T>& call, const WorkItem& it
     for (int64_t s = first + call.time_block.steps - 1; s >= first; --s) {
         const int64_t active = gradients(call, work, item, s, poll);
         if (active < 0) return;
-        barrier_wait(item, call.cancellation);
-        if (item.group)
+        if (item.group) {
+            const bool goes_on = barrier_wait(item, call.cancellation);
+            if (!goes_on && item.member) return;
             for (int64_t n = 0; n < active; ++n) prefetch<T, false>(work.dz[n], 4 * H);
+            if (!goes_on) take_over(item, H);
+        }
         project<T>(work.dz, active, H, call.packed_recurrent, call.panel_vectors, item.first, item.last, mask,
                    work.dh_out, poll);
         clear_at_resets(call, item, s);

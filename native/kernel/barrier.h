@@ -6,10 +6,10 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #endif
 #include <sched.h>
+#include <time.h>
 
 #include "interface/cpu_pause.h"
 #include "interface/kernel_table.h"
@@ -39,29 +39,50 @@ GLASSCELL_INLINE void wake(BarrierSlot* slot) {
 #endif
 }
 
-// Returns when all members of the item's group have arrived; what they wrote before is then visible. Without a group it
-// returns at once. Each member writes one cache line and reads the others': one way between the cores, where a shared
-// counter needs two. A member that waits longer yields, and then sleeps: on a busy machine another may need its
-// processor. A cancelled call does not wait: some of its members may have left.
-GLASSCELL_INLINE void barrier_wait(const WorkItem& item, const CancellationToken* cancellation) {
-    if (!item.group) return;
-    constexpr int kSpins = 1000, kYields = 3000;  // some 50 microseconds, some milliseconds
-    BarrierSlot* const members = item.group->members;
-    const unsigned mine = members[item.member].count + 1;
-    __atomic_store_n(&members[item.member].count, mine, __ATOMIC_SEQ_CST);
-    wake(&members[item.member]);
-    for (int n = 0; n < item.group->size; ++n) {
-        unsigned seen;
-        for (int spins = 0; int((seen = __atomic_load_n(&members[n].count, __ATOMIC_ACQUIRE)) - mine) < 0; ++spins) {
-            if (cancelled(cancellation)) return;
-            if (spins < kSpins)
-                cpu_pause();
-            else if (spins < kSpins + kYields)
-                sched_yield();
-            else
-                sleep_while(&members[n], seen);
-        }
+GLASSCELL_INLINE int64_t nanoseconds_now() {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return int64_t(now.tv_sec) * 1000000000 + now.tv_nsec;
+}
+
+// Returns when a member has arrived as often as `count`, or the call is cancelled. Gives the nanoseconds of the wait,
+// without the spins that come first. A thread that waits longer yields, and then sleeps: on a busy machine another may
+// need its processor.
+inline int64_t await_member(BarrierSlot* slot, unsigned count, const CancellationToken* cancellation) {
+    constexpr int kSpins = 1000, kYields = 100;  // some 50 microseconds, and as many again
+    int64_t start = 0;
+    unsigned seen;
+    for (int rounds = 0; int((seen = __atomic_load_n(&slot->count, __ATOMIC_ACQUIRE)) - count) < 0; ++rounds) {
+        if (cancelled(cancellation)) break;
+        if (rounds == kSpins) start = nanoseconds_now();
+        if (rounds < kSpins)
+            cpu_pause();
+        else if (rounds < kSpins + kYields)
+            sched_yield();
+        else
+            sleep_while(slot, seen);
     }
+    return start ? nanoseconds_now() - start : 0;
+}
+
+// Returns when all members of the item's group have arrived; what they wrote before is then visible. Each member writes
+// one cache line and reads the others': one way between the cores, where a shared counter needs two. Returns whether
+// the group goes on. A cancelled call does not wait: some of its members may have left.
+GLASSCELL_INLINE bool barrier_wait(const WorkItem& item, const CancellationToken* cancellation) {
+    ThreadGroup& group = *item.group;
+    const unsigned mine = group.members[item.member].count + 1;
+    if (item.member == 0 && group.waited > group.patience) __atomic_store_n(&group.last, mine, __ATOMIC_RELAXED);
+    __atomic_store_n(&group.members[item.member].count, mine, __ATOMIC_SEQ_CST);
+    wake(&group.members[item.member]);
+    int64_t waited = 0;
+    for (int n = 0; n < group.size; ++n) waited += await_member(&group.members[n], mine, cancellation);
+    if (item.member == 0) group.waited += waited;
+    return int(mine - __atomic_load_n(&group.last, __ATOMIC_RELAXED)) < 0;
+}
+
+// Makes the item of member 0 that of the whole group.
+GLASSCELL_INLINE void take_over(WorkItem& item, int64_t units) {
+    item.first = 0, item.last = units, item.group = nullptr;
 }
 
 // Prefetches memory that will soon be written, or read: data in another core's cache comes late. Always inlined: GCC

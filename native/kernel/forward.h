@@ -29,7 +29,8 @@ template <class T> struct ForwardWorkspace {
     int64_t* const at = own.allocate<int64_t>(rows);                      // the index of its step in the time block
     const T** const start = own.allocate<const T*>(rows);                 // the sums of its inputs, if summed ahead
     T* const h_pair = call.h ? nullptr : shared.allocate<T>(rows * 2 * call.H);  // (rows, 2, H), if no h is kept
-    T* const c_own = call.c ? nullptr : own.allocate<T>(rows * call.H);   // (rows, H), if no c is kept
+    const int64_t c_row = vector_count<T>(call.H) * kLanes<T>;            // threads share no cache line of c_own
+    T* const c_own = call.c ? nullptr : shared.allocate<T>(rows * c_row);  // (rows, c_row), if no c is kept
     T* const x_masked = own.allocate<T>(rows * chunk * masked_size(call.dropout_gates, call.I));
     T* const h_masked = own.allocate<T>(rows * masked_size(call.recurrent_dropout_gates, call.H));
     T* const zeros = own.allocate<T>(call.H);
@@ -91,11 +92,12 @@ template <class T> const T* const* offset_rows(const T* const* rows, int64_t n, 
 // The loop over time of one work item.
 template <class T> struct ForwardLoop {
     const ForwardCall<T>& call;
-    const WorkItem& item;
+    WorkItem item;
     const ForwardWorkspace<T> work;
     const Layout layout = layout_of(call);
     const int64_t I = call.I, H = call.H;
     const int64_t first = call.time_block.first, end = first + call.time_block.steps;
+    int64_t chunk_start = first;  // of the inputs that are summed ahead
     CancelPoll poll{call.cancellation};
     static constexpr int L = kLanes<T>;
 
@@ -108,17 +110,25 @@ template <class T> struct ForwardLoop {
         start_states();
         for (int64_t s = first; s < end; ++s) {
             if (poll.cancelled(item.count * (item.last - item.first))) return;
-            const int64_t in_chunk = (s - first) % work.chunk;
+            const int64_t in_chunk = (s - chunk_start) % work.chunk;
             if (work.sums_ahead() && in_chunk == 0) sum_ahead(s);
             if (call.cell_checkpoints && s % time_block == 0) keep_checkpoint(s / time_block);
             const int64_t active = list_active_rows(s, in_chunk);
             (this->*step)(active);
             for (int64_t n = 0; n < active; ++n)
                 work.h[work.active[n]] = work.h_out[n], work.c[work.active[n]] = work.c_out[n];
-            exchange_states(s);
+            if (item.group && !exchange_states(s)) {
+                if (item.member) return end_stores();
+                take_over(item, H);
+                chunk_start = s + 1;
+            }
         }
-        if (work.streams) flush_stores();
+        end_stores();
         keep_final_states();
+    }
+
+    GLASSCELL_INLINE void end_stores() {
+        if (work.streams) flush_stores();
     }
 
     GLASSCELL_INLINE void start_states() {
@@ -173,7 +183,7 @@ template <class T> struct ForwardLoop {
         work.active[n] = row, work.at[n] = at;
         work.h_in[n] = masked_hidden(b, row), work.c_in[n] = work.c[row];
         work.h_out[n] = call.h ? call.h + at * H : other_of_pair(row);
-        work.c_out[n] = call.c ? call.c + at * H : work.c_own + row * H;
+        work.c_out[n] = call.c ? call.c + at * H : work.c_own + row * work.c_row;
     }
 
     // The next place of h where no sequence is kept: all units read the old h, so the new one goes beside it.
@@ -295,14 +305,14 @@ template <class T> struct ForwardLoop {
     }
 
     // Waits for the threads that compute the other units of the same rows. What another core has comes late: the states
-    // that will be written, and those that the next step reads, are prefetched.
-    GLASSCELL_INLINE void exchange_states(int64_t s) {
-        if (!item.group) return;
+    // that will be written, and those that the next step reads, are prefetched. Returns whether the group goes on.
+    GLASSCELL_INLINE bool exchange_states(int64_t s) {
         for (int64_t row = 0; call.h && s + 2 < end && row < item.count; ++row)
             prefetch<T, true>(call.h + offset_in(call.time_block, item.rows[row], s + 2) * H + item.first,
                               item.last - item.first);
-        barrier_wait(item, call.cancellation);
+        const bool goes_on = barrier_wait(item, call.cancellation);
         for (int64_t row = 0; row < item.count; ++row) prefetch<T, false>(work.h[row], H);
+        return goes_on;
     }
 };
 

@@ -272,7 +272,7 @@ def test_others_are_not_slowed_by_an_idle_pool(threads):
 
 
 @linux
-@pytest.mark.parametrize("check", ["tasks", "together", "no_threads", "errors", "openmp"])
+@pytest.mark.parametrize("check", ["tasks", "together", "no_threads", "errors", "openmp", "late", "sharing"])
 def test_pool(check):
     _, pool = program("thread_pool.cpp", "engine/cpu_count.cpp", "engine/thread_pool.cpp")
     done = subprocess.run([pool, check], capture_output=True, text=True, timeout=60)

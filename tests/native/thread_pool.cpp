@@ -13,12 +13,21 @@
 #include <thread>
 #include <vector>
 
+#include "engine/sharing.h"
 #include "engine/thread_pool.h"
 
 using namespace glasscell;
 
 #define CHECK(condition) \
     if (!(condition)) return std::printf("line %d: expected %s\n", __LINE__, #condition), 1
+
+constexpr int64_t kSecond = 1'000'000'000;
+static int64_t waited = 0;
+
+// Runs `count` tasks, the first `size` at the same time, if their threads come within `patience`.
+static bool run_team(int count, int size, void (*task)(void*, int), void* context, int64_t patience = 10 * kSecond) {
+    return run_together(count, {size, patience, &waited}, task, context);
+}
 
 struct Meeting {
     int count;
@@ -36,7 +45,7 @@ static void meet(void* context, int index) {
 
 static bool all_meet(int count, int others = 0) {
     Meeting meeting{count};
-    if (!run_together(count + others, count, meet, &meeting) || meeting.others != others) return false;
+    if (!run_team(count + others, count, meet, &meeting) || meeting.others != others) return false;
     return meeting.ids[0] == std::this_thread::get_id() &&
            std::set<std::thread::id>(meeting.ids, meeting.ids + count).size() == size_t(count);
 }
@@ -69,7 +78,7 @@ static int together() {
     CHECK(each_once(3));  // more workers than the next call needs
     for (int round = 0; round < 2000; ++round) CHECK(all_meet(2));
     const auto never = [](void*, int) { std::abort(); };
-    CHECK(!run_together(CPU_COUNT(&set) + 1, CPU_COUNT(&set) + 1, never, nullptr));
+    CHECK(!run_team(CPU_COUNT(&set) + 1, CPU_COUNT(&set) + 1, never, nullptr));
     for (int round = 0; round < 2000; ++round) CHECK(all_meet(2, round % 4));  // more tasks than threads
     struct Inside {
         bool refused = false;
@@ -78,7 +87,7 @@ static int together() {
     run_tasks(2, [](void* context, int index) {
         Inside& inside = *static_cast<Inside*>(context);
         if (index) return;
-        inside.refused = !run_together(2, 2, [](void*, int) { std::abort(); }, nullptr);
+        inside.refused = !run_team(2, 2, [](void*, int) { std::abort(); }, nullptr);
         run_tasks(3, count_task, inside.runs);
     }, &inside);
     CHECK(inside.refused);
@@ -86,7 +95,7 @@ static int together() {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
-    if (sched_setaffinity(0, sizeof one, &one) == 0) CHECK(!run_together(2, 2, never, nullptr));
+    if (sched_setaffinity(0, sizeof one, &one) == 0) CHECK(!run_team(2, 2, never, nullptr));
     return 0;
 }
 
@@ -97,7 +106,7 @@ static int no_threads() {
     const rlimit limit = {1 << 20, before.rlim_max};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     CHECK(each_once(4));
-    CHECK(!run_together(2, 2, [](void*, int) { std::abort(); }, nullptr));
+    CHECK(!run_team(2, 2, [](void*, int) { std::abort(); }, nullptr));
     CHECK(setrlimit(RLIMIT_AS, &before) == 0);
     if (std::thread::hardware_concurrency() > 1) CHECK(all_meet(2));
     return 0;
@@ -170,7 +179,7 @@ static int openmp() {
         if (two) CHECK(all_meet(2));
         team = 1;  // fewer than promised
         CHECK(each_once(2));
-        CHECK(!run_together(2, 2, [](void*, int) { std::abort(); }, nullptr));
+        CHECK(!run_team(2, 2, [](void*, int) { std::abort(); }, nullptr));
         CHECK(throws(2, 1, 2));
     }
     use_openmp_threads({});
@@ -179,12 +188,59 @@ static int openmp() {
     return 0;
 }
 
+// Checks that a caller whose threads come late gives them up, and that they then run nothing.
+static int late() {
+    set_teams(Teams::measured);
+    use_openmp_threads({[](void (*body)(void*), void* argument, unsigned, unsigned) {
+                            std::thread other([=] { usleep(100'000), body(argument); });
+                            body(argument);
+                            other.join();
+                        },
+                        [] { return 2; }, [] { return 2; }});
+    CHECK(!run_team(3, 2, [](void*, int) { std::abort(); }, nullptr, 1000));
+    CHECK(each_once(3));  // alone: the caller has lost a tenth of a second
+    set_teams(Teams::always);
+    CHECK(all_meet(2));
+    return 0;
+}
+
+// Checks when runs share their work, and when they are alone.
+static int sharing() {
+    constexpr int64_t kLost = 1'000'000;
+    Sharing sharing;
+    int64_t now = 5 * kSecond;
+    CHECK(sharing.allowed(now));
+    sharing.record(now, 10 * kLost, 10 * kLost);  // worked as long as the caller waited: nothing lost
+    CHECK(sharing.allowed(now));
+    for (const int64_t times : {8, 16, 32}) {
+        sharing.record(now, 3 * kLost, 2 * kLost);
+        CHECK(!sharing.allowed(now + times * kLost - 1));
+        CHECK(sharing.allowed(now += times * kLost));
+    }
+    sharing.record(now, 0, kLost);
+    CHECK(sharing.allowed(now));
+    sharing.record(now, kLost, 0);
+    CHECK(sharing.allowed(now + 32 * kLost));
+    for (int n = 0; n < 9; ++n) sharing.record(now, kLost, 0);
+    CHECK(sharing.allowed(now + 64 * 8 * kLost));
+    sharing.record(now, 20 * kLost, 0);  // a second at most
+    CHECK(!sharing.allowed(now + kSecond - 1));
+    CHECK(sharing.allowed(now + kSecond));
+    sharing.record(now, kSecond, 0);  // but for what itself took longer
+    CHECK(!sharing.allowed(now + 8 * kSecond - 1));
+    CHECK(sharing.allowed(now + 8 * kSecond));
+    return 0;
+}
+
 int main(int, char** arguments) {
     const char* const name = arguments[1];
+    set_teams(Teams::always);
     if (!std::strcmp(name, "tasks")) return tasks();
     if (!std::strcmp(name, "together")) return together();
     if (!std::strcmp(name, "no_threads")) return no_threads();
     if (!std::strcmp(name, "errors")) return errors();
     if (!std::strcmp(name, "openmp")) return openmp();
+    if (!std::strcmp(name, "late")) return late();
+    if (!std::strcmp(name, "sharing")) return sharing();
     return 2;
 }

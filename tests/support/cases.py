@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from compare import assert_same_results
-from glasscell import RNN, LSTMCell, num_threads, set_num_threads
+from glasscell import RNN, LSTMCell, _native, num_threads, set_num_threads
 from glasscell._cells.activations import BUILT_IN
 from glasscell._cells.layouts import LSTMWeights
 
@@ -142,14 +142,19 @@ def sized_case(sizes: tuple[int, int, int, int], options: dict[str, Any], seed: 
 
 
 def assert_same_on_threads(run: Callable[[], Any], counts: tuple[int, ...] = (2, 3, 7), what: object = "") -> Any:
-    """Holds the results of `run` on each number of threads against its results on one, and returns those."""
+    """Holds the results of `run` on each number of threads against its results on one, and returns those.
+
+    Teams form whatever else runs on the machine; and once more they form and end at random.
+    """
     before = num_threads()
     try:
         set_num_threads(1)
         expected = run()
-        for n in counts:
+        for n, how in [*((n, "always") for n in counts), (counts[0], "at_random")]:
             set_num_threads(n)
-            assert_same_results(run(), expected, f"{n} threads, {what}")
+            _native.set_teams(how)
+            assert_same_results(run(), expected, f"{n} threads, teams {how}, {what}")
     finally:
         set_num_threads(before)
+        _native.set_teams("measured")
     return expected

@@ -58,6 +58,10 @@ struct GuardedTasks {
         }
     }
 
+    void run_all(int count) {
+        for (int index = 0; index < count && !failed; ++index) run(this, index);
+    }
+
     void rethrow() const {
         if (error) std::rethrow_exception(error);
     }
@@ -138,16 +142,16 @@ class Pool {
   public:
     // Returns false, and has run no task, if another call is inside, the caller is better alone now, or there are too
     // few workers for a team. `team` is null where tasks do not wait for each other.
-    bool run(int count, Task task, void* context, CancellationToken* cancellation, const Gathering* team) {
+    bool run(int count, GuardedTasks& tasks, CancellationToken* cancellation, const Gathering* team) {
         if (busy_.exchange(true, std::memory_order_acquire)) return false;
         const OpenMpRuntime* const openmp = openmp_.load(std::memory_order_acquire);
         const bool uses_openmp = openmp && openmp->max_threads() >= count;
         const int needed = team ? team->team.together - 1 : 0;
         const bool enough = may_share() && (uses_openmp
-                                                ? run_on_openmp(*openmp, count, task, context, cancellation, needed)
+                                                ? run_on_openmp(*openmp, count, tasks, cancellation, needed)
                                                 : start_workers(count - 1) >= needed);
         if (enough && !uses_openmp) {
-            post(count, task, context);
+            post(count, tasks);
             wake_workers(count - 1);
             run_caller(cancellation);
         }
@@ -156,30 +160,36 @@ class Pool {
         return enough && (!team || team->all_here());
     }
 
+    // Runs all tasks on the caller.
+    void run_alone(int count, GuardedTasks& tasks) {
+        const int64_t start = sharing_.allowed() ? 0 : steady_now();
+        tasks.run_all(count);
+        if (start) sharing_.record_alone(steady_now() - start);
+    }
+
     void use_openmp(const OpenMpRuntime* openmp) { openmp_.store(openmp, std::memory_order_release); }
     bool uses_openmp() const { return openmp_.load(std::memory_order_acquire); }
 
   private:
     bool may_share() const {
         const Teams how = teams.load();
-        return how == Teams::measured ? sharing_.allowed(steady_now()) : how == Teams::always || draw() % 4;
+        return how == Teams::measured ? sharing_.allowed() : how == Teams::always || draw() % 4;
     }
 
     // waited: for how long the tasks of the caller have waited, before it was done with them.
     void record(int64_t waited) {
-        const int64_t now = steady_now();
-        sharing_.record(now, waited + now - done_, helped_.load(std::memory_order_relaxed));
+        sharing_.record(waited + steady_now() - done_, helped_.load(std::memory_order_relaxed));
     }
 
-    void post(int count, Task task, void* context) {
-        task_ = task, context_ = context, count_ = count;
+    void post(int count, GuardedTasks& tasks) {
+        tasks_ = &tasks, count_ = count;
         helped_.store(0, std::memory_order_relaxed);
         unfinished_.store(count - 1);
         unclaimed_.store(count - 1);
     }
 
     void run_caller(CancellationToken* cancellation) {
-        task_(context_, 0);
+        GuardedTasks::run(tasks_, 0);
         while (run_one()) {}
         done_ = steady_now();
         await_end(cancellation);
@@ -187,8 +197,8 @@ class Pool {
 
     // Runs tasks on the threads of an OpenMP runtime. Returns false, and has run no task, where fewer come than
     // promised.
-    bool run_on_openmp(const OpenMpRuntime& openmp, int count, Task task, void* context,
-                       CancellationToken* cancellation, int needed) {
+    bool run_on_openmp(const OpenMpRuntime& openmp, int count, GuardedTasks& tasks, CancellationToken* cancellation,
+                       int needed) {
         bool enough = false;
         std::atomic<bool> posted{false};
         const pthread_t caller = pthread_self();
@@ -196,7 +206,7 @@ class Pool {
             if (openmp.team_size() - 1 < needed) return;  // the same on all threads
             if (pthread_equal(caller, pthread_self())) {
                 enough = true;
-                post(count, task, context);
+                post(count, tasks);
                 posted.store(true);
                 run_caller(cancellation);
             } else {
@@ -234,7 +244,7 @@ class Pool {
         const int index = claim();
         if (!index) return false;
         const int64_t start = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
-        task_(context_, index);
+        GuardedTasks::run(tasks_, index);
         helped_.fetch_add(nanoseconds(CLOCK_THREAD_CPUTIME_ID) - start, std::memory_order_relaxed);
         finish();
         return true;
@@ -243,7 +253,7 @@ class Pool {
     bool run_one() {
         const int index = claim();
         if (!index) return false;
-        task_(context_, index);
+        GuardedTasks::run(tasks_, index);
         finish();
         return true;
     }
@@ -294,8 +304,7 @@ class Pool {
     // The two counts on which threads spin have cache lines of their own.
     alignas(64) std::atomic<int> unclaimed_{0};
     alignas(64) std::atomic<int> unfinished_{0};
-    alignas(64) Task task_ = nullptr;
-    void* context_ = nullptr;
+    alignas(64) GuardedTasks* tasks_ = nullptr;
     int count_ = 0;
     int64_t done_ = 0;  // when the caller had no task left
     std::atomic<int64_t> helped_{0};
@@ -312,12 +321,6 @@ class Pool {
 // new pool, or null where it has no memory for one: it then computes on one thread.
 std::atomic<Pool*> pool{new Pool};
 const int fork_handler = pthread_atfork(nullptr, nullptr, [] { pool.store(new (std::nothrow) Pool); });
-
-// Calls Pool::run.
-bool run_in_pool(int count, GuardedTasks& tasks, CancellationToken* cancellation, const Gathering* team = nullptr) {
-    Pool* const here = pool.load();
-    return here && here->run(count, GuardedTasks::run, &tasks, cancellation, team);
-}
 
 }  // namespace
 
@@ -347,8 +350,11 @@ bool uses_openmp_threads() {
 
 void run_tasks(int count, void (*task)(void*, int), void* context, CancellationToken* cancellation) {
     GuardedTasks tasks{task, context};
-    if (count <= 1 || !run_in_pool(count, tasks, cancellation))
-        for (int index = 0; index < count && !tasks.failed; ++index) GuardedTasks::run(&tasks, index);
+    Pool* const here = pool.load();
+    if (!here)
+        tasks.run_all(count);
+    else if (count <= 1 || !here->run(count, tasks, cancellation, nullptr))
+        here->run_alone(count, tasks);
     tasks.rethrow();
 }
 
@@ -366,7 +372,8 @@ bool run_together(int count, const TeamRun& team, void (*task)(void*, int), void
     if (team.together > affinity_cpus()) return false;
     Gathering gathering{task, context, team};
     GuardedTasks tasks{Gathering::run, &gathering};
-    if (!run_in_pool(count, tasks, cancellation, &gathering)) return false;
+    Pool* const here = pool.load();
+    if (!here || !here->run(count, tasks, cancellation, &gathering)) return false;
     tasks.rethrow();
     return true;
 }

@@ -80,10 +80,8 @@ GLASSCELL_INLINE bool barrier_wait(const WorkItem& item, const CancellationToken
     return int(mine - __atomic_load_n(&group.last, __ATOMIC_RELAXED)) < 0;
 }
 
-// Makes the item of member 0 that of the whole group.
-GLASSCELL_INLINE void take_over(WorkItem& item, int64_t units) {
-    item.first = 0, item.last = units, item.group = nullptr;
-}
+// Makes the item of member 0, which has the first units, that of the whole group.
+GLASSCELL_INLINE void take_over(WorkItem& item, int64_t units) { item.last = units, item.group = nullptr; }
 
 // Prefetches memory that will soon be written, or read: data in another core's cache comes late. Always inlined: GCC
 // drops the call of a function that does nothing else.

@@ -208,27 +208,29 @@ static int late() {
 static int sharing() {
     constexpr int64_t kLost = 1'000'000;
     Sharing sharing;
-    int64_t now = 5 * kSecond;
-    CHECK(sharing.allowed(now));
-    sharing.record(now, 10 * kLost, 10 * kLost);  // worked as long as the caller waited: nothing lost
-    CHECK(sharing.allowed(now));
+    const auto alone_for = [&](int64_t time) {  // exactly
+        sharing.record_alone(time - 1);
+        const bool alone = !sharing.allowed();
+        sharing.record_alone(1);
+        return alone && sharing.allowed();
+    };
+    CHECK(sharing.allowed());
+    sharing.record(10 * kLost, 10 * kLost);  // worked as long as the caller waited: nothing lost
+    CHECK(sharing.allowed());
     for (const int64_t times : {8, 16, 32}) {
-        sharing.record(now, 3 * kLost, 2 * kLost);
-        CHECK(!sharing.allowed(now + times * kLost - 1));
-        CHECK(sharing.allowed(now += times * kLost));
+        sharing.record(3 * kLost, 2 * kLost);
+        CHECK(alone_for(times * kLost));
     }
-    sharing.record(now, 0, kLost);
-    CHECK(sharing.allowed(now));
-    sharing.record(now, kLost, 0);
-    CHECK(sharing.allowed(now + 32 * kLost));
-    for (int n = 0; n < 9; ++n) sharing.record(now, kLost, 0);
-    CHECK(sharing.allowed(now + 64 * 8 * kLost));
-    sharing.record(now, 20 * kLost, 0);  // a second at most
-    CHECK(!sharing.allowed(now + kSecond - 1));
-    CHECK(sharing.allowed(now + kSecond));
-    sharing.record(now, kSecond, 0);  // but for what itself took longer
-    CHECK(!sharing.allowed(now + 8 * kSecond - 1));
-    CHECK(sharing.allowed(now + 8 * kSecond));
+    sharing.record(0, kLost);  // a gain
+    CHECK(sharing.allowed());
+    sharing.record(kLost, 0);
+    CHECK(alone_for(32 * kLost));
+    for (int n = 0; n < 9; ++n) sharing.record(kLost, 0);
+    CHECK(alone_for(64 * 8 * kLost));
+    sharing.record(20 * kLost, 0);  // a second at most
+    CHECK(alone_for(kSecond));
+    sharing.record(kSecond, 0);  // but for what itself took longer
+    CHECK(alone_for(8 * kSecond));
     return 0;
 }
 

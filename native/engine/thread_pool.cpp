@@ -1,15 +1,11 @@
 #include "engine/thread_pool.h"
 
 #include <pthread.h>
-#include <time.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
-#include <exception>
-#include <limits>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -17,8 +13,9 @@
 #include <thread>
 
 #include "engine/cpu_count.h"
-#include "engine/float_state.h"
 #include "engine/sharing.h"
+#include "engine/tasks.h"
+#include "engine/wait_awake.h"
 #include "interface/cpu_pause.h"
 
 namespace glasscell {
@@ -38,104 +35,6 @@ int default_threads() {
 }
 
 std::atomic<int> current_threads{0};  // 0: not yet read from the environment
-
-using Task = void (*)(void* context, int index);
-
-// Runs tasks on threads of any kind: in the default floating-point state, and keeps the first error for the caller.
-struct GuardedTasks {
-    Task task;
-    void* context;
-    std::atomic<bool> failed{false};
-    std::exception_ptr error{};
-
-    static void run(void* self, int index) noexcept {
-        GuardedTasks& tasks = *static_cast<GuardedTasks*>(self);
-        try {
-            const KnownFloats known;
-            tasks.task(tasks.context, index);
-        } catch (...) {
-            if (!tasks.failed.exchange(true)) tasks.error = std::current_exception();
-        }
-    }
-
-    void run_all(int count) {
-        for (int index = 0; index < count && !failed; ++index) run(this, index);
-    }
-
-    void rethrow() const {
-        if (error) std::rethrow_exception(error);
-    }
-};
-
-std::atomic<Teams> teams{Teams::measured};
-
-// Draws a number below 2^31.
-unsigned draw() {
-    static std::atomic<unsigned> state{1};
-    return (state = state * 1664525u + 1013904223u) >> 1;
-}
-
-int64_t nanoseconds(clockid_t clock) {
-    timespec now;
-    clock_gettime(clock, &now);
-    return int64_t(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
-}
-
-int64_t steady_now() { return nanoseconds(CLOCK_MONOTONIC); }
-
-// Waking a sleeper costs some 10 us, and milliseconds on a virtual processor that is given away meanwhile. So both
-// sides first spin, and then yield in each round: threads that only spin take the processors from the other threads of
-// the process (those of an OpenMP runtime slow down a thousandfold). A processor whose thread sleeps takes one over
-// that waits elsewhere, perhaps the one that is waited for: so the caller sleeps sooner than a worker.
-constexpr int64_t kSpin = 30'000, kAwakeForTask = 1'000'000, kAwakeForEnd = 200'000;
-
-template <class Ready> bool wait_awake(int64_t most, Ready ready) {
-    const int64_t start = steady_now();
-    for (int64_t waited = 0; waited < most; waited = steady_now() - start) {
-        if (waited > kSpin) std::this_thread::yield();
-        for (int n = 0; n < 16; ++n, cpu_pause())
-            if (ready()) return true;
-    }
-    return false;
-}
-
-// Runs the tasks of a team, or none of them: the first `together` tasks run at the same time. The caller waits for their
-// threads until its patience ends, and decides. Who comes later finds the decision.
-struct Gathering {
-    enum Decision { open, together_now, given_up };
-
-    const Task task;
-    void* const context;
-    const TeamRun& team;
-    int64_t waited = 0;  // by the caller, for the others to come
-    std::atomic<int> arrived{0};
-    std::atomic<Decision> decision{open};
-
-    bool all_here() const { return decision.load() == together_now; }
-
-    static void run(void* self, int index) {
-        Gathering& all = *static_cast<Gathering*>(self);
-        if (index == 0)
-            all.gather();
-        else
-            all.arrive(index);
-        if (all.all_here()) all.task(all.context, index);
-    }
-
-  private:
-    void gather() {
-        const int64_t start = steady_now();
-        const int64_t most = teams.load() == Teams::measured ? team.patience : std::numeric_limits<int64_t>::max();
-        const bool here = wait_awake(most, [this] { return arrived.load() == team.together - 1; });
-        waited = steady_now() - start;
-        decision.store(here ? together_now : given_up);
-    }
-
-    void arrive(int index) {
-        if (index < team.together) ++arrived;
-        while (!wait_awake(kAwakeForTask, [this] { return decision.load() != open; })) {}
-    }
-};
 
 // Runs one call at a time. The caller runs task 0; workers and the caller claim the other tasks by counting down.
 class Pool {
@@ -162,9 +61,13 @@ class Pool {
 
     // Runs all tasks on the caller.
     void run_alone(int count, GuardedTasks& tasks) {
-        const int64_t start = sharing_.allowed() ? 0 : steady_now();
+        static thread_local bool inside = false;  // what it runs may have tasks of its own
+        if (inside || sharing_.allowed()) return tasks.run_all(count);
+        inside = true;
+        const int64_t start = steady_now();
         tasks.run_all(count);
-        if (start) sharing_.record_alone(steady_now() - start);
+        sharing_.record_alone(steady_now() - start);
+        inside = false;
     }
 
     void use_openmp(const OpenMpRuntime* openmp) { openmp_.store(openmp, std::memory_order_release); }
@@ -172,8 +75,7 @@ class Pool {
 
   private:
     bool may_share() const {
-        const Teams how = teams.load();
-        return how == Teams::measured ? sharing_.allowed() : how == Teams::always || draw() % 4;
+        return teams() == Teams::measured ? sharing_.allowed() : teams() == Teams::always || draw() % 4;
     }
 
     // waited: for how long the tasks of the caller have waited, before it was done with them.
@@ -356,15 +258,6 @@ void run_tasks(int count, void (*task)(void*, int), void* context, CancellationT
     else if (count <= 1 || !here->run(count, tasks, cancellation, nullptr))
         here->run_alone(count, tasks);
     tasks.rethrow();
-}
-
-void set_teams(Teams how) { teams.store(how); }
-
-TeamLimits team_limits() {
-    constexpr int64_t kPatience = 200'000, kForever = std::numeric_limits<int64_t>::max();
-    constexpr unsigned kNoEnd = 1u << 30;  // half of what a signed difference can tell
-    const Teams how = teams.load();
-    return {how == Teams::measured ? kPatience : kForever, how == Teams::at_random ? 1 + draw() % 16 : kNoEnd};
 }
 
 bool run_together(int count, const TeamRun& team, void (*task)(void*, int), void* context,

@@ -1,8 +1,7 @@
 // A small thread pool. Idle workers sleep; nested calls run on one thread; it works in a forked child.
 #pragma once
 
-#include <cstdint>
-
+#include "engine/team.h"
 #include "interface/cancellation.h"
 
 namespace glasscell {
@@ -36,31 +35,12 @@ template <class Function> void call_function(void* function, int index) { (*stat
 void run_tasks(int count, void (*task)(void* context, int index), void* context,
                CancellationToken* cancellation = nullptr);
 
-// Tasks that wait for each other.
-struct TeamRun {
-    int together;           // how many, 2 or more
-    int64_t patience;       // nanoseconds for which the caller waits for the threads of the others to come
-    const int64_t* waited;  // nanoseconds for which task 0 has waited for the others, which it counts itself
-};
-
 // Runs tasks as run_tasks does, but the first `together` at the same time, each on a thread of its own, so that they
 // may wait for each other. These must not throw: the others would wait forever. Returns false, and has run no task,
 // where it cannot promise that: another call is inside the pool, the threads do not come in time, the caller is better
 // alone now (sharing.h), the system grants too few threads, or the caller's affinity leaves fewer processors.
 bool run_together(int count, const TeamRun& team, void (*task)(void* context, int index), void* context,
                   CancellationToken* cancellation = nullptr);
-
-// How threads come together: as sharing.h measures; always, however long it takes; or at random, and for a random time.
-// The last two are for tests.
-enum class Teams { measured, always, at_random };
-void set_teams(Teams how);
-
-// How long a team lasts: the nanoseconds for which its first thread may wait in all, and the number of barriers.
-struct TeamLimits {
-    int64_t patience;
-    unsigned barriers;
-};
-TeamLimits team_limits();
 
 }  // namespace glasscell
 

@@ -1,6 +1,5 @@
 """Threads that share the units of the same rows: teams that form, end in the middle, or never form."""
 
-
 import numpy as np
 import pytest
 

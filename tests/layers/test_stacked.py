@@ -210,19 +210,6 @@ def test_builds_are_reproducible_and_different():
     assert_same_bits(gc.LSTM(4, seed=3).build(4).get_weights()[0], gc.LSTM(4).build(4, seed=3).get_weights()[0])
 
 
-def test_dropout_masks_as_keras_draws_them():
-    cell = gc.LSTMCell(200, dropout=0.25, recurrent_dropout=0.5).build(100, seed=0)
-    masks = cell.dropout_masks(50, seed=1)
-    for name, rate, shape in (("dropout_mask", 0.25, (50, 100)), ("recurrent_dropout_mask", 0.5, (50, 200))):
-        assert masks[name].shape == shape
-        assert set(np.unique(masks[name])) == {np.float32(0), np.float32(1 / (1 - rate))}
-        assert abs((masks[name] == 0).mean() - rate) < 0.03  # six standard deviations of 5000 draws
-    assert gc.LSTMCell(4, dropout=0.1, implementation=1).build(3).dropout_masks(2)["dropout_mask"].shape == (4, 2, 3)
-    assert gc.LSTMCell(4, dropout=1.0).build(3).dropout_masks(2) == {}  # as Keras, which drops nothing then
-    layer, x = gc.RNN(cell, return_sequences=True), draw(50, 3, 100)
-    assert (layer(x, **masks) != layer(x)).any()
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

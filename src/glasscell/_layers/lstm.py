@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from glasscell._cells.arguments import check_choice, check_config, check_name, named_arguments
 from glasscell._layers.lstm_cell import Activation, LSTMCell
 from glasscell._layers.rnn import RNN
 from glasscell._ops.call import Engine
@@ -20,6 +21,7 @@ class LSTM(RNN):
 
     cell: LSTMCell
 
+    @named_arguments
     def __init__(
         self,
         units: int,
@@ -62,9 +64,10 @@ class LSTM(RNN):
         )  # fmt: skip
         super().__init__(
             cell, return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
-            name=name, trainable=trainable, engine=engine,
+            name=check_name(name, "lstm"), trainable=trainable, engine=engine,
         )  # fmt: skip
-        self.activity_regularizer, self.use_cudnn = activity_regularizer, use_cudnn
+        self.activity_regularizer = activity_regularizer
+        self.use_cudnn = use_cudnn if isinstance(use_cudnn, bool) else check_choice("use_cudnn", use_cudnn, ("auto",))
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.LSTM.from_config` takes it."""
@@ -76,4 +79,4 @@ class LSTM(RNN):
 
         Raises: TypeError for unknown keys; ValueError for what NumPy has not, such as bfloat16.
         """
-        return cls(**config)
+        return cls(**check_config(config, "units"))

@@ -111,7 +111,7 @@ class Stream:
 
     def reset(self, rows: Any = None) -> None:
         """Set the state of these streams to zero: row numbers, or (B,) bools; all of them by default."""
-        which = np.arange(self.batch) if rows is None else read_array("rows", rows)
+        which = np.arange(self.batch) if rows is None else read_array("rows", rows, "row numbers or bools")
         if which.dtype == np.bool_:
             if which.shape != (self.batch,):
                 raise ValueError(f"rows: expected bools of shape (B,) = ({self.batch},), got {which.shape}")

@@ -75,7 +75,7 @@ def test_a_gradient_without_dropout_has_to_be_asked_for(kind, rate):
     layer = LAYERS[kind](**{rate: 0.5}).build(I, seed=0)
     with pytest.raises(ValueError, match=rf"^training: expected True to draw the masks of {rate}=0.5, or False for"):
         layer.vjp(X)
-    with pytest.raises(ValueError, match="^training: "):
+    with pytest.raises(ValueError, match=r"^training: "):
         layer.vjp(X, **{"dropout_mask" if rate != "dropout" else "recurrent_dropout_mask": None})
     layer.vjp(X, **layer.dropout_masks(B))
     LAYERS[kind](**{rate: 1.0}).build(I, seed=0).vjp(X)  # Keras drops nothing then
@@ -91,7 +91,7 @@ def test_directions_have_masks_of_their_own():
     assert_same_bits(y[..., H:], layer.backward_layer(X, **halves[1])[:, ::-1])
     one = layer(X, dropout_mask=masks["dropout_mask"][0])  # an array serves both
     assert_same_bits(one, layer(X, dropout_mask=[masks["dropout_mask"][0]] * 2))
-    with pytest.raises(ValueError, match="^dropout_mask: expected a pair, one for each direction, got"):
+    with pytest.raises(ValueError, match=r"^dropout_mask: expected a pair, one for each direction, got"):
         layer(X, dropout_mask=[masks["dropout_mask"][0]] * 3)
 
 

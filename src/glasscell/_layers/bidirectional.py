@@ -18,7 +18,7 @@ from glasscell._cells.arguments import (
 )
 from glasscell._cells.checks import Array, check_array, check_arrays
 from glasscell._layers.lstm import LSTM
-from glasscell._layers.lstm_cell import generator
+from glasscell._layers.lstm_cell import LSTMCell, generator
 from glasscell._layers.rnn import MASKS, RNN
 from glasscell._layers.serialized import deserialized, serialized
 from glasscell._trace import Traces
@@ -125,6 +125,11 @@ class Bidirectional:
         both = self.forward_layer.trace(x, **one), self.backward_layer.trace(x, **two)
         return Traces(both, ["forward", "backward"])
 
+    def traced_output(self, traces: Traces) -> Any:
+        """The whole merged output, (B, T, 2H), of the call that these traces are of."""
+        both = [t.h if t.mask is None else np.where(t.mask[:, :, None], t.h, np.zeros((), t.h.dtype)) for t in traces]
+        return self._merged(both[0], both[1][:, ::-1])
+
     @property
     def engine_used(self) -> str | None:
         """What ran last: "native" if both directions did."""
@@ -168,6 +173,23 @@ class Bidirectional:
         half = len(weights) // 2
         self.forward_layer.set_weights(weights[:half])
         self.backward_layer.set_weights(weights[half:])
+
+    def to_torch(self) -> dict[str, Array]:
+        """The `state_dict` of a `torch.nn.LSTM` of two directions, as arrays; see `RNN.to_torch`."""
+        from glasscell._layers.torch_modules import state_dict_of
+
+        return state_dict_of(self)
+
+    def torch_cells(self) -> list[list[LSTMCell]]:
+        """The cells as `torch.nn.LSTM` orders them; see `RNN.torch_cells`."""
+        from glasscell._layers.torch_modules import check_levels
+
+        forward, backward = self.forward_layer, self.backward_layer
+        if self.merge_mode != "concat":
+            raise ValueError(f"merge_mode: expected 'concat', as torch.nn.LSTM has it, got {self.merge_mode!r}")
+        if forward.go_backwards or len(forward._cells) > 1 or len(backward._cells) > 1:
+            raise ValueError("layer: expected one cell, forwards, as torch.nn.LSTM has it in a layer, got another")
+        return check_levels([[forward._cells[0], backward._cells[0]]])
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.Bidirectional.from_config` takes it."""

@@ -80,3 +80,25 @@ class LSTM(RNN):
         Raises: TypeError for unknown keys; ValueError for what NumPy has not, such as bfloat16.
         """
         return cls(**check_config(config, "units"))
+
+    @classmethod
+    def from_torch(
+        cls, module: Any, return_sequences: bool = True, return_state: bool = False, stateful: bool = False
+    ) -> Any:
+        """The layer of a whole `torch.nn.LSTM` or `glasscell.torch.LSTM`, or of its `state_dict()`, with its weights.
+
+        Returns an `LSTM` of one layer, an `RNN` over `StackedRNNCells` of several; of two directions a `Bidirectional`,
+        and of several such layers a chain of them, with `layer(x)`, `layer.vjp(x)` and `layer.trace(x)` as these have.
+        x is (B, T, I) whatever the module's `batch_first`, and of its parameters' dtype. With `lengths` the output is
+        that of a packed sequence, padded with zeros. `dropout` between layers acts in PyTorch alone, and a warning says
+        so. A `state_dict` does not say which activations it was trained with: they are tanh and sigmoid.
+
+        Raises: TypeError for another kind of module; ValueError for `proj_size`, which the cell has not, and for arrays
+        that do not fit.
+
+            layer = glasscell.LSTM.from_torch(torch.nn.LSTM(12, 64, num_layers=2, bidirectional=True))
+            y = layer(x)  # x: (B, T, 12) float32; y: (B, T, 128)
+        """
+        from glasscell._layers.torch_modules import layer_of
+
+        return layer_of(module, return_sequences, return_state, stateful)

@@ -239,6 +239,26 @@ class RNN:
         """Take copies of the weights; see `LSTMCell.set_weights`."""
         self.cell.set_weights(weights)
 
+    def to_torch(self) -> dict[str, Array]:
+        """The `state_dict` of a `torch.nn.LSTM` with the same weights, as arrays, all of the bias in `bias_ih`.
+
+        `glasscell.torch.from_layer(layer)` makes the module. Raises: ValueError where torch.nn.LSTM has no such layer.
+        """
+        from glasscell._layers.torch_modules import state_dict_of
+
+        return state_dict_of(self)
+
+    def torch_cells(self) -> list[list[LSTMCell]]:
+        """The cells as `torch.nn.LSTM` orders them: a list for each layer, with one cell for each direction.
+
+        Raises: ValueError where one `torch.nn.LSTM` cannot have them all.
+        """
+        from glasscell._layers.torch_modules import check_levels
+
+        if self.go_backwards:
+            raise ValueError("go_backwards: expected False, for torch.nn.LSTM goes forwards, got True")
+        return check_levels([[cell] for cell in self._cells])
+
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.RNN.from_config` takes it."""
         kind = "StackedRNNCells" if self._stacked else "LSTMCell"

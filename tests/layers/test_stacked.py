@@ -1,7 +1,10 @@
 """`StackedRNNCells` and `Bidirectional` on NumPy: as Keras's with the same weights, in values, states and gradients."""
 
+import contextlib
 import copy
 import itertools
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 import glasscell as gc
-from compare import assert_close, assert_same_bits
+from compare import assert_close, assert_same_bits, assert_same_results
 
 B, T, I, UNITS = 3, 6, 4, (5, 3)
 # Against Keras in float32: 8 epsilons of the array's scale, and twice that through two layers and their gradients.
@@ -139,6 +142,55 @@ def test_a_stack_is_its_cells_one_after_another():
         assert_same_bits(one.kernel, other.kernel)
 
 
+@pytest.mark.parametrize("rows", [1, B])
+def test_a_stack_streamed(engine_name, rows):
+    """In steps, chunks and both, set to a state, reset, copied and pickled: the bits of one call."""
+    _, layer, state = stack(return_sequences=True, return_state=True)
+    layer.engine = engine_name
+    x, state = draw(rows, T, I), [tuple(s[:rows] for s in one) for one in state]
+    y, *final = layer(x, state)
+    stream = gc.Stream(layer, rows)
+    assert stream.engine_used == engine_name
+    stream.state = state
+    steps = [stream.step(x[:, 0]).copy(), stream.step(x[:, 1]).copy()]
+    others = stream.copy(), copy.deepcopy(stream), pickle.loads(pickle.dumps(stream))
+    for one in (*others, stream):
+        assert_same_bits(np.stack([*steps, one.step(x[:, 2])], 1), y[:, :3])
+        assert_same_bits(one.push(x[:, 3:]), y[:, 3:])
+        assert_same_results(one.state, final)
+    stream.reset([0])
+    assert not any(s[0].any() for one in stream.state for s in one)
+    assert_same_results(others[0].state, final)
+    stream.state = None
+    assert_same_bits(stream.push(x), layer(x)[0])
+    if rows == 1:
+        stream.reset()
+        assert_same_bits(stream.step(x[0, 0]), layer(x)[0][0, 0])
+    before = stream.state
+    for wrong in (draw(rows, I + 1), draw(rows, I).astype(float), None):
+        with pytest.raises((TypeError, ValueError), match=r"^x: expected"):
+            stream.step(wrong)
+    assert_same_results(stream.state, before)
+
+
+def test_two_threads_never_mix_in_a_stack():
+    """A step through all cells is refused, or whole: after n of them the state is that of n steps."""
+    layer = gc.RNN(gc.StackedRNNCells([gc.LSTMCell(300), gc.LSTMCell(300)]), return_state=True).build(I, 0)
+    stream, x = gc.Stream(layer), draw(1, I)
+
+    def work(_):
+        done = 0
+        for _ in range(100):
+            with contextlib.suppress(RuntimeError):
+                stream.step(x)
+                done += 1
+        return done
+
+    with ThreadPoolExecutor(3) as pool:
+        done = sum(pool.map(work, range(3)))
+    assert_same_results(stream.state, layer(np.repeat(x[:, None], done, 1))[1:])
+
+
 def test_traces_of_both_directions():
     _, mine, _ = both(return_sequences=True)
     x = draw(B, T, I)
@@ -219,7 +271,8 @@ def test_builds_are_reproducible_and_different():
         (lambda: gc.Bidirectional(gc.LSTMCell(3)), "layer: expected a glasscell.LSTM or RNN, got LSTMCell"),
         (lambda: gc.Bidirectional(gc.LSTM(3), "max"), "merge_mode: expected one of"),
         (lambda: gc.Bidirectional(gc.LSTM(3), backward_layer=gc.LSTM(3)), "backward_layer: expected go_backwards=True"),
-        (lambda: gc.Stream(stack()[1]), "rnn: expected an RNN over one LSTMCell"),
+        (lambda: gc.Stream(both()[1]), "rnn: expected a layer that goes forwards, got Bidirectional, which starts at"),
+        (lambda: setattr(gc.Stream(stack()[1], B), "state", [(draw(B, 5), draw(B, 5))]), "state: expected a list of 2"),
         (
             lambda: stack()[1](draw(B, T, I), (draw(B, 5), draw(B, 5), draw(B, 5))),
             "initial_state: expected a list of 2",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+import torch
 
 import glasscell as gc
 from compare import assert_close, assert_same_bits, assert_same_results
@@ -233,6 +234,18 @@ def test_configurations_go_to_keras_and_back(make):
             layer.build((B, T, I) if kind is type(theirs) else I)
             layer.set_weights(mine.get_weights())
             assert_close(np.asarray(layer(x, mask=MASK)), mine(x, mask=MASK), FLOAT32)
+
+
+@pytest.mark.parametrize("make", [lambda: stack()[1], lambda: both()[1], lambda: gc.LSTM.from_torch(
+    torch.nn.LSTM(I, 5, 2, bidirectional=True))])  # fmt: skip
+def test_refused_weights_change_nothing(make):
+    """Neither the last cell's, of another shape, nor those of the cells before it."""
+    layer = make()
+    before = layer.get_weights()
+    for wrong in ([*(2 * w for w in before[:-1]), before[-1][1:]], [2 * w for w in before[:-1]], before[:-2]):
+        with pytest.raises(ValueError, match=r"^(bias|weights|kernel|recurrent_kernel): expected"):
+            layer.set_weights(wrong)
+        assert_same_results(layer.get_weights(), before)
 
 
 def test_lstm_configurations_go_to_keras_and_back():

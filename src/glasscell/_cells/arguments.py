@@ -12,7 +12,6 @@ from typing import Any, ParamSpec
 import numpy as np
 
 P = ParamSpec("P")
-_PLAIN: Any = object.__repr__
 
 # What to do where an argument of another library's LSTM was given, or of an older Keras's.
 INSTEAD = {
@@ -31,9 +30,9 @@ def described(value: Any) -> str:
     """Describes a value in one short line: an array by its kind and shape, anything else by its repr."""
     if getattr(value, "ndim", 0) and hasattr(value, "shape"):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
-    if getattr(type(value), "__repr__", None) is _PLAIN:  # an address in memory
-        return f"an object of {type(value).__name__}"
     text = " ".join(repr(value).split())
+    if " at 0x" in text:  # an address in memory tells nobody anything
+        return f"an object of {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -47,7 +46,7 @@ def kind_of(value: Any) -> str:
     if hasattr(value, "state_dict"):
         return f"{kind} of {room}; LSTM.from_torch(module) makes a layer of it"
     if foreign and hasattr(value, "get_weights"):
-        return f"{kind} of {room}; make one by from_config of its get_config(), and set_weights of its get_weights()"
+        return f"{kind} of {room}; glasscell's from_config takes its get_config(), and set_weights its get_weights()"
     return f"{kind} of {room}" if foreign else kind
 
 

@@ -33,6 +33,9 @@ class BidirectionalGradients(NamedTuple):
     forward: Any
     backward: Any
 
+    def __repr__(self) -> str:
+        return f"BidirectionalGradients(x {self.x.shape}, forward {self.forward!r}, backward {self.backward!r})"
+
 
 class Bidirectional:
     """Runs a layer over time in both directions, as `keras.layers.Bidirectional` does.
@@ -165,14 +168,22 @@ class Bidirectional:
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Take copies of the forward layer's weights and then the backward layer's.
 
-        Raises: ValueError for an odd number of them; else as `LSTMCell.set_weights`.
+        Raises: ValueError for an odd number of them; else as `LSTMCell.set_weights`; nothing has changed then.
         """
+        self._take(self._checked_weights(weights))
+
+    def _checked_weights(self, weights: Sequence[Any]) -> list[Any]:
         weights = check_arrays("weights", weights)
         if len(weights) % 2:
             raise ValueError(f"weights: expected as many for each direction, got {len(weights)} in all")
         half = len(weights) // 2
-        self.forward_layer.set_weights(weights[:half])
-        self.backward_layer.set_weights(weights[half:])
+        halves = weights[:half], weights[half:]
+        layers = self.forward_layer, self.backward_layer
+        return [layer.cell._checked_weights(own) for layer, own in zip(layers, halves, strict=True)]
+
+    def _take(self, weights: list[Any]) -> None:
+        for layer, own in zip((self.forward_layer, self.backward_layer), weights, strict=True):
+            layer.cell._take(own)
 
     def to_torch(self) -> dict[str, Array]:
         """The `state_dict` of a `torch.nn.LSTM` of two directions, as arrays; see `RNN.to_torch`."""

@@ -95,13 +95,16 @@ class Chain:
         return [array for layer in self.layers for array in layer.get_weights()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take copies of each layer's weights, one after another. Raises: as `Bidirectional.set_weights`."""
+        """Take copies of each layer's weights, one after another. Raises: as there."""
         counts, left = [len(layer.get_weights()) for layer in self.layers], check_arrays("weights", weights)
         if len(left) != sum(counts):
             raise ValueError(f"weights: expected {sum(counts)} arrays for {len(counts)} layers, got {len(left)}")
+        checked = []
         for layer, count in zip(self.layers, counts, strict=True):
-            layer.set_weights(left[:count])
+            checked.append(layer._checked_weights(left[:count]))
             left = left[count:]
+        for layer, own in zip(self.layers, checked, strict=True):
+            layer._take(own)
 
     def to_torch(self) -> dict[str, Array]:
         """The `state_dict` of a `torch.nn.LSTM` of the same weights, as arrays; see `RNN.to_torch`."""

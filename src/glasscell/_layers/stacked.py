@@ -68,16 +68,20 @@ class StackedRNNCells:
 
         Raises: as `LSTMCell.set_weights`; nothing has changed then.
         """
+        self._take(self._checked_weights(weights))
+
+    def _checked_weights(self, weights: Sequence[Any]) -> list[LSTMWeights]:
         weights = check_arrays("weights", weights)
         counts = [3 if cell.use_bias else 2 for cell in self.cells]
         if len(weights) != sum(counts):
             raise ValueError(f"weights: expected {sum(counts)} arrays for {len(counts)} cells, got {len(weights)}")
         ends = np.cumsum(counts)
         parts = [weights[end - count : end] for end, count in zip(ends, counts, strict=True)]
-        for cell, part in zip(self.cells, parts, strict=True):
-            cell._checked_weights(part)
-        for cell, part in zip(self.cells, parts, strict=True):
-            cell.set_weights(part)
+        return [cell._checked_weights(part) for cell, part in zip(self.cells, parts, strict=True)]
+
+    def _take(self, weights: list[LSTMWeights]) -> None:
+        for cell, own in zip(self.cells, weights, strict=True):
+            cell._take(own)
 
     def get_initial_state(self, batch_size: int) -> list[State]:
         """Zeros: (h, c) of each cell."""

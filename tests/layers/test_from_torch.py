@@ -153,6 +153,16 @@ def test_what_else_comes_along():
     assert half(X.astype(np.float16)).dtype == np.float16
 
 
+def test_attributes_of_a_subclass_are_its_own():
+    class Mine(torch.nn.LSTM):
+        activation, recurrent_dropout = torch.nn.ReLU(), 0.5
+
+    module = Mine(I, H, batch_first=True)
+    layer = gc.LSTM.from_torch(module)
+    assert (layer.cell.activation.name, layer.cell.recurrent_dropout) == ("tanh", 0.0)
+    assert_close(layer(X), module(torch.from_numpy(X))[0].detach(), FLOAT32)
+
+
 def test_weights_of_one_direction():
     module = torch.nn.LSTMCell(I, H)
     weights = gc.LSTMWeights.from_torch(*module.parameters())

@@ -22,8 +22,7 @@ def layer_of(module: Any, return_sequences: bool, return_state: bool, stateful: 
         warnings.warn(
             f"module: its dropout={module.dropout} between layers stays behind: this layer has none", stacklevel=3
         )
-    names = ("activation", "recurrent_activation", "recurrent_dropout")  # those of glasscell.torch.LSTM
-    options = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    options = _options_of(module)
     flags: dict[str, Any] = {"return_state": return_state, "stateful": stateful}
     if len(levels[0]) == 1:
         flags |= {"return_sequences": return_sequences, "zero_output_for_mask": return_sequences}
@@ -62,6 +61,13 @@ def check_levels(levels: list[list[LSTMCell]]) -> list[list[LSTMCell]]:
             if wanted != got:
                 raise ValueError(f"{name}: expected one for all cells, as torch.nn.LSTM has it, got {wanted} and {got}")
     return levels
+
+
+def _options_of(module: Any) -> dict[str, Any]:
+    """What a `glasscell.torch.LSTM` has beyond PyTorch's; an attribute of these names in another module is its own."""
+    if not any(kind.__module__.startswith("glasscell.torch") for kind in type(module).__mro__):
+        return {}
+    return {name: getattr(module, name) for name in ("activation", "recurrent_activation", "recurrent_dropout")}
 
 
 def _cell(weights: LSTMWeights, options: dict[str, Any]) -> LSTMCell:

@@ -26,8 +26,8 @@ def from_layer(layer: Any) -> LSTM:
     levels = layer.torch_cells()
     arrays = to_torch_module([[cell.weights for cell in level] for level in levels])
     cell, inputs = levels[0][0], arrays["weight_ih_l0"].shape[1]
-    if cell.dropout:
-        warnings.warn(f"layer: its dropout={cell.dropout} stays behind: PyTorch's LSTM has none of x", stacklevel=2)
+    for dropout in {cell.dropout for level in levels for cell in level} - {0.0}:
+        warnings.warn(f"layer: its dropout={dropout} stays behind: PyTorch's LSTM has none of x", stacklevel=2)
     module = LSTM(
         inputs, cell.units, len(levels), cell.use_bias, True, bidirectional=len(levels[0]) == 2,
         dtype=torch.from_numpy(arrays["weight_ih_l0"]).dtype, recurrent_dropout=cell.recurrent_dropout % 1,

@@ -11,7 +11,7 @@ INSTALL := $(PIP) --config-settings=build-dir=build/$(COMPILER)
 WHEELS := build/wheels/$(COMPILER)
 # What is installed comes from one compiler at a time.
 STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-* $(VENV)/.bench-*)) && touch $@
-SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -name '*.pyc')
+SOURCES := pyproject.toml CMakeLists.txt $(shell find native src third_party -type f -not -name '*.pyc')
 
 .PHONY: demo test lint bench wheel clean
 

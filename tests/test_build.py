@@ -25,7 +25,8 @@ def machine(tmp_path):
         (programs / name).symlink_to(shutil.which(name))
 
     def configure(*options, **environment):
-        command = ["cmake", "-S", ROOT, "-B", tmp_path / "build", "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"]
+        python = f"-DPython_EXECUTABLE={sys.executable}"
+        command = ["cmake", "-S", ROOT, "-B", tmp_path / "build", "-G", "Ninja", python]
         clean = {name: value for name, value in os.environ.items() if name not in ("CXX", "CC")}
         environment = {**clean, "PATH": str(programs), **environment}
         done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The headers in third_party/: those of the oldest jaxlib that the [keras] extra allows, and fit for the installed one."""
+"""The headers in third_party/ are those of the oldest jaxlib that [keras] allows, and fit the installed one."""
 
 import re
 import tomllib

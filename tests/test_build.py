@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.skipif(
+needs_cmake = pytest.mark.skipif(
     not (shutil.which("cmake") and shutil.which("ninja")), reason="no cmake and ninja of the machine's own"
 )
 
@@ -40,6 +40,7 @@ def program(path, text):
     path.chmod(0o755)
 
 
+@needs_cmake
 def test_no_compiler(machine):
     programs, configure = machine
     no_compiler = (
@@ -54,6 +55,7 @@ def test_no_compiler(machine):
     assert said.partition(" (message): ")[2] == no_compiler
 
 
+@needs_cmake
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 def test_an_old_compiler_is_named_and_the_next_one_is_taken(machine, tmp_path):
     programs, configure = machine
@@ -67,6 +69,7 @@ def test_an_old_compiler_is_named_and_the_next_one_is_taken(machine, tmp_path):
     assert configure("-DGLASSCELL_DIGEST=ON", CXX=compiler, PATH=f"{programs}:/usr/bin:/bin") == (0, "")
 
 
+@needs_cmake
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 def test_no_headers_of_python(machine, tmp_path):
     code, said = machine[1](f"-DPython_INCLUDE_DIR={tmp_path / 'none'}", PATH=os.environ["PATH"])
@@ -76,3 +79,18 @@ def test_no_headers_of_python(machine, tmp_path):
         r"install python3-devel\. $",
         said,
     ), said
+
+
+def test_make_says_each_step_before_it_begins():
+    """Whatever may take long, and is silent or prints pages, comes after a line that says what it is."""
+    long = re.compile(r"\$\((PIP|INSTALL)\) |-m (venv|pip|pytest|benchmarks)\b|glasscell train")
+    recipes = re.findall(r"^\S.*?:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    assert len(recipes) > 8
+    steps = 0
+    for recipe in recipes:
+        said = False
+        for line in re.sub(r"\\\n\s*", "", recipe).splitlines():
+            said |= line.startswith("\t$(SAY) ")
+            steps += bool(long.search(line))
+            assert said or not long.search(line), line
+    assert steps > 8

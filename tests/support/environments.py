@@ -1,13 +1,14 @@
 """Virtual environments that hold what an extra of glasscell declares and nothing else, within a second.
 
-Each is a virtual environment of its own. Its packages are links to those of the environment that runs the tests: the
-closure of the extra's requirements, so that a package nobody declared is missing there.
+Each is a virtual environment of its own. Its packages are glasscell itself, and links to those of the environment that
+runs the tests: the closure of the extra's requirements, so that a package nobody declared is missing there.
 """
 
 import collections
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -73,7 +74,8 @@ class Environment:
         self.python = folder / "bin" / "python"
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         self.site = folder / "lib" / version / "site-packages"
-        (self.site / "glasscell").symlink_to(Path(glasscell.__file__).parent)
+        ours = Path(glasscell.__file__).parent
+        shutil.copytree(ours, self.site / "glasscell", ignore=shutil.ignore_patterns("__pycache__"))
         for name, function in PROJECT["scripts"].items():
             self._add_script(name, function)
         for name in self.packages:

@@ -80,6 +80,14 @@ def test_help_of_train_is_grouped_and_has_an_example(monkeypatch):
     assert all(text in plain for text in texts)
 
 
+def test_help_shows_the_range_or_the_choices_of_each_option(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", CliRunner().invoke(cli.build_app(), ["train", "--help"]).output)
+    lines = {name: line for line in plain.splitlines() for name in re.findall(r"^│ --([a-z-]+)", line)}
+    for name in set(inspect.signature(train).parameters) - {"output", "console"}:
+        assert re.search(r"x[<>]=|from 0 to|above 0|\|", lines[name.replace("_", "-")].strip("│ ")), lines
+
+
 def test_version():
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"glasscell {metadata.version('glasscell')}\n")

@@ -96,12 +96,13 @@ def build_app() -> "Typer":
         units: Annotated[int, option("Width of the LSTM.", "Model", min=1)] = DEFAULT.units,
         dropout: Annotated[float, option("Share of the inputs dropped, from 0 to below 1.", "Model")] = DEFAULT.dropout,
         recurrent_dropout: Annotated[
-            float, option("Share of the hidden state dropped on its way back into the cell.", "Model")
+            float,
+            option("Share of the hidden state dropped on its way back into the cell, from 0 to below 1.", "Model"),
         ] = DEFAULT.recurrent_dropout,
         epochs: Annotated[int, option("Passes over the recordings.", "Training", min=1)] = DEFAULT.epochs,
         batch_size: Annotated[int, option("Recordings a step.", "Training", min=1)] = DEFAULT.batch_size,
         learning_rate: Annotated[
-            float, option("Peak of Adam's learning rate: warm-up, then a cosine towards zero.", "Training")
+            float, option("Peak of Adam's learning rate, above 0: warm-up, then a cosine towards zero.", "Training")
         ] = DEFAULT.learning_rate,
         seed: Annotated[
             int, option("The same seed gives the same model.", "Training", min=0, max=LARGEST_SEED)

@@ -13,9 +13,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from packaging.requirements import Requirement
 
 import glasscell as gc
 from fresh import output_of
+from glasscell._doors import NEEDS
 from glasscell._ops import jax as jax_op
 from glasscell._ops import tensorflow as tensorflow_op
 
@@ -77,6 +79,23 @@ def test_extras_and_commands_are_there():
     assert set(extras) >= named >= set(extras) - {"bench"}  # which is what `make bench` installs
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"[`$] ?make (\w+)", README)) - targets == set()
+
+
+def test_a_door_names_what_its_extra_declares():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    def packages(extra):
+        found = set()
+        for requirement in map(Requirement, extras[extra]):
+            inside = [packages(other) for other in requirement.extras] if requirement.name == "glasscell" else ()
+            found = found.union({requirement.name} - {"glasscell"}, *inside)
+        return found
+
+    doors = {"glasscell.keras": "keras", "glasscell.torch": "torch", "report": "report", "glasscell train": "train"}
+    for door, extra in doors.items():
+        assert set(NEEDS[door].split()) == packages(extra)
+    assert set(NEEDS) - set(doors) == {"glasscell"}  # the command line alone
+    assert set(NEEDS["glasscell"].split()) <= packages("train")
 
 
 def test_files_that_are_named_are_there():

@@ -20,10 +20,9 @@ def show_config() -> dict[str, Any]:
     use (GLASSCELL_TARGET forces one). Frameworks are looked up, not imported.
     """
     import platform
-    from importlib import metadata
 
     return {
-        "glasscell": metadata.version("glasscell"),
+        "glasscell": _version("glasscell"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "machine": platform.machine(),

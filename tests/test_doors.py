@@ -165,7 +165,7 @@ def test_keras_walks_through_readme(environment, tmp_path):
     """On the backend that the extra brings, although Keras by itself takes another; TensorBoard needs TensorFlow."""
     here = environment("keras")
     lines = KERAS.replace("model.fit(", COMPILED + "model.fit(", 1)
-    failed = dict(walk(here, MODEL + lines + "\nprint(keras.backend.backend())", tmp_path))
+    failed = dict(walk(here, MODEL + lines + "\nassert keras.backend.backend() == 'jax'", tmp_path))
     needs = {"TensorBoard(": "ModuleNotFoundError: No module named 'tensorflow'", ".report(": NO_REPORT}
     for statement, said in failed.items():
         (sentence,) = [sentence for part, sentence in needs.items() if part in statement]

@@ -42,7 +42,13 @@ def register_threadpoolctl() -> None:
 
     `import glasscell` does this by itself if threadpoolctl is imported already. Raises: ImportError without it.
     """
-    import threadpoolctl
+    try:
+        import threadpoolctl
+    except ModuleNotFoundError:
+        raise ImportError(
+            "register_threadpoolctl needs threadpoolctl, which is not installed: pip install threadpoolctl",
+            name="threadpoolctl",
+        ) from None
 
     class Controller(threadpoolctl.LibController):  # type: ignore[misc]
         user_api = internal_api = "glasscell"

@@ -7,24 +7,29 @@ COMPILER := $(notdir $(firstword $(CXX)))
 # Images of containers often forbid to keep what was compiled; then each of the suite's processes would start anew.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --no-compile
+# Each step says first what it does and how long that takes: on two cores, and for what is downloaded at 10 MB/s.
+SAY = @echo "==>"
 INSTALL := $(PIP) --config-settings=build-dir=build/$(COMPILER)
 WHEELS := build/wheels/$(COMPILER)
 # What is installed comes from one compiler at a time.
 STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-* $(VENV)/.bench-*)) && touch $@
-SOURCES := pyproject.toml CMakeLists.txt $(shell find native src -type f -not -name '*.pyc')
+SOURCES := pyproject.toml CMakeLists.txt $(shell find native src third_party -type f -not -name '*.pyc')
 
 .PHONY: demo test lint bench wheel clean
 
 demo: $(VENV)/.train-$(COMPILER)
-	$(BIN)/glasscell train --output runs/japanese-vowels
+	$(SAY) "Training an LSTM on real speech: some ten seconds, then its report"
+	@$(BIN)/glasscell train --output runs/japanese-vowels
 
 # Two test processes for two cores; the tests of threads need two of them whatever the machine has.
 test: $(VENV)/.test-$(COMPILER)
-	GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(SAY) "Running the suite: ten minutes"
+	@GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The peers beside glasscell; close everything else first. BENCH="--mode step --json step.json" and the like picks.
 bench: $(VENV)/.bench-$(COMPILER)
-	$(BIN)/python -m benchmarks --grid full $(BENCH)
+	$(SAY) "Timing every shape in every mode: half an hour; BENCH=\"--grid quick\" takes some minutes"
+	@$(BIN)/python -m benchmarks --grid full $(BENCH)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -34,36 +39,43 @@ lint: $(VENV)/.lint
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "glasscell needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version`; try: make PYTHON=python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+	$(SAY) "Making a virtual environment in $(VENV): some seconds"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
 
 $(VENV)/.train-$(COMPILER): $(VENV)/.python $(SOURCES)
-	$(INSTALL) '.[train]'
-	$(STAMP)
+	$(SAY) "Compiling glasscell, and installing Keras, JAX and what draws the report: two minutes, 200 MB to download"
+	@$(INSTALL) '.[train]'
+	@$(STAMP)
 
 # What it takes to compile and what it takes to unpack the frameworks is much the same: side by side.
 $(VENV)/.test-$(COMPILER): $(VENV)/.python $(SOURCES)
-	$(MAKE) --jobs=2 wheel $(VENV)/.frameworks
-	$(PIP) --no-deps --force-reinstall $(WHEELS)/*.whl
-	$(PIP) "$$(echo $(WHEELS)/*.whl)[test]"
-	$(STAMP)
+	@$(MAKE) --no-print-directory --jobs=2 wheel $(VENV)/.frameworks
+	$(SAY) "Installing glasscell and what else the tests need: a minute, 250 MB to download"
+	@$(PIP) --no-deps --force-reinstall $(WHEELS)/*.whl
+	@$(PIP) "$$(echo $(WHEELS)/*.whl)[test]"
+	@$(STAMP)
 
 $(VENV)/.bench-$(COMPILER): $(VENV)/.python $(VENV)/.frameworks $(SOURCES)
-	$(INSTALL) '.[bench]'
-	$(STAMP)
+	$(SAY) "Compiling glasscell, and installing the peers: two minutes, 200 MB to download"
+	@$(INSTALL) '.[bench]'
+	@$(STAMP)
 
 wheel: $(VENV)/.python
-	rm -rf $(WHEELS)
-	$(BIN)/python -m pip wheel --quiet --no-deps --config-settings=build-dir=build/$(COMPILER) --wheel-dir $(WHEELS) .
+	$(SAY) "Compiling glasscell: half a minute"
+	@rm -rf $(WHEELS)
+	@$(BIN)/python -m pip wheel --quiet --no-deps --config-settings=build-dir=build/$(COMPILER) --wheel-dir $(WHEELS) .
 
 # PyTorch by its exact version: without it, the newest build brings gigabytes that nothing here uses.
 $(VENV)/.frameworks: $(VENV)/.python
-	$(PIP) torch==2.13.0 tensorflow-cpu jax
-	touch $@
+	$(SAY) "Installing PyTorch, TensorFlow and JAX: two minutes, 600 MB to download"
+	@$(PIP) torch==2.13.0 tensorflow-cpu jax
+	@touch $@
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
-	$(PIP) 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' jinja2 rich typer
-	touch $@
+	$(SAY) "Installing ruff and mypy: some seconds"
+	@$(PIP) 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' jinja2 rich typer
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist

@@ -11,14 +11,18 @@ processes learn the same parameters, up to the order of the sums. They share the
 
 import argparse
 import os
+import sys
 
-import torch
-from statsmodels.datasets import sunspots
-from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
+try:
+    import torch
+    from statsmodels.datasets import sunspots
+    from torch import distributed
+    from torch.nn.parallel import DistributedDataParallel
 
-import glasscell
-from glasscell.torch import LSTM
+    import glasscell
+    from glasscell.torch import LSTM
+except ImportError as error:
+    sys.exit(f"{error}; all that this example needs: pip install '.[examples-torch]'")
 
 CYCLE = 11  # years from one maximum to the next, more or less
 

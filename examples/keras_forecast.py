@@ -8,16 +8,16 @@ the rest, one year ahead each time. The scale, too, comes from the years to lear
 """
 
 import argparse
-import os
+import sys
 
-os.environ.setdefault("KERAS_BACKEND", "jax")  # where the LSTM runs natively; Keras by itself takes TensorFlow
-
-import keras
-import numpy as np
-from keras import layers
-from statsmodels.datasets import sunspots
-
-from glasscell.keras import LSTM
+try:
+    from glasscell.keras import LSTM  # isort: skip  # before Keras: it chooses a backend that is installed
+    import keras
+    import numpy as np
+    from keras import layers
+    from statsmodels.datasets import sunspots
+except ImportError as error:
+    sys.exit(f"{error}; all that this example needs: pip install '.[examples]'")
 
 CYCLE = 11  # years from one maximum to the next, more or less
 STYLES = [(":", "tab:gray"), ("--", "tab:gray"), ("-", "tab:orange"), ("-", "tab:blue")]  # of the four forecasts

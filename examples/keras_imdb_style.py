@@ -10,7 +10,6 @@ and parsed, never imported. Whole modules and packages are held out for the test
 
 import argparse
 import ast
-import os
 import re
 import sys
 import sysconfig
@@ -18,13 +17,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-os.environ.setdefault("KERAS_BACKEND", "jax")  # where the LSTM runs natively; Keras by itself takes TensorFlow
-
-import keras
-import numpy as np
-from keras import layers
-
-import glasscell.keras
+try:
+    import glasscell.keras  # isort: skip  # before Keras: it chooses a backend that is installed
+    import keras
+    import numpy as np
+    from keras import layers
+except ImportError as error:
+    sys.exit(f"{error}; all that this example needs: pip install '.[examples]'")
 
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNKNOWN, FIRST = 1, 2  # numbers of words; 0 is the padding, which `mask_zero` skips

@@ -13,21 +13,25 @@ A recording's scores are the same bits whatever else is in its batch, and whiche
 
 import argparse
 import os
+import sys
 import time
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # exceptions are raised all the same
 os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
 
-import numpy as np
-import ray
-import torch
-from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
+try:
+    import numpy as np
+    import ray
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
 
-import glasscell
-from glasscell.data import load_japanese_vowels
-from glasscell.torch import LSTM
+    import glasscell
+    from glasscell.data import load_japanese_vowels
+    from glasscell.torch import LSTM
+except ImportError as error:
+    sys.exit(f"{error}; all that this example needs: pip install '.[examples-torch]'")
 
 
 class Speaker(torch.nn.Module):

@@ -14,14 +14,18 @@ nothing but its own reward, that reward is its return.
 """
 
 import argparse
+import sys
 import time
 
-import numpy as np
-import torch
-from torch.nn.functional import cross_entropy, mse_loss
+try:
+    import numpy as np
+    import torch
+    from torch.nn.functional import cross_entropy, mse_loss
 
-import glasscell
-from glasscell.torch import LSTM, LSTMCell
+    import glasscell
+    from glasscell.torch import LSTM, LSTMCell
+except ImportError as error:
+    sys.exit(f"{error}; all that this example needs: pip install '.[examples-torch]'")
 
 CUES, NOISE = 4, 4
 OBSERVED = CUES + NOISE

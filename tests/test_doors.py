@@ -1,11 +1,18 @@
 """The doors of the package where something is missing: each ends in one line that says what to install."""
 
+import functools
+import html
+import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
+from environments import Environment
 from fresh import output_of, run_python
 
+ROOT = Path(__file__).parent.parent
 HIDE = "import sys; sys.modules.update(dict.fromkeys({!r}))\n"
 
 
@@ -54,6 +61,11 @@ def test_a_backend_that_was_asked_for_is_not_replaced():
     )
 
 
+def test_threadpoolctl_is_named():
+    line = "ImportError: register_threadpoolctl needs threadpoolctl, which is not installed: pip install threadpoolctl"
+    assert ending(["threadpoolctl"], "import glasscell; glasscell.threads.register_threadpoolctl()") == line
+
+
 @pytest.mark.parametrize(
     ("missing", "chosen"), [(["tensorflow"], "jax"), (["tensorflow", "jax"], "torch"), ([], "tensorflow")]
 )
@@ -87,3 +99,135 @@ def test_completion_of_the_shell():
     done = run_python("-c", script, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert "_GLASSCELL_COMPLETE=complete_bash" in done.stdout, done.stderr
     assert sys.platform != "win32"
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+KERAS, NUMPY, TORCH = (  # the Python blocks of each section
+    "\n".join(re.findall(r"```python\n(.*?)```", README.partition(f"\n## {title}")[2].partition("\n## ")[0], re.S))
+    for title in ("In Keras", "In NumPy", "In PyTorch")
+)
+EXAMPLES = dict(re.findall(r"^\$ (?:python|torchrun .*?) (examples/\w+\.py)(.*?) *#", README, re.M))
+MODEL = """
+import glasscell.keras
+import keras
+import numpy as np
+x, y = np.ones((40, 6, 3), "f4"), np.ones((40, 2), "f4")
+model = keras.Sequential([keras.Input((6, 3)), keras.layers.LSTM(4, name="lstm"), keras.layers.Dense(2)])
+model.save("mine.keras")
+"""  # what README's lines of Keras take for granted
+COMPILED = "\nmodel.compile('adam', 'mse')\n"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """An environment that holds what this extra declares, and nothing else."""
+    return functools.cache(lambda *extras: Environment(tmp_path_factory.mktemp("-".join(extras) or "core"), *extras))
+
+
+def walk(environment, text, folder):
+    """The statements of the text that fail there, with what they say; the others work."""
+    done = environment.run("python", ROOT / "tests" / "support" / "walk.py", text=text, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def refused(environment, *command):
+    """The one line that this command ends with where a package is missing."""
+    done = environment.run(*command)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    return done.stderr.strip()
+
+
+NO_KERAS = "ImportError: glasscell.keras needs a backend of Keras's: pip install keras jax"
+NO_TORCH = "ImportError: glasscell.torch needs torch, which is not installed: pip install torch"
+NO_REPORT = "ImportError: report needs matplotlib, which is not installed: pip install matplotlib jinja2"
+
+
+def test_the_core_walks_through_readme(environment, tmp_path):
+    here = environment()
+    assert here.packages == {"glasscell", "numpy"}
+    assert walk(here, NUMPY, tmp_path) == [["trace.report('report.html')", NO_REPORT]]
+    for text, line in ((KERAS, NO_KERAS), (TORCH, NO_TORCH)):
+        assert walk(here, text, tmp_path)[0][1] == line
+    typer = "glasscell needs typer, which is not installed: pip install typer"
+    assert refused(here, "glasscell", "bench", "--shape", "1,2,3,4") == typer
+    assert refused(here, "python", "-m", "glasscell", "info") == typer
+    train = "glasscell train needs typer, which is not installed: pip install keras jax matplotlib jinja2 "
+    assert refused(here, "glasscell", "train") == train + "rich scikit-learn typer"
+
+
+def test_report_walks_through_readme(environment, tmp_path):
+    assert walk(environment("report"), NUMPY, tmp_path) == []
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_keras_walks_through_readme(environment, tmp_path):
+    """On the backend that the extra brings, although Keras by itself takes another; TensorBoard needs TensorFlow."""
+    here = environment("keras")
+    lines = KERAS.replace("model.fit(", COMPILED + "model.fit(", 1)
+    failed = dict(walk(here, MODEL + lines + "\nassert keras.backend.backend() == 'jax'", tmp_path))
+    needs = {"TensorBoard(": "ModuleNotFoundError: No module named 'tensorflow'", ".report(": NO_REPORT}
+    for statement, said in failed.items():
+        (sentence,) = [sentence for part, sentence in needs.items() if part in statement]
+        assert said == sentence
+    assert walk(here, TORCH, tmp_path)[0][1] == NO_TORCH
+
+
+def test_torch_walks_through_readme(environment, tmp_path):
+    here = environment("torch")
+    assert walk(here, TORCH, tmp_path) == []
+    no_keras = NO_KERAS.replace("a backend of Keras's", "keras, which is not installed")
+    assert walk(here, KERAS, tmp_path)[0][1] == no_keras
+
+
+def test_train_walks_through_readme(environment, tmp_path):
+    """`make demo` but for its length, the commands, and the code that the report hands out."""
+    here = environment("train")
+    done = here.run("glasscell", "train", "--output", "run", "--epochs", 1, "--units", 8, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "on jax." in done.stdout
+    page = html.unescape((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    (use,) = re.findall(r"import glasscell\.keras.*?load_japanese_vowels\(\)\.test\.x\)", page, re.S)
+    assert walk(here, use + "\nassert probabilities.shape == (370, 9)", tmp_path / "run") == []
+    done = here.run("glasscell", "bench", "--shape", "1,2,3,4", "--infer")
+    assert done.returncode == 0, done.stderr
+    assert "\nleft out: torch.nn.LSTM: torch not installed\n" in done.stdout
+    assert "glasscell.keras.LSTM" in done.stdout.partition("left out")[0]
+    assert here.run("python", "-m", "glasscell", "info").stdout == here.run("glasscell", "info").stdout != ""
+
+
+RUN_IN_TURN = """
+import runpy, sys
+for line in sys.stdin.read().splitlines():
+    sys.argv = line.split()
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        print("done", 0)
+    except SystemExit as end:
+        print("done", end.code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "lines"),
+    [
+        ("examples", {"keras_imdb_style": "--help", "keras_forecast": "--epochs 1"}),  # which draws, too
+        ("examples-torch", {"ddp_forecast": "--help", "ray_score": "--help", "rl_reset": "--help"}),
+    ],
+)
+def test_the_examples_walk(environment, tmp_path, extra, lines):
+    """README's lines, cut short, as `test_examples.py` runs them whole; elsewhere one line says what to install."""
+    assert set(EXAMPLES) >= {f"examples/{name}.py" for name in lines}
+    files = {f"examples/{name}.py": short for name, short in lines.items()}
+    text = "".join(f"{ROOT / name} {EXAMPLES[name]} {short}\n" for name, short in files.items())
+    for here, ended in (
+        (environment(extra), "0"),
+        (environment(), f"[^;]*; all that this example needs: pip install '.\\[{extra}\\]'"),
+    ):
+        done = here.run("python", "-c", RUN_IN_TURN, text=text, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert len(re.findall(f"^done {ended}$", done.stdout, re.M)) == len(lines), done.stdout
+
+
+def test_every_example_of_readme_is_walked():
+    assert len(EXAMPLES) == len(list((ROOT / "examples").glob("*.py"))) == 5

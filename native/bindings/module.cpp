@@ -14,9 +14,7 @@
 #include "engine/backward.h"
 #include "engine/forward.h"
 #include "bindings/gil.h"
-#if defined(GLASSCELL_JAX)
 #include "bindings/xla_ffi.h"
-#endif
 #include "engine/thread_pool.h"
 #include "bindings/signals.h"
 #include "bindings/stream.h"
@@ -143,11 +141,9 @@ NB_MODULE(_native, m) {
         return names;
     });
     m.def("compiler", [] { return std::string(GLASSCELL_COMPILER); });
-    m.def("jax_handlers", [] {  // name to capsule; empty where the build had no jaxlib
+    m.def("jax_handlers", [] {  // name to capsule
         nb::dict handlers;
-#if defined(GLASSCELL_JAX)
         for (const JaxHandler* h = jax_handlers(); h->name; ++h) handlers[h->name] = nb::capsule(h->function);
-#endif
         return handlers;
     });
     m.def("peak_flops", &measure_peak, nb::arg("threads"), nb::call_guard<WithoutGil>());

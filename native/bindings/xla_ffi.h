@@ -1,4 +1,4 @@
-// The custom calls for jax.ffi, where the build found jaxlib's headers (GLASSCELL_JAX).
+// The custom calls for jax.ffi.
 #pragma once
 
 namespace glasscell {

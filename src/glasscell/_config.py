@@ -20,10 +20,9 @@ def show_config() -> dict[str, Any]:
     use (GLASSCELL_TARGET forces one). Frameworks are looked up, not imported.
     """
     import platform
-    from importlib import metadata
 
     return {
-        "glasscell": metadata.version("glasscell"),
+        "glasscell": _version("glasscell"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "machine": platform.machine(),
@@ -33,7 +32,6 @@ def show_config() -> dict[str, Any]:
         "threads": _native.num_threads(),
         "threads_of": "PyTorch (OpenMP)" if _native.uses_openmp_threads() else "glasscell",
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "jax_call": bool(_native.jax_handlers()),
         **{name: _version(name) for name in FRAMEWORKS},
     }
 

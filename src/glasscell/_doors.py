@@ -14,7 +14,8 @@ NEEDS = {
     "glasscell.keras": "keras jax",
     "glasscell.torch": "torch",
     "report": "matplotlib jinja2",
-    "the command line": "keras jax matplotlib jinja2 typer rich scikit-learn",
+    "glasscell train": "keras jax matplotlib jinja2 rich scikit-learn typer",
+    "glasscell": "typer",
 }
 BACKENDS = {"jax": "jax", "torch": "torch", "tensorflow": "tensorflow-cpu"}  # in the order of choice
 

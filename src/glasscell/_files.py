@@ -21,14 +21,27 @@ UNFINISHED, FINISHED = ".unfinished-", ".finished"
 def write_whole(path: Path, text: str) -> None:
     """Write a text file in one step, so that no reader ever sees a part of it; a file that is there is replaced.
 
-    Raises: OSError where it cannot be written; the file that was there stays.
+    Raises: OSError naming `path` where it cannot be written; the file that was there stays.
     """
+    _check_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
+    except OSError as error:  # by the name that the caller knows
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"path: expected a file in a folder that exists, got {str(path)!r}: make {str(path.parent)!r} first"
+        )
+    if path.is_dir():
+        raise IsADirectoryError(f"path: expected the name of a file, got the folder {str(path)!r}")
 
 
 @contextmanager

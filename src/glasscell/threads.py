@@ -29,7 +29,8 @@ def set_num_threads(threads: int) -> None:
     try:
         number = operator.index(threads)
     except TypeError:
-        raise TypeError(f"threads: expected an integer, got {threads!r}") from None
+        got = " ".join(repr(threads).split())  # in one line
+        raise TypeError(f"threads: expected an integer, got {got:.80}") from None
     if not 1 <= number <= 4096:
         raise ValueError(f"threads: expected 1 to 4096, got {number}")
     _native.set_num_threads(number)
@@ -41,7 +42,13 @@ def register_threadpoolctl() -> None:
 
     `import glasscell` does this by itself if threadpoolctl is imported already. Raises: ImportError without it.
     """
-    import threadpoolctl
+    try:
+        import threadpoolctl
+    except ModuleNotFoundError:
+        raise ImportError(
+            "register_threadpoolctl needs threadpoolctl, which is not installed: pip install threadpoolctl",
+            name="threadpoolctl",
+        ) from None
 
     class Controller(threadpoolctl.LibController):  # type: ignore[misc]
         user_api = internal_api = "glasscell"

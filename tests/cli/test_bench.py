@@ -32,6 +32,15 @@ def test_bad_shapes_end_with_one_line(text, capsys):
     assert stopped(capsys, "bench", "--shape", "1,2,3,4", "--shape", text) == (2, "", expected)
 
 
+@pytest.mark.parametrize("shape", ["1,1,1,999999999", f"{10**30},1,1,1"])
+def test_a_shape_beyond_this_machine_ends_with_one_line(shape, capsys):
+    """Before any of it is allocated: a system may grant the memory, and kill the process that uses it."""
+    code, _, said = stopped(capsys, "bench", "--shape", shape)
+    assert code == 1
+    line = rf"glasscell bench: {shape} needs \S+ GiB for its arrays, and this machine has \S+ GiB\n"
+    assert re.fullmatch(line, said.replace(f"glasscell bench: {shape} infer\n", ""))
+
+
 @pytest.mark.parametrize("mode", ["infer", "train"])
 def test_every_contestant_is_right_and_has_a_line(mode, capsys):
     main(["3,8,5,6"], [mode])

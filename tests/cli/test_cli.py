@@ -80,6 +80,14 @@ def test_help_of_train_is_grouped_and_has_an_example(monkeypatch):
     assert all(text in plain for text in texts)
 
 
+def test_help_shows_the_range_or_the_choices_of_each_option(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", CliRunner().invoke(cli.build_app(), ["train", "--help"]).output)
+    lines = {name: line for line in plain.splitlines() for name in re.findall(r"^│ --([a-z-]+)", line)}
+    for name in set(inspect.signature(train).parameters) - {"output", "console"}:
+        assert re.search(r"x[<>]=|from 0 to|above 0|\|", lines[name.replace("_", "-")].strip("│ ")), lines
+
+
 def test_version():
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"glasscell {metadata.version('glasscell')}\n")
@@ -89,6 +97,7 @@ def test_version():
     ("arguments", "message"),
     [
         ("train --units -3", " train: Invalid value for '--units'"),
+        ("train --epochs=many", " train: Invalid value for '--epochs'"),
         ("train --batch-size 0", " train: Invalid value for '--batch-size'"),
         ("train --epochs 0", " train: Invalid value for '--epochs'"),
         ("train --seed 4294967296", " train: Invalid value for '--seed'"),
@@ -105,6 +114,8 @@ def test_bad_arguments_end_with_one_line(arguments, message, capsys):
     assert (code, printed) == (2, "")
     assert said.startswith(f"glasscell{message}")
     assert said.count("\n") == 1
+    came = "--unitz" if "--unitz" in arguments else re.split("[ =]", arguments)[-1]
+    assert came in said
 
 
 def test_bad_arguments_of_a_process(tmp_path):
@@ -118,10 +129,18 @@ def test_bad_arguments_of_a_process(tmp_path):
 def test_a_missing_package_is_named(package, tmp_path):
     done = run("train", "--units", "2", setup=f"sys.modules[{package!r}] = None", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(
-        f"glasscell: the command line needs {package}, which is not installed: pip install keras"
-    )
+    assert done.stderr.startswith(f"glasscell train needs {package}, which is not installed: pip install keras")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_backend_that_is_not_installed_is_named(tmp_path):
+    hidden = "sys.modules['tensorflow'] = None"
+    done = run("train", setup=hidden, cwd=tmp_path, env={**os.environ, "KERAS_BACKEND": "tensorflow"})
+    assert (done.returncode, done.stderr) == (
+        2,
+        "glasscell.keras: KERAS_BACKEND is 'tensorflow', and tensorflow is not installed: pip install tensorflow-cpu, "
+        "or set KERAS_BACKEND to another backend\n",
+    )
 
 
 def failing(error):

@@ -1,16 +1,20 @@
 """`StackedRNNCells` and `Bidirectional` on NumPy: as Keras's with the same weights, in values, states and gradients."""
 
+import contextlib
 import copy
 import itertools
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+import torch
 
 import glasscell as gc
-from compare import assert_close, assert_same_bits
+from compare import assert_close, assert_same_bits, assert_same_results
 
 B, T, I, UNITS = 3, 6, 4, (5, 3)
 # Against Keras in float32: 8 epsilons of the array's scale, and twice that through two layers and their gradients.
@@ -139,6 +143,55 @@ def test_a_stack_is_its_cells_one_after_another():
         assert_same_bits(one.kernel, other.kernel)
 
 
+@pytest.mark.parametrize("rows", [1, B])
+def test_a_stack_streamed(engine_name, rows):
+    """In steps, chunks and both, set to a state, reset, copied and pickled: the bits of one call."""
+    _, layer, state = stack(return_sequences=True, return_state=True)
+    layer.engine = engine_name
+    x, state = draw(rows, T, I), [tuple(s[:rows] for s in one) for one in state]
+    y, *final = layer(x, state)
+    stream = gc.Stream(layer, rows)
+    assert stream.engine_used == engine_name
+    stream.state = state
+    steps = [stream.step(x[:, 0]).copy(), stream.step(x[:, 1]).copy()]
+    others = stream.copy(), copy.deepcopy(stream), pickle.loads(pickle.dumps(stream))
+    for one in (*others, stream):
+        assert_same_bits(np.stack([*steps, one.step(x[:, 2])], 1), y[:, :3])
+        assert_same_bits(one.push(x[:, 3:]), y[:, 3:])
+        assert_same_results(one.state, final)
+    stream.reset([0])
+    assert not any(s[0].any() for one in stream.state for s in one)
+    assert_same_results(others[0].state, final)
+    stream.state = None
+    assert_same_bits(stream.push(x), layer(x)[0])
+    if rows == 1:
+        stream.reset()
+        assert_same_bits(stream.step(x[0, 0]), layer(x)[0][0, 0])
+    before = stream.state
+    for wrong in (draw(rows, I + 1), draw(rows, I).astype(float), None):
+        with pytest.raises((TypeError, ValueError), match=r"^x: expected"):
+            stream.step(wrong)
+    assert_same_results(stream.state, before)
+
+
+def test_two_threads_never_mix_in_a_stack():
+    """A step through all cells is refused, or whole: after n of them the state is that of n steps."""
+    layer = gc.RNN(gc.StackedRNNCells([gc.LSTMCell(300), gc.LSTMCell(300)]), return_state=True).build(I, 0)
+    stream, x = gc.Stream(layer), draw(1, I)
+
+    def work(_):
+        done = 0
+        for _ in range(100):
+            with contextlib.suppress(RuntimeError):
+                stream.step(x)
+                done += 1
+        return done
+
+    with ThreadPoolExecutor(3) as pool:
+        done = sum(pool.map(work, range(3)))
+    assert_same_results(stream.state, layer(np.repeat(x[:, None], done, 1))[1:])
+
+
 def test_traces_of_both_directions():
     _, mine, _ = both(return_sequences=True)
     x = draw(B, T, I)
@@ -183,6 +236,18 @@ def test_configurations_go_to_keras_and_back(make):
             assert_close(np.asarray(layer(x, mask=MASK)), mine(x, mask=MASK), FLOAT32)
 
 
+@pytest.mark.parametrize("make", [lambda: stack()[1], lambda: both()[1], lambda: gc.LSTM.from_torch(
+    torch.nn.LSTM(I, 5, 2, bidirectional=True))])  # fmt: skip
+def test_refused_weights_change_nothing(make):
+    """Neither the last cell's, of another shape, nor those of the cells before it."""
+    layer = make()
+    before = layer.get_weights()
+    for wrong in ([*(2 * w for w in before[:-1]), before[-1][1:]], [2 * w for w in before[:-1]], before[:-2]):
+        with pytest.raises(ValueError, match=r"^(bias|weights|kernel|recurrent_kernel): expected"):
+            layer.set_weights(wrong)
+        assert_same_results(layer.get_weights(), before)
+
+
 def test_lstm_configurations_go_to_keras_and_back():
     mine = gc.LSTM(5, "relu", dropout=0.25, return_sequences=True, go_backwards=True, seed=7, name="mine").build(I)
     theirs = keras.layers.LSTM.from_config(mine.get_config())
@@ -210,19 +275,6 @@ def test_builds_are_reproducible_and_different():
     assert_same_bits(gc.LSTM(4, seed=3).build(4).get_weights()[0], gc.LSTM(4).build(4, seed=3).get_weights()[0])
 
 
-def test_dropout_masks_as_keras_draws_them():
-    cell = gc.LSTMCell(200, dropout=0.25, recurrent_dropout=0.5).build(100, seed=0)
-    masks = cell.dropout_masks(50, seed=1)
-    for name, rate, shape in (("dropout_mask", 0.25, (50, 100)), ("recurrent_dropout_mask", 0.5, (50, 200))):
-        assert masks[name].shape == shape
-        assert set(np.unique(masks[name])) == {np.float32(0), np.float32(1 / (1 - rate))}
-        assert abs((masks[name] == 0).mean() - rate) < 0.03  # six standard deviations of 5000 draws
-    assert gc.LSTMCell(4, dropout=0.1, implementation=1).build(3).dropout_masks(2)["dropout_mask"].shape == (4, 2, 3)
-    assert gc.LSTMCell(4, dropout=1.0).build(3).dropout_masks(2) == {}  # as Keras, which drops nothing then
-    layer, x = gc.RNN(cell, return_sequences=True), draw(50, 3, 100)
-    assert (layer(x, **masks) != layer(x)).any()
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -232,7 +284,8 @@ def test_dropout_masks_as_keras_draws_them():
         (lambda: gc.Bidirectional(gc.LSTMCell(3)), "layer: expected a glasscell.LSTM or RNN, got LSTMCell"),
         (lambda: gc.Bidirectional(gc.LSTM(3), "max"), "merge_mode: expected one of"),
         (lambda: gc.Bidirectional(gc.LSTM(3), backward_layer=gc.LSTM(3)), "backward_layer: expected go_backwards=True"),
-        (lambda: gc.Stream(stack()[1]), "rnn: expected an RNN over one LSTMCell"),
+        (lambda: gc.Stream(both()[1]), "rnn: expected a layer that goes forwards, got Bidirectional, which starts at"),
+        (lambda: setattr(gc.Stream(stack()[1], B), "state", [(draw(B, 5), draw(B, 5))]), "state: expected a list of 2"),
         (
             lambda: stack()[1](draw(B, T, I), (draw(B, 5), draw(B, 5), draw(B, 5))),
             "initial_state: expected a list of 2",

@@ -10,7 +10,7 @@ from textwrap import indent
 
 import pytest
 
-from glasscell._files import FINISHED, UNFINISHED, staged
+from glasscell._files import FINISHED, UNFINISHED, staged, write_whole
 from glasscell._training import train as training
 from glasscell._training.train import FILES, train
 from quiet import train_quietly
@@ -226,3 +226,33 @@ def test_train_killed_in_the_middle(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         train_quietly(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    """By the path that was asked for, not by that of a temporary file; an older file stays."""
+    file, folder = tmp_path / "page.html", tmp_path / "none"
+    file.write_text("old")
+    for path, error, message in (
+        (
+            folder / "page.html",
+            FileNotFoundError,
+            f"expected a file in a folder that exists, got .*: make '{folder}' first",
+        ),
+        (file / "page.html", FileNotFoundError, "path: expected a file in a folder that exists"),
+        (tmp_path, IsADirectoryError, f"path: expected the name of a file, got the folder '{tmp_path}'"),
+    ):
+        with pytest.raises(error, match=message):
+            write_whole(path, "new")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "replace", fail_with(OSError(28, "No space left on device", "temporary")))
+        with pytest.raises(OSError, match=rf"^\[Errno 28\] No space left on device: '{file}'$"):
+            write_whole(file, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert file.read_text() == "old"
+
+
+def fail_with(error):
+    def fail(*_):
+        raise error
+
+    return fail

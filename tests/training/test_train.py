@@ -1,10 +1,13 @@
 """`glasscell train`: a short run, what it writes, and that the model does what the equations say."""
 
+import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -206,6 +209,39 @@ def test_output_that_is_a_file(tmp_path, inside):
     with pytest.raises(ValueError, match=r"^output: expected a folder, got .*file' is a file$"):
         train(tmp_path / "file" / inside)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_output_that_is_read_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    message = rf"^output: expected a folder to write in, got '.*deeper', and '{re.escape(str(tmp_path))}' is read-only$"
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "new" / "deeper")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals on Windows")
+def test_a_terminal_gets_a_live_bar_and_every_step_is_said_first(tmp_path, monkeypatch):
+    """What a terminal shows: each step before it begins, and a bar that grows while the model trains."""
+    import pty
+
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    with ThreadPoolExecutor() as threads:
+        reader = threads.submit(read_terminal, ours)
+        with open(theirs, "w") as terminal:
+            train(tmp_path / "run", units=2, epochs=40, console=Console(file=terminal, width=120))
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", reader.result().decode())
+    steps = "loading Keras", "Japanese Vowels: 243", "compiling", "40/40", "testing it on", "Trained in"
+    assert sorted(steps, key=shown.index) == list(steps)
+    assert {int(done) for done in re.findall(r"(\d+)/40", shown)} & set(range(1, 40))
+
+
+def read_terminal(descriptor):
+    """All that a pseudo-terminal shows. At its end Linux raises an error."""
+    shown = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(descriptor, 4096):
+            shown += part
+    return shown
 
 
 def test_import_is_light():

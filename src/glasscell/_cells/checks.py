@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from glasscell._cells.arguments import described
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -18,12 +21,24 @@ class State(NamedTuple):
     h: Array
     c: Array
 
+    def __repr__(self) -> str:
+        return shapes("State", self._asdict())
 
-def read_array(name: str, value: Any) -> Array:
+
+def shapes(kind: str, arrays: Mapping[str, Any]) -> str:
+    """A short repr of named arrays, by their shapes; None stands as it is."""
+    said = {name: tuple(a.shape) if hasattr(a, "shape") else described(a) for name, a in arrays.items()}
+    dtypes = dict.fromkeys(str(a.dtype) for a in arrays.values() if hasattr(a, "dtype"))
+    return f"{kind}({', '.join([*(f'{name} {shape}' for name, shape in said.items()), *dtypes])})"
+
+
+def read_array(name: str, value: Any, expected: str = "an array") -> Array:
     """`value` as a plain NumPy array, without a copy where it is one.
 
-    Raises: TypeError for a masked array, whose mask would be lost, and for what NumPy cannot read; both name the
-    argument.
+    expected: what the argument is, for the errors.
+
+    Raises: TypeError for a masked array, whose mask would be lost, for text and for objects that are no arrays;
+    TypeError or ValueError for what NumPy cannot read. All name the argument.
     """
     if type(value) is np.ndarray:
         return value
@@ -32,11 +47,29 @@ def read_array(name: str, value: Any) -> Array:
             f"{name}: expected a plain array, got a masked one, whose mask would be lost; fill it with .filled(value)"
         )
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # a ragged list; a tensor on a GPU, or with a gradient
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        reason = str(error).partition("\n")[0]
-        raise kind(f"{name}: NumPy cannot read this {type(value).__name__} as an array: {reason}") from error
+        advice = _advice(value, str(error))
+        raise kind(
+            f"{name}: expected {expected}, got {type(value).__name__} that NumPy cannot read: {advice}"
+        ) from None
+    if array.ndim == 0 and array.dtype.kind in "OSU":
+        raise TypeError(f"{name}: expected {expected}, got {described(value)}")
+    return array
+
+
+def _advice(value: Any, error: str) -> str:
+    """What to do where NumPy could not read a value, or the first line of its error."""
+    if getattr(value, "is_meta", False):
+        return "on meta it holds no numbers"
+    if "bfloat16" in error.lower():
+        return "NumPy has no bfloat16; .float() makes float32 of it"
+    if type(value).__name__ == "PackedSequence":
+        return "pad it with pad_packed_sequence, and give its lengths"
+    if isinstance(value, (list, tuple)) and "inhomogeneous" in error:
+        return "its parts have different shapes; pad them, and give their lengths"
+    return error.partition("\n")[0]
 
 
 def _has_mask(value: Any) -> bool:
@@ -51,13 +84,24 @@ def check_array(name: str, value: Any, shape: Shape, dtype: npt.DTypeLike, symbo
 
     Raises: ValueError for another shape, TypeError for another dtype; both name the argument, the expected, the got.
     """
-    array, dtype = read_array(name, value), np.dtype(dtype)
+    array: Array = value if type(value) is np.ndarray else read_array(name, value, f"an array of shape {symbols}")
+    dtype = np.dtype(dtype)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {symbols} = {shape}, got {array.shape}")
     if array.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}; convert it with .astype({dtype.name!r})")
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=["C", "A"])
+
+
+def check_arrays(name: str, value: Any) -> list[Any]:
+    """The arrays of a list or tuple, without the Nones. Raises: TypeError for anything else."""
+    if not isinstance(value, (list, tuple)):
+        instead = "; give its get_weights()" if hasattr(value, "get_weights") else ""
+        raise TypeError(
+            f"{name}: expected a list of arrays, as get_weights() gives it, got {described(value)}{instead}"
+        )
+    return [array for array in value if array is not None]
 
 
 def check_state(name: str, state: Any, batch: int, units: int, dtype: npt.DTypeLike) -> State:

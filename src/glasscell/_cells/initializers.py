@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from glasscell._cells.arguments import check_seed, described
 from glasscell._cells.checks import Array, Shape
 
 
@@ -54,8 +55,10 @@ def get_initializer(identifier: Any, argument: str) -> Initializer:
     name, config = identifier, dict[str, Any]()
     if isinstance(identifier, dict):
         name, config = identifier.get("class_name"), identifier.get("config") or {}
-    if not isinstance(name, str):
-        raise TypeError(f"{argument}: expected a Keras initialiser's name or configuration, got {identifier!r}")
+    if not isinstance(name, str) or not isinstance(config, dict):
+        instead = "; keras.initializers.serialize makes that of it" if hasattr(identifier, "get_config") else ""
+        got = described(identifier)
+        raise TypeError(f"{argument}: expected a Keras initialiser's name or configuration, got {got}{instead}")
     class_name = {"Normal": "RandomNormal", "Uniform": "RandomUniform"}.get(_camel(name), _camel(name))
     if class_name not in _DRAW:
         known = ", ".join(_snake(known) for known in _DRAW)
@@ -66,6 +69,8 @@ def get_initializer(identifier: Any, argument: str) -> Initializer:
             raise ValueError(f"{argument}: {class_name} has no {key!r}, expected {', '.join(expected) or 'nothing'}")
         if isinstance(expected[key], float) and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
             raise ValueError(f"{argument}: {class_name}: {key}: expected a number, got {value!r}")
+    if not isinstance(config.get("seed"), dict):
+        check_seed(f"{argument}: {class_name}: seed", config.get("seed"))
     config = {**expected, **config}
     if class_name == "VarianceScaling":
         distribution = str(config["distribution"]).lower()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from glasscell._cells.checks import Array, check_array, read_array
+from glasscell._cells.arguments import described
+from glasscell._cells.checks import Array, check_array, read_array, shapes
+
+TORCH = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class LSTMWeights(NamedTuple):
@@ -16,24 +20,34 @@ class LSTMWeights(NamedTuple):
     recurrent_kernel: Array
     bias: Array | None
 
+    def __repr__(self) -> str:
+        return shapes("LSTMWeights", self._asdict())
+
     @classmethod
     def from_torch(
-        cls, weight_ih: Array, weight_hh: Array, bias_ih: Array | None = None, bias_hh: Array | None = None
+        cls, weight_ih: Any, weight_hh: Any = None, bias_ih: Any = None, bias_hh: Any = None, *more: Any
     ) -> LSTMWeights:
         """From PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which add up.
 
-        Arrays, tensors or parameters: `LSTMWeights.from_torch(*module.parameters())` takes a `torch.nn.LSTM` of one
-        layer and direction.
+        Arrays, tensors or parameters, on any device: `LSTMWeights.from_torch(*module.parameters())` takes a
+        `torch.nn.LSTM` of one layer and direction, or a `torch.nn.LSTMCell`; `LSTM.from_torch(module)` takes any.
+
+        Raises: TypeError or ValueError naming the argument, for what does not fit.
         """
-        weight_ih, weight_hh, bias_ih, bias_hh = map(_detached, (weight_ih, weight_hh, bias_ih, bias_hh))
-        if (bias_ih is None) != (bias_hh is None):
-            raise ValueError("bias_ih, bias_hh: expected both or neither")
-        w_ih, w_hh, bias = read_array("weight_ih", weight_ih), read_array("weight_hh", weight_hh), None
-        if bias_ih is not None:
-            biases = {"bias_ih": bias_ih, "bias_hh": bias_hh}
-            one, other = (check_array(name, b, w_hh.shape[:1], w_hh.dtype, "(4H,)") for name, b in biases.items())
-            bias = one + other
-        return cls(np.ascontiguousarray(w_ih.T), np.ascontiguousarray(w_hh.T), bias).checked()
+        if more or hasattr(weight_ih, "state_dict"):
+            got = f"{4 + len(more)} of them" if more else type(weight_ih).__name__
+            raise TypeError(
+                f"weight_ih: expected the parameters of one layer and direction, got {got}; "
+                "LSTM.from_torch(module).weights has those of a whole module"
+            )
+        return _one_direction(dict(zip(TORCH, (weight_ih, weight_hh, bias_ih, bias_hh), strict=True)), "")
+
+    def to_torch(self) -> dict[str, Array]:
+        """PyTorch's arrays by the names of `from_torch`, with all of the bias in `bias_ih` and zeros in `bias_hh`.
+
+        Without a bias there are two. The arrays are copies.
+        """
+        return to_torch(self)
 
     def checked(self) -> LSTMWeights:
         """These weights, C-contiguous. Raises: ValueError or TypeError where they do not fit each other."""
@@ -53,16 +67,107 @@ class LSTMWeights(NamedTuple):
         )
 
 
-def _detached(value: Any) -> Any:
-    """A parameter of PyTorch's without its gradient, which NumPy would refuse to lose."""
-    return value.detach() if hasattr(value, "detach") else value
-
-
 def to_torch(weights: LSTMWeights) -> dict[str, Array]:
     """Lays the weights out for PyTorch, by the names of `LSTMWeights.from_torch`, with all of the bias in `bias_ih`."""
     kernel, recurrent_kernel, bias = weights
-    biases = {} if bias is None else {"bias_ih": bias, "bias_hh": np.zeros_like(bias)}
+    biases = {} if bias is None else {"bias_ih": bias.copy(), "bias_hh": np.zeros_like(bias)}
     return {"weight_ih": kernel.T.copy(), "weight_hh": recurrent_kernel.T.copy(), **biases}
+
+
+def torch_module_weights(module: Any) -> list[list[LSTMWeights]]:
+    """The weights of a `torch.nn.LSTM`, or of its `state_dict()`: a list for each layer, with one for each direction.
+
+    Raises: TypeError for another kind of module; ValueError for a projection, and for arrays that do not fit.
+    """
+    named = _module_parameters(module) if hasattr(module, "state_dict") else module
+    if not isinstance(named, Mapping):
+        raise TypeError(f"module: expected a torch.nn.LSTM or its state_dict(), got {described(module)}")
+    if any(str(name).startswith("weight_hr") for name in named):
+        raise ValueError("module: expected proj_size=0, got a projection, which the cell has not")
+    directions = 1 + any(str(name).endswith("_reverse") for name in named)
+    bias = any(str(name).startswith("bias") for name in named)
+    layers = max(1, sum(str(name).startswith("weight_ih") for name in named) // directions)
+    expected = [name for suffixes in _suffixes(layers, directions) for s in suffixes for name in _names(s, bias)]
+    for name in (*expected, *named):
+        if name not in named or name not in expected:
+            got = "nothing of this name" if name not in named else "it, which an LSTM has not"
+            raise ValueError(f"{name}: expected the state_dict() of one torch.nn.LSTM, got {got}")
+    suffixes = _suffixes(layers, directions)
+    found = [[_one_direction(_taken(named, suffix, bias), suffix) for suffix in level] for level in suffixes]
+    first = found[0][0]
+    units, dtype = len(first.recurrent_kernel), first.kernel.dtype
+    for layer, level in enumerate(suffixes):
+        inputs = directions * units if layer else len(first.kernel)
+        for suffix, weights in zip(level, found[layer], strict=True):
+            check_array(f"weight_hh{suffix}", weights.recurrent_kernel.T, (4 * units, units), dtype, "(4H, H)")
+            check_array(f"weight_ih{suffix}", weights.kernel.T, (4 * units, inputs), dtype, "(4H, I)")
+    return found
+
+
+def to_torch_module(levels: Sequence[Sequence[LSTMWeights]]) -> dict[str, Array]:
+    """The arrays of a `torch.nn.LSTM` by their names, from the weights of each layer and direction."""
+    found = dict[str, Array]()
+    for suffixes, level in zip(_suffixes(len(levels), len(levels[0])), levels, strict=True):
+        for suffix, weights in zip(suffixes, level, strict=True):
+            found |= {f"{name}{suffix}": array for name, array in to_torch(weights).items()}
+    return found
+
+
+def _suffixes(layers: int, directions: int) -> list[list[str]]:
+    """The ends of PyTorch's names: a list for each layer, with one for each direction."""
+    return [[f"_l{layer}{end}" for end in ("", "_reverse")[:directions]] for layer in range(layers)]
+
+
+def _names(suffix: str, bias: bool) -> list[str]:
+    return [f"{name}{suffix}" for name in TORCH[: 4 if bias else 2]]
+
+
+def _taken(named: Mapping[str, Any], suffix: str, bias: bool) -> dict[str, Any]:
+    """The four parameters of one layer and direction, None for a bias that is not there."""
+    return {name: named[f"{name}{suffix}"] if bias or name.startswith("weight") else None for name in TORCH}
+
+
+def _module_parameters(module: Any) -> dict[str, Any]:
+    """The parameters of a module by name, read as attributes: those of a parametrized module are computed there."""
+    mode = getattr(module, "mode", type(module).__name__)
+    if mode != "LSTM" or not hasattr(module, "num_layers"):
+        instead = "; LSTMWeights.from_torch(*module.parameters()) takes a cell's" if mode == "LSTMCell" else ""
+        raise TypeError(f"module: expected a torch.nn.LSTM or its state_dict(), got {mode}{instead}")
+    if module.proj_size:
+        raise ValueError(f"module: expected proj_size=0, got {module.proj_size}: the cell has no projection")
+    suffixes = _suffixes(module.num_layers, 1 + bool(module.bidirectional))
+    names = [name for level in suffixes for suffix in level for name in _names(suffix, module.bias)]
+    return {name: getattr(module, name) for name in names}
+
+
+def _one_direction(given: dict[str, Any], suffix: str) -> LSTMWeights:
+    """The weights of one layer and direction. Raises: ValueError or TypeError naming the parameter with its suffix."""
+    arrays = {name: None if a is None else _read(f"{name}{suffix}", a) for name, a in given.items()}
+    w_ih, w_hh, bias_ih, bias_hh = (arrays[name] for name in TORCH)
+    for name, array, shape in (("weight_ih", w_ih, "(4H, I)"), ("weight_hh", w_hh, "(4H, H)")):
+        if array is None:
+            raise TypeError(f"{name}{suffix}: expected an array of shape {shape}, got None")
+    assert w_ih is not None
+    assert w_hh is not None
+    if w_hh.ndim != 2 or w_hh.shape[0] != 4 * w_hh.shape[1]:
+        raise ValueError(f"weight_hh{suffix}: expected shape (4H, H), got {w_hh.shape}")
+    if w_ih.ndim != 2 or w_ih.shape[0] != w_hh.shape[0]:
+        raise ValueError(f"weight_ih{suffix}: expected shape (4H, I) = ({w_hh.shape[0]}, I), got {w_ih.shape}")
+    if (bias_ih is None) != (bias_hh is None):
+        only = "bias_hh" if bias_ih is None else "bias_ih"
+        raise ValueError(f"bias_ih, bias_hh: expected both or neither, got {only}{suffix} alone")
+    biases = [check_array(f"{name}{suffix}", b, w_hh.shape[:1], w_hh.dtype, "(4H,)")
+              for name, b in (("bias_ih", bias_ih), ("bias_hh", bias_hh)) if b is not None]  # fmt: skip
+    bias = biases[0] + biases[1] if biases else None
+    return LSTMWeights(np.ascontiguousarray(w_ih.T), np.ascontiguousarray(w_hh.T), bias).checked()
+
+
+def _read(name: str, value: Any) -> Array:
+    """A parameter as an array: without its gradient, which NumPy would refuse to lose, and from its device."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+        value = value if value.is_meta else value.cpu()
+    return read_array(name, value)
 
 
 def to_onnx(weights: LSTMWeights) -> dict[str, Array]:

@@ -54,11 +54,23 @@ class Problem(NamedTuple):
 
 
 def draw_problem(shape: Shape, train: bool) -> Problem:
+    """Draws the weights, the input and the target. Raises: MemoryError where they are more than the machine has."""
+    _require_memory(shape)
     rng = np.random.default_rng(0)
     weights, x, target = draw_weights(shape, rng), *(rng.standard_normal((*shape[:2], n), "f4") for n in shape[2:])
     problem = Problem(shape, False, weights, x, target, target)
     (y,) = numpy_lstm(problem, "reference")()
     return problem._replace(train=train, dy=(y - target) * np.float32(2 / y.size))
+
+
+def _require_memory(shape: Shape) -> None:
+    """Raises before anything is allocated: a system may grant more memory than it has, and kill who uses it."""
+    B, T, I, H = shape
+    needed = 4 * (4 * H * (I + H) + B * T * (I + H))  # bytes of the weights, the input and the output
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > has:
+        size, have = (f"{number / 2**30:.4g} GiB" for number in (needed, has))
+        raise MemoryError(f"{','.join(map(str, shape))} needs {size} for its arrays, and this machine has {have}")
 
 
 def draw_weights(shape: Shape, rng: np.random.Generator) -> LSTMWeights:
@@ -105,9 +117,8 @@ def keras_lstm(problem: Problem, ours: bool) -> Work:
     """A model of one layer, a batch at a time, on the backend that this process has."""
     backend = {} if missing("jax") else {"KERAS_BACKEND": "jax"}
     os.environ.update({**keras_environment(gc.num_threads()), **backend, **os.environ})
+    import glasscell.keras  # isort: skip  # before Keras: it chooses a backend that is installed
     import keras
-
-    import glasscell.keras
 
     kind = functools.partial(glasscell.keras.LSTM, engine="native") if ours else keras.layers.LSTM
     layer = kind(problem.shape.H, return_sequences=True)

@@ -35,15 +35,31 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         try:
             code = build_app()(args=given or ["--help"], prog_name="glasscell", standalone_mode=False)
         except usage_error as error:
-            command = error.ctx.command_path if error.ctx else "glasscell"
-            known = error.ctx.command.commands if error.ctx and hasattr(error.ctx.command, "commands") else ()
-            hint = f" The commands are {', '.join(known)}; glasscell --help says more." if known else ""
-            _stop(f"{command}: {error.format_message()}{hint}", 2)
+            _stop(_usage(error, given), 2)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "glasscell":
             raise
-        _stop(f"glasscell: {_doors.missing('the command line', error)}", 2)
+        _stop(str(_doors.missing("glasscell train" if "train" in given else "glasscell", error)), 2)
+    except ImportError as error:
+        if not str(error).startswith(tuple(_doors.NEEDS)):  # the line of another door
+            raise
+        _stop(str(error), 2)
     sys.exit(code)
+
+
+def _usage(error: Any, given: Sequence[str]) -> str:
+    """One line of what is wrong with the arguments: the command, the option, the value that came, and the commands."""
+    command = error.ctx.command_path if error.ctx else "glasscell"
+    message = error.format_message().rstrip(".")
+    names = error.param.opts if getattr(error, "param", None) else ()
+    for name, value in zip(given, [*given[1:], ""], strict=True):
+        name, equals, inside = name.partition("=")
+        came = inside if equals else value
+        if name in names and repr(came) not in message and came not in message.split():
+            message += f", got {came!r}"
+    known = error.ctx.command.commands if error.ctx and hasattr(error.ctx.command, "commands") else ()
+    hint = f" The commands are {', '.join(known)}; glasscell --help says more." if known else ""
+    return f"{command}: {message}{'' if message.endswith('?') else '.'}{hint}"
 
 
 def build_app() -> "Typer":
@@ -80,12 +96,13 @@ def build_app() -> "Typer":
         units: Annotated[int, option("Width of the LSTM.", "Model", min=1)] = DEFAULT.units,
         dropout: Annotated[float, option("Share of the inputs dropped, from 0 to below 1.", "Model")] = DEFAULT.dropout,
         recurrent_dropout: Annotated[
-            float, option("Share of the hidden state dropped on its way back into the cell.", "Model")
+            float,
+            option("Share of the hidden state dropped on its way back into the cell, from 0 to below 1.", "Model"),
         ] = DEFAULT.recurrent_dropout,
         epochs: Annotated[int, option("Passes over the recordings.", "Training", min=1)] = DEFAULT.epochs,
         batch_size: Annotated[int, option("Recordings a step.", "Training", min=1)] = DEFAULT.batch_size,
         learning_rate: Annotated[
-            float, option("Peak of Adam's learning rate: warm-up, then a cosine towards zero.", "Training")
+            float, option("Peak of Adam's learning rate, above 0: warm-up, then a cosine towards zero.", "Training")
         ] = DEFAULT.learning_rate,
         seed: Annotated[
             int, option("The same seed gives the same model.", "Training", min=0, max=LARGEST_SEED)

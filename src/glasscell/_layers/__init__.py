@@ -1,1 +1,1 @@
-"""The NumPy layers: `LSTMCell`, `RNN`, `LSTM` and `Stream`."""
+"""The NumPy layers: `LSTMCell`, `RNN`, `LSTM`, stacks, both directions, and `Stream`."""

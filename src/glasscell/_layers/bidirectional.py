@@ -7,9 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glasscell._cells.checks import Array, check_array
+from glasscell._cells.arguments import (
+    check_choice,
+    check_config,
+    check_flag,
+    check_name,
+    described,
+    kind_of,
+    named_arguments,
+)
+from glasscell._cells.checks import Array, check_array, check_arrays
 from glasscell._layers.lstm import LSTM
-from glasscell._layers.rnn import RNN
+from glasscell._layers.lstm_cell import LSTMCell, generator
+from glasscell._layers.rnn import MASKS, RNN
 from glasscell._layers.serialized import deserialized, serialized
 from glasscell._trace import Traces
 
@@ -22,6 +32,9 @@ class BidirectionalGradients(NamedTuple):
     x: Array
     forward: Any
     backward: Any
+
+    def __repr__(self) -> str:
+        return f"BidirectionalGradients(x {self.x.shape}, forward {self.forward!r}, backward {self.backward!r})"
 
 
 class Bidirectional:
@@ -38,25 +51,28 @@ class Bidirectional:
         y = both(x)  # x: (B, T, 12) float32; y: (B, T, 128)
     """
 
+    @named_arguments
     def __init__(
         self, layer: RNN, merge_mode: str | None = "concat", weights: Any = None, backward_layer: RNN | None = None,
         *, name: str = "bidirectional", trainable: bool = True,
     ) -> None:  # fmt: skip
         for argument, value in (("layer", layer), ("backward_layer", backward_layer)):
             if not isinstance(value, RNN) and not (argument == "backward_layer" and value is None):
-                raise TypeError(f"{argument}: expected a glasscell.LSTM or RNN, got {type(value).__name__}")
-        if merge_mode not in MERGE_MODES:
-            raise ValueError(f"merge_mode: expected one of {MERGE_MODES}, got {merge_mode!r}")
+                raise TypeError(f"{argument}: expected a glasscell.LSTM or RNN, got {kind_of(value)}")
+        self.merge_mode: str | None = check_choice("merge_mode", merge_mode, MERGE_MODES)
         self.forward_layer = _anew(layer, f"forward_{layer.name.removeprefix('forward_')}")
         if backward_layer is None:
             name_of_it = f"backward_{layer.name.removeprefix('backward_')}"
             backward_layer = _anew(layer, name_of_it, go_backwards=True)
         for flag in ("return_sequences", "return_state", "stateful"):
             if getattr(layer, flag) != getattr(backward_layer, flag):
-                raise ValueError(f"backward_layer: expected {flag}={getattr(layer, flag)}, as the layer has")
+                wanted, got = getattr(layer, flag), getattr(backward_layer, flag)
+                raise ValueError(f"backward_layer: expected {flag}={wanted}, as the layer has, got {got}")
         if layer.go_backwards == backward_layer.go_backwards:
-            raise ValueError(f"backward_layer: expected go_backwards={not layer.go_backwards}, the layer's opposite")
-        self.backward_layer, self.merge_mode, self.name, self.trainable = backward_layer, merge_mode, name, trainable
+            one, other = not layer.go_backwards, layer.go_backwards
+            raise ValueError(f"backward_layer: expected go_backwards={one}, the layer's opposite, got {other}")
+        self.backward_layer, self.name = backward_layer, check_name(name, "bidirectional")
+        self.trainable = check_flag("trainable", trainable)
         for part in (self.forward_layer, self.backward_layer):
             part.zero_output_for_mask = part.return_sequences
         if weights is not None:
@@ -69,11 +85,12 @@ class Bidirectional:
         """Run over `x: (B, T, I)`. Other arguments (mask, lengths) as `RNN` takes them.
 
         initial_state: the forward layer's states, then the backward layer's, in one list, as Keras has them; or a pair.
+        dropout_mask, recurrent_dropout_mask: a pair, one for each direction; an array serves both.
         Returns the merged output; with `return_state` (output, *states forwards, *states backwards).
         """
-        forward, backward = self._halves("initial_state", initial_state)
-        y, *states = _listed(self.forward_layer(x, forward, **options))
-        other, *more = _listed(self.backward_layer(x, backward, **options))
+        one, two = self._arguments(initial_state, options)
+        y, *states = _listed(self.forward_layer(x, **one))
+        other, *more = _listed(self.backward_layer(x, **two))
         merged = self._merged(y, self._turned(other))
         if not self.forward_layer.return_state:
             return merged
@@ -84,9 +101,9 @@ class Bidirectional:
 
         dstate: the gradients of the states, as `initial_state` has them.
         """
-        forward, backward = self._halves("initial_state", initial_state)
-        y, pull = self.forward_layer.vjp(x, forward, **options)
-        other, pull_other = self.backward_layer.vjp(x, backward, **options)
+        one, two = self._arguments(initial_state, options)
+        y, pull = self.forward_layer.vjp(x, **one)
+        other, pull_other = self.backward_layer.vjp(x, **two)
         turned = self._turned(other)
         merged = self._merged(y, turned)
 
@@ -99,11 +116,22 @@ class Bidirectional:
 
         return merged, pullback
 
+    def dropout_masks(self, batch_size: int, seed: int | None = None) -> dict[str, Any]:
+        """Draw the masks of one call in training, each a pair for the two directions; see `RNN.dropout_masks`."""
+        draws: Any = None if seed is None else generator(seed)
+        drawn = [layer.dropout_masks(batch_size, draws) for layer in (self.forward_layer, self.backward_layer)]
+        return {name: [masks.get(name) for masks in drawn] for name in {**drawn[0], **drawn[1]}}
+
     def trace(self, x: Any, initial_state: Any = None, **options: Any) -> Traces:
         """The traces of both layers, as a list (forward, backward), each in its own processing order."""
-        forward, backward = self._halves("initial_state", initial_state)
-        both = self.forward_layer.trace(x, forward, **options), self.backward_layer.trace(x, backward, **options)
+        one, two = self._arguments(initial_state, options)
+        both = self.forward_layer.trace(x, **one), self.backward_layer.trace(x, **two)
         return Traces(both, ["forward", "backward"])
+
+    def traced_output(self, traces: Traces) -> Any:
+        """The whole merged output, (B, T, 2H), of the call that these traces are of."""
+        both = [t.h if t.mask is None else np.where(t.mask[:, :, None], t.h, np.zeros((), t.h.dtype)) for t in traces]
+        return self._merged(both[0], both[1][:, ::-1])
 
     @property
     def engine_used(self) -> str | None:
@@ -118,7 +146,7 @@ class Bidirectional:
 
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> Bidirectional:
         """Make the weights of both layers; with a `seed` they differ, and are reproducible. Returns the layer."""
-        seeds = (None, None) if seed is None else np.random.default_rng(seed).integers(2**32, size=2).tolist()
+        seeds = (None, None) if seed is None else generator(seed).integers(2**32, size=2).tolist()
         for layer, own in zip((self.forward_layer, self.backward_layer), seeds, strict=True):
             layer.build(input_dim, own, dtype)
         return self
@@ -140,13 +168,39 @@ class Bidirectional:
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Take copies of the forward layer's weights and then the backward layer's.
 
-        Raises: ValueError for an odd number of them; else as `LSTMCell.set_weights`.
+        Raises: ValueError for an odd number of them; else as `LSTMCell.set_weights`; nothing has changed then.
         """
+        self._take(self._checked_weights(weights))
+
+    def _checked_weights(self, weights: Sequence[Any]) -> list[Any]:
+        weights = check_arrays("weights", weights)
         if len(weights) % 2:
             raise ValueError(f"weights: expected as many for each direction, got {len(weights)} in all")
         half = len(weights) // 2
-        self.forward_layer.set_weights(weights[:half])
-        self.backward_layer.set_weights(weights[half:])
+        halves = weights[:half], weights[half:]
+        layers = self.forward_layer, self.backward_layer
+        return [layer.cell._checked_weights(own) for layer, own in zip(layers, halves, strict=True)]
+
+    def _take(self, weights: list[Any]) -> None:
+        for layer, own in zip((self.forward_layer, self.backward_layer), weights, strict=True):
+            layer.cell._take(own)
+
+    def to_torch(self) -> dict[str, Array]:
+        """The `state_dict` of a `torch.nn.LSTM` of two directions, as arrays; see `RNN.to_torch`."""
+        from glasscell._layers.torch_modules import state_dict_of
+
+        return state_dict_of(self)
+
+    def torch_cells(self) -> list[list[LSTMCell]]:
+        """The cells as `torch.nn.LSTM` orders them; see `RNN.torch_cells`."""
+        from glasscell._layers.torch_modules import check_levels
+
+        forward, backward = self.forward_layer, self.backward_layer
+        if self.merge_mode != "concat":
+            raise ValueError(f"merge_mode: expected 'concat', as torch.nn.LSTM has it, got {self.merge_mode!r}")
+        if forward.go_backwards or len(forward._cells) > 1 or len(backward._cells) > 1:
+            raise ValueError("layer: expected one cell, forwards, as torch.nn.LSTM has it in a layer, got another")
+        return check_levels([[forward._cells[0], backward._cells[0]]])
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.Bidirectional.from_config` takes it."""
@@ -157,18 +211,30 @@ class Bidirectional:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Bidirectional:
         """A layer from `get_config()`, ours or Keras's. Raises: TypeError for layers of another kind."""
-        config = {key: value for key, value in config.items() if key != "dtype"}
+        config = {key: value for key, value in check_config(config, "layer").items() if key != "dtype"}
         for key in ("layer", "backward_layer"):
             if config.get(key) is not None:
                 config[key] = deserialized(config[key], {"LSTM": LSTM, "RNN": RNN}, key)
         return cls(**config)
+
+    def _arguments(self, initial_state: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The arguments of the forward and of the backward layer, each with its own state and dropout masks."""
+        both = tuple({**options, "initial_state": state} for state in self._halves("initial_state", initial_state))
+        for name in MASKS:
+            mask = options.get(name)
+            if isinstance(mask, (list, tuple)):
+                if len(mask) != 2:
+                    raise ValueError(f"{name}: expected a pair, one for each direction, got {len(mask)}")
+                both[0][name], both[1][name] = mask
+        return both[0], both[1]
 
     def _halves(self, name: str, states: Any) -> tuple[Any, Any]:
         """The part of the forward and of the backward layer."""
         if states is None:
             return None, None
         if not isinstance(states, (list, tuple)) or len(states) % 2:
-            raise ValueError(f"{name}: expected the forward layer's states and then the backward layer's")
+            got = described(states)
+            raise ValueError(f"{name}: expected the forward layer's states and then the backward layer's, got {got}")
         half = len(states) // 2
         return (states[0], states[1]) if half == 1 else (states[:half], states[half:])
 
@@ -188,8 +254,9 @@ class Bidirectional:
     def _split(self, dy: Any, y: Array, other: Array) -> tuple[Any, Any]:
         """The gradients of both layers' outputs, in the order of time, from that of the merged one."""
         if self.merge_mode is None:
-            one, two = dy
-            return one, two
+            if not isinstance(dy, (list, tuple)) or len(dy) != 2:
+                raise ValueError(f"dy: expected a pair, one for each output, got {described(dy)}")
+            return dy[0], dy[1]
         merged = self._merged(y, other)
         dy = check_array("dy", dy, merged.shape, merged.dtype, "the output's")
         if self.merge_mode == "concat":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from glasscell._cells.arguments import check_choice, check_config, check_name, named_arguments
 from glasscell._layers.lstm_cell import Activation, LSTMCell
 from glasscell._layers.rnn import RNN
 from glasscell._ops.call import Engine
@@ -20,6 +21,7 @@ class LSTM(RNN):
 
     cell: LSTMCell
 
+    @named_arguments
     def __init__(
         self,
         units: int,
@@ -62,9 +64,10 @@ class LSTM(RNN):
         )  # fmt: skip
         super().__init__(
             cell, return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
-            name=name, trainable=trainable, engine=engine,
+            name=check_name(name, "lstm"), trainable=trainable, engine=engine,
         )  # fmt: skip
-        self.activity_regularizer, self.use_cudnn = activity_regularizer, use_cudnn
+        self.activity_regularizer = activity_regularizer
+        self.use_cudnn = use_cudnn if isinstance(use_cudnn, bool) else check_choice("use_cudnn", use_cudnn, ("auto",))
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.LSTM.from_config` takes it."""
@@ -76,4 +79,26 @@ class LSTM(RNN):
 
         Raises: TypeError for unknown keys; ValueError for what NumPy has not, such as bfloat16.
         """
-        return cls(**config)
+        return cls(**check_config(config, "units"))
+
+    @classmethod
+    def from_torch(
+        cls, module: Any, return_sequences: bool = True, return_state: bool = False, stateful: bool = False
+    ) -> Any:
+        """The layer of a whole `torch.nn.LSTM` or `glasscell.torch.LSTM`, or of its `state_dict()`, with its weights.
+
+        Returns an `LSTM` of one layer, an `RNN` over `StackedRNNCells` of several; of two directions a `Bidirectional`,
+        and of several such layers a chain of them, with `layer(x)`, `layer.vjp(x)` and `layer.trace(x)` as these have.
+        x is (B, T, I) whatever the module's `batch_first`, and of its parameters' dtype. With `lengths` the output is
+        that of a packed sequence, padded with zeros. `dropout` between layers acts in PyTorch alone, and a warning says
+        so. A `state_dict` does not say which activations it was trained with: they are tanh and sigmoid.
+
+        Raises: TypeError for another kind of module; ValueError for `proj_size`, which the cell has not, and for arrays
+        that do not fit.
+
+            layer = glasscell.LSTM.from_torch(torch.nn.LSTM(12, 64, num_layers=2, bidirectional=True))
+            y = layer(x)  # x: (B, T, 12) float32; y: (B, T, 128)
+        """
+        from glasscell._layers.torch_modules import layer_of
+
+        return layer_of(module, return_sequences, return_state, stateful)

@@ -9,12 +9,23 @@ from typing import Any, NoReturn
 import numpy as np
 
 from glasscell._cells import activations
-from glasscell._cells.checks import Array, State, check_state, read_array
+from glasscell._cells.arguments import (
+    check_choice,
+    check_config,
+    check_flag,
+    check_name,
+    check_rate,
+    check_seed,
+    check_size,
+    described,
+    named_arguments,
+)
+from glasscell._cells.checks import Array, State, check_arrays, check_state, read_array
 from glasscell._cells.initializers import get_initializer
 from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Gates, Options
 from glasscell._ops.call import Call, Engine
-from glasscell._ops.numpy import pack, run
+from glasscell._ops.numpy import ENGINES, pack, run
 
 Activation = str | Callable[[Array], Array] | None
 
@@ -26,7 +37,8 @@ class LSTMCell:
     c' = f * c + i * g;  h' = o * a(c'), with a = `activation` and s = `recurrent_activation`.
 
     Arguments, names and defaults are Keras's. `units` is H. Regularisers and constraints are kept for the
-    configuration; they act where training happens, in Keras. Dropout masks are given to `RNN`'s call as arrays.
+    configuration; they act where training happens, in Keras. `dropout` and `recurrent_dropout` are drawn by `RNN`, in
+    calls with `training=True`. `seed` serves `build` and these draws.
     `dtype` is float32 (the fast path), float64, or another NumPy float (reference engine); a Keras policy stands for
     the dtype of its variables, in which everything is computed here: mixed_float16 for float32.
     `engine`: "auto", "native" or "reference"; `engine_used` tells what ran last.
@@ -34,6 +46,7 @@ class LSTMCell:
     Raises: ValueError or TypeError for an argument Keras would not take, naming it.
     """
 
+    @named_arguments
     def __init__(
         self,
         units: int,
@@ -60,21 +73,17 @@ class LSTMCell:
         implementation: int = 2,
         engine: Engine = "auto",
     ) -> None:
-        if isinstance(units, bool) or not isinstance(units, (int, np.integer)) or units <= 0:
-            raise ValueError(f"units: expected a positive integer, got {units!r}")
-        if implementation not in (1, 2):
-            raise ValueError(f"implementation: expected 1 or 2 (they run alike here), got {implementation!r}")
-        for argument, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not isinstance(rate, (int, float, np.number)) or not 0 <= rate <= 1:
-                raise ValueError(f"{argument}: expected a fraction in 0..1, got {rate!r}")
-        self.units = int(units)
+        self.units = check_size("units", units)
+        if isinstance(implementation, bool) or not isinstance(implementation, int) or implementation not in (1, 2):
+            got = described(implementation)
+            raise ValueError(f"implementation: expected 1 or 2 (they run alike here), got {got}")
         self.activation = activations.get(activation, "activation")
         self.recurrent_activation = activations.get(recurrent_activation, "recurrent_activation")
-        self.use_bias = bool(use_bias)
+        self.use_bias = check_flag("use_bias", use_bias)
         self.kernel_initializer = get_initializer(kernel_initializer, "kernel_initializer")
         self.recurrent_initializer = get_initializer(recurrent_initializer, "recurrent_initializer")
         self.bias_initializer = get_initializer(bias_initializer, "bias_initializer")
-        self.unit_forget_bias = bool(unit_forget_bias)
+        self.unit_forget_bias = check_flag("unit_forget_bias", unit_forget_bias)
         penalties = {
             "kernel_regularizer": kernel_regularizer,
             "recurrent_regularizer": recurrent_regularizer,
@@ -84,13 +93,15 @@ class LSTMCell:
             "bias_constraint": bias_constraint,
         }
         self.penalties = copy.deepcopy(penalties)  # configurations are dictionaries of dictionaries
-        self.dropout, self.recurrent_dropout, self.seed = float(dropout), float(recurrent_dropout), seed
-        self.implementation = implementation
-        self.name, self.trainable, self.dtype = name, trainable, _dtype(dtype)
-        self.engine: Engine = engine
+        self.dropout = check_rate("dropout", dropout)
+        self.recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
+        self.seed, self.implementation = check_seed("seed", seed), implementation
+        self.name, self.trainable = check_name(name, "lstm_cell"), check_flag("trainable", trainable)
+        self.dtype, self.engine = _dtype(dtype), check_choice("engine", engine, ENGINES)
         self.engine_used: str | None = None
         self._weights: LSTMWeights | None = None
         self._packed: tuple[LSTMWeights | None, Any] = None, None
+        self._draws: Any = None  # the generator of `dropout_masks`, made when it is asked for
 
     def __repr__(self) -> str:
         inputs = f"I={len(self.weights.kernel)}" if self.built else "not built"
@@ -103,11 +114,10 @@ class LSTMCell:
         `seed` (default: the cell's own) makes them reproducible; `dtype` (default: the cell's own, float32) becomes the
         cell's. Returns the cell.
         """
-        if isinstance(input_dim, bool) or not isinstance(input_dim, (int, np.integer)) or input_dim <= 0:
-            raise ValueError(f"input_dim: expected a positive integer, got {input_dim!r}")
+        inputs, H = check_size("input_dim", input_dim), self.units
+        rng = generator(self.seed if seed is None else seed)
         self.dtype = self.dtype if dtype is None else _dtype(dtype)
-        rng, H = np.random.default_rng(self.seed if seed is None else seed), self.units
-        kernel = self.kernel_initializer((int(input_dim), 4 * H), self.dtype, rng)
+        kernel = self.kernel_initializer((inputs, 4 * H), self.dtype, rng)
         recurrent_kernel = self.recurrent_initializer((H, 4 * H), self.dtype, rng)
         bias = None
         if self.use_bias and self.unit_forget_bias:  # ones for f; the others still use the initialiser
@@ -138,7 +148,7 @@ class LSTMCell:
         return [w.copy() for w in self.weights if w is not None]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take copies of `[kernel, recurrent_kernel, bias]`; builds the cell if it is not built.
+        """Take copies of `[kernel, recurrent_kernel, bias]`, or `LSTMWeights`; builds the cell if it is not built.
 
         Raises: ValueError for another number or shape, TypeError for another dtype than a built cell has.
         """
@@ -146,6 +156,7 @@ class LSTMCell:
 
     def _checked_weights(self, weights: Sequence[Any]) -> LSTMWeights:
         expected = 3 if self.use_bias else 2
+        weights = check_arrays("weights", weights)
         if len(weights) != expected:
             raise ValueError(f"weights: expected {expected} arrays (use_bias={self.use_bias}), got {len(weights)}")
         names = ("kernel", "recurrent_kernel", "bias")
@@ -180,7 +191,8 @@ class LSTMCell:
         return packed
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": (None, None)}  # it can be made again, and not be written down
+        # Packed weights can be made again, and not be written down; a copy's draws are its own.
+        return {**self.__dict__, "_packed": (None, None), "_draws": copy.deepcopy(self._draws)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -193,7 +205,7 @@ class LSTMCell:
 
     def get_initial_state(self, batch_size: int) -> State:
         """Zeros: h and c, each (B, H)."""
-        return check_state("initial_state", None, batch_size, self.units, self.dtype)
+        return check_state("initial_state", None, check_size("batch_size", batch_size, 0), self.units, self.dtype)
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Array, State]:
         """One step: `x: (B, I)`, `state: (h, c)` each (B, H), None for zeros. Returns h' and (h', c')."""
@@ -208,7 +220,7 @@ class LSTMCell:
         return Gates(*(result.record.gates[:, 0, k] for k in range(4)))
 
     def _call(self, x: Any, state: Any) -> Call:
-        weights, x = self.weights, read_array("x", x)
+        weights, x = self.weights, read_array("x", x, "an array of shape (B, I)")
         if x.ndim != 2:
             _refuse("x", f"shape (B, I) = (B, {len(weights.kernel)})", x.shape)
         if state is not None:
@@ -218,18 +230,24 @@ class LSTMCell:
     def dropout_masks(self, batch_size: int, seed: int | None = None) -> dict[str, Array]:
         """Draw the masks of `dropout` and `recurrent_dropout` for one call in training: `rnn.vjp(x, **masks)`.
 
-        Zero with the probability of the rate, else 1 / (1 - rate). As in Keras one mask serves all gates, or each gate
-        has its own with `implementation=1`. The draws are NumPy's. Empty where both rates are 0.
+        Zero with the probability of the rate, else 1 / (1 - rate). As in Keras one mask serves all gates: (B, I); with
+        a `recurrent_dropout` or `implementation=1` each gate has its own: (4, B, I) and (4, B, H). The draws are
+        NumPy's; without a `seed` here each call goes on in the draws of the cell's own. Empty where no rate drops.
         """
-        rng = np.random.default_rng(seed)
-        gates = (4,) if self.implementation == 1 else ()
-        widths = {"dropout_mask": (self.dropout, len(self.weights.kernel))}
-        widths["recurrent_dropout_mask"] = self.recurrent_dropout, self.units
+        batch, inputs = check_size("batch_size", batch_size, 0), len(self.weights.kernel)
+        if seed is None and self._draws is None:  # not the draws of `build`, which begin with the seed alone
+            self._draws = np.random.default_rng(None if self.seed is None else [self.seed, 1])
+        rng = self._draws if seed is None else generator(seed)
+        gates = (4,) if self.implementation == 1 or self.recurrent_dropout else ()
         masks = {}
-        for name, (rate, width) in widths.items():
-            if 0 < rate < 1:  # of 1, too, Keras drops nothing
-                masks[name] = ((rng.random((*gates, batch_size, width)) >= rate) / (1 - rate)).astype(self.dtype)
+        for (name, rate), width in zip(self.rates().items(), (inputs, self.units), strict=True):
+            if rate:
+                masks[name] = ((rng.random((*gates, batch, width)) >= rate) / (1 - rate)).astype(self.dtype)
         return masks
+
+    def rates(self) -> dict[str, float]:
+        """The rates by the names of their masks; 0 for a rate of 1, with which Keras drops nothing."""
+        return {"dropout_mask": self.dropout % 1, "recurrent_dropout_mask": self.recurrent_dropout % 1}
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it.
@@ -261,9 +279,9 @@ class LSTMCell:
         Raises: TypeError for unknown keys, such as those of a layer; ValueError for what NumPy has not, such as
         bfloat16 and quantized weights.
         """
-        if "return_sequences" in config:
+        if "return_sequences" in check_config(config):
             raise TypeError("config: expected that of an LSTMCell, got that of a layer; take layer.cell.get_config()")
-        return cls(**config)
+        return cls(**check_config(config, "units"))
 
 
 def _named(activation: activations.Activation) -> str | activations.Activation:
@@ -276,7 +294,7 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
         dtype = config.get("name") or f"{dtype.get('class_name')} {config.get('mode', '')}".strip()
     try:
         found: np.dtype[Any] = np.dtype({"mixed_float16": "float32", "mixed_bfloat16": "float32"}.get(dtype, dtype))
-    except TypeError:
+    except (TypeError, ValueError):
         found = np.dtype("V")
     if dtype is None or found.kind != "f" or not found.isnative:
         _refuse("dtype", "a NumPy float dtype, such as float32", dtype)
@@ -284,4 +302,11 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def _refuse(argument: str, expected: str, got: object) -> NoReturn:
-    raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+    raise ValueError(f"{argument}: expected {expected}, got {described(got)}")
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """A generator of a seed, or one that is given. Raises: ValueError for what is no seed."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return np.random.default_rng(check_seed("seed", seed))

@@ -7,14 +7,24 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from glasscell._cells.arguments import (
+    check_choice,
+    check_config,
+    check_flag,
+    check_name,
+    described,
+    kind_of,
+    named_arguments,
+)
 from glasscell._cells.checks import Array, State, check_array, check_state, read_array
-from glasscell._layers.lstm_cell import LSTMCell
+from glasscell._layers.lstm_cell import LSTMCell, generator
 from glasscell._layers.serialized import deserialized, serialized
 from glasscell._layers.stacked import StackedRNNCells
 from glasscell._ops.call import Call, Engine, Gradients, Outputs, Result, SequenceOptions
-from glasscell._ops.numpy import run
+from glasscell._ops.numpy import ENGINES, run
 from glasscell._trace import Trace, Traces
 
+MASKS = ("dropout_mask", "recurrent_dropout_mask")
 Pullback = Callable[..., Any]
 L = TypeVar("L", bound=Result)
 S = TypeVar("S", bound=Outputs)
@@ -37,6 +47,7 @@ class RNN:
     the initial h, as Keras does on JAX and NumPy.
     """
 
+    @named_arguments
     def __init__(
         self,
         cell: LSTMCell | StackedRNNCells,
@@ -52,12 +63,15 @@ class RNN:
         engine: Engine = "auto",
     ) -> None:
         if not isinstance(cell, (LSTMCell, StackedRNNCells)):
-            raise TypeError(f"cell: expected a glasscell.LSTMCell or StackedRNNCells, got {type(cell).__name__}")
+            raise TypeError(f"cell: expected a glasscell.LSTMCell or StackedRNNCells, got {kind_of(cell)}")
         self.cell = cell
-        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
-        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
-        self.zero_output_for_mask = bool(zero_output_for_mask)
-        self.name, self.trainable, self.engine = name, trainable, engine
+        self.return_sequences = check_flag("return_sequences", return_sequences)
+        self.return_state = check_flag("return_state", return_state)
+        self.go_backwards = check_flag("go_backwards", go_backwards)
+        self.stateful, self.unroll = check_flag("stateful", stateful), check_flag("unroll", unroll)
+        self.zero_output_for_mask = check_flag("zero_output_for_mask", zero_output_for_mask)
+        self.name, self.trainable = check_name(name, "rnn"), check_flag("trainable", trainable)
+        self.engine: Engine = check_choice("engine", engine, ENGINES)
         self.engine_used: str | None = None
         self._states: list[State] | None = None
 
@@ -68,7 +82,7 @@ class RNN:
 
     def __call__(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
-        *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
+        *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None, training: bool = False,
     ) -> Any:  # fmt: skip
         """Run over `x: (B, T, I)`, of the cell's dtype.
 
@@ -78,11 +92,14 @@ class RNN:
         dropout_mask: (B, I), or (4, B, I) one for each gate, multiplies x; recurrent_dropout_mask: (B, H) or
         (4, B, H) multiplies h on its way into the gates. Scaled factors, as `LSTMCell.dropout_masks` draws them; over a
         stack, a list of them, one (or None) for each cell.
+        training: draw the masks of `dropout` and `recurrent_dropout` that are not given; see `dropout_masks`.
 
         Returns the output, or (output, h, c) with `return_state`.
         Raises: ValueError or TypeError naming the argument, what was expected and what came.
         """
         sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        if training:
+            sequence = self._drawn(x, sequence)
         if self.return_sequences:
             below, call, last = self._run(x, initial_state, sequence, self._outputs, self._outputs)
             output, final = self._zeroed(call, last.h), last.final
@@ -96,13 +113,16 @@ class RNN:
 
     def vjp(
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
-        *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None, recompute: bool = False,
+        *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None, training: bool | None = None,
+        recompute: bool = False,
     ) -> tuple[Array, Pullback]:  # fmt: skip
         """The output, and the function that takes gradients back through the call. Other arguments as in `__call__`.
 
         recompute: keep h alone, and compute the gates anew when the gradient needs them: the same bits from about a
         sixth of the memory (4 instead of 24 bytes for each of B T H in float32; 8 from 256 rows on), for a third more
-        work. Either way x is kept as a copy. A cell's `dropout` is not drawn here: give its `dropout_masks(B)`.
+        work. Either way x is kept as a copy.
+        training: True draws the dropout masks that are not given, False leaves them out. Where the cell has a rate and
+        no mask is given it has to be said: a gradient without dropout would be a wrong one in training.
 
         `pullback(dy, dstate=None)`: `dy` has the output's shape (None for zero), `dstate` is the gradient (dh, dc) of
         the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0 (a list of them over a
@@ -115,6 +135,8 @@ class RNN:
             return run(call, keep, self.engine)
 
         sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        if training or training is None:
+            sequence = self._drawn(x, sequence, training)
         below, call, last = self._run(x, initial_state, sequence, taped, taped, detach=True)
         sequences = self.return_sequences
         output = self._output(call, last.h if sequences else last.final.h)
@@ -155,6 +177,18 @@ class RNN:
         below, call, last = self._run(x, initial_state, sequence, recorded, recorded)
         traces = [Trace.of(level, result.record) for level, result in [*below, (call, last)]]
         return Traces(traces, [f"cell {n}" for n in range(len(traces))]) if self._stacked else traces[0]
+
+    def dropout_masks(self, batch_size: int, seed: int | None = None) -> dict[str, Any]:
+        """Draw the masks of one call in training, for `**masks`; see `LSTMCell.dropout_masks`.
+
+        Over a stack each is a list, one mask (or None) for each cell. Empty where no rate drops.
+        """
+        if not isinstance(self.cell, StackedRNNCells):
+            return self.cell.dropout_masks(batch_size, seed)
+        draws: Any = None if seed is None else generator(seed)
+        drawn = [cell.dropout_masks(batch_size, draws) for cell in self._cells]
+        names = dict.fromkeys(name for masks in drawn for name in masks)
+        return {name: [masks.get(name) for masks in drawn] for name in names}
 
     @property
     def state(self) -> Any:
@@ -205,6 +239,26 @@ class RNN:
         """Take copies of the weights; see `LSTMCell.set_weights`."""
         self.cell.set_weights(weights)
 
+    def to_torch(self) -> dict[str, Array]:
+        """The `state_dict` of a `torch.nn.LSTM` with the same weights, as arrays, all of the bias in `bias_ih`.
+
+        `glasscell.torch.from_layer(layer)` makes the module. Raises: ValueError where torch.nn.LSTM has no such layer.
+        """
+        from glasscell._layers.torch_modules import state_dict_of
+
+        return state_dict_of(self)
+
+    def torch_cells(self) -> list[list[LSTMCell]]:
+        """The cells as `torch.nn.LSTM` orders them: a list for each layer, with one cell for each direction.
+
+        Raises: ValueError where one `torch.nn.LSTM` cannot have them all.
+        """
+        from glasscell._layers.torch_modules import check_levels
+
+        if self.go_backwards:
+            raise ValueError("go_backwards: expected False, for torch.nn.LSTM goes forwards, got True")
+        return check_levels([[cell] for cell in self._cells])
+
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.RNN.from_config` takes it."""
         kind = "StackedRNNCells" if self._stacked else "LSTMCell"
@@ -221,9 +275,9 @@ class RNN:
 
         Raises: TypeError for unknown keys and for cells of another kind.
         """
-        config = {key: value for key, value in config.items() if key != "dtype"}
+        config = {key: value for key, value in check_config(config, "cell").items() if key != "dtype"}
         kinds = {"LSTMCell": LSTMCell, "StackedRNNCells": StackedRNNCells}
-        return cls(deserialized(config.pop("cell", None), kinds, "cell"), **config)
+        return cls(deserialized(config.pop("cell"), kinds, "cell"), **config)
 
     @property
     def _stacked(self) -> bool:
@@ -239,8 +293,27 @@ class RNN:
         if not self._stacked or value is None:
             return [value] * count
         if not isinstance(value, (list, tuple)) or len(value) != count:
-            raise ValueError(f"{name}: expected a list of {count}, one for each cell, got {value!r:.80}")
+            raise ValueError(f"{name}: expected a list of {count}, one for each cell, got {described(value)}")
         return list(value)
+
+    def _drawn(self, x: Any, sequence: SequenceOptions, training: bool | None = True) -> SequenceOptions:
+        """The options with the masks that are not given drawn. Raises: ValueError where `training` has to be said."""
+        found: dict[str, Any] = {name: self._each(name, getattr(sequence, name)) for name in MASKS}
+        wanted = [(cell, n, name) for n, cell in enumerate(self._cells) for name, rate in cell.rates().items()
+                  if rate and found[name][n] is None]  # fmt: skip
+        if not wanted:
+            return sequence
+        if training is None:
+            cell, _, name = wanted[0]
+            raise ValueError(
+                f"training: expected True to draw the masks of {name.removesuffix('_mask')}={cell.rates()[name]}, or "
+                f"False for a gradient without, got neither this nor {name}"
+            )
+        batch = len(np.atleast_1d(read_array("x", x)))
+        drawn = [cell.dropout_masks(batch) for cell in self._cells]
+        for _, n, name in wanted:
+            found[name][n] = drawn[n][name]
+        return sequence._replace(**(found if self._stacked else {name: one for name, (one,) in found.items()}))
 
     def _run(
         self, x: Any, initial_state: Any, sequence: SequenceOptions,

@@ -21,4 +21,4 @@ def deserialized(written: Any, kinds: dict[str, Any], argument: str) -> Any:
     name = written.get("class_name")
     if name not in kinds:
         raise TypeError(f"{argument}: expected {' or '.join(kinds)}, got {name!r}")
-    return kinds[name].from_config(written.get("config") or {})
+    return kinds[name].from_config(written.get("config"))

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from glasscell._cells.checks import Array, State
+from glasscell._cells.arguments import check_config, check_flag, check_name, described, kind_of, named_arguments
+from glasscell._cells.checks import Array, State, check_arrays
 from glasscell._cells.layouts import LSTMWeights
-from glasscell._layers.lstm_cell import LSTMCell
+from glasscell._layers.lstm_cell import LSTMCell, generator
 from glasscell._layers.serialized import deserialized, serialized
 
 
@@ -22,12 +23,17 @@ class StackedRNNCells:
         rnn = glasscell.RNN(glasscell.StackedRNNCells([glasscell.LSTMCell(64), glasscell.LSTMCell(32)]))
     """
 
+    @named_arguments
     def __init__(self, cells: Sequence[LSTMCell], *, name: str = "stacked_rnn_cells", trainable: bool = True) -> None:
-        if not isinstance(cells, (list, tuple)) or not all(isinstance(cell, LSTMCell) for cell in cells):
-            raise TypeError(f"cells: expected a list of glasscell.LSTMCell, got {cells!r:.80}")
+        if not isinstance(cells, (list, tuple)):
+            raise TypeError(f"cells: expected a list of glasscell.LSTMCell, got {kind_of(cells)}")
+        for cell in cells:
+            if not isinstance(cell, LSTMCell):
+                raise TypeError(f"cells: expected a list of glasscell.LSTMCell, got one with {kind_of(cell)}")
         if not cells:
             raise ValueError("cells: expected at least one cell, got none")
-        self.cells, self.name, self.trainable = list(cells), name, trainable
+        self.cells, self.name = list(cells), check_name(name, "stacked_rnn_cells")
+        self.trainable = check_flag("trainable", trainable)
 
     def __repr__(self) -> str:
         return f"StackedRNNCells({self.cells!r})"
@@ -37,7 +43,7 @@ class StackedRNNCells:
 
         One generator draws for all: with a `seed` no two cells begin with the same weights.
         """
-        draws = np.random.default_rng(seed)
+        draws = generator(seed)
         for cell in self.cells:
             cell.build(input_dim, int(draws.integers(2**32)) if cell.seed is None else None, dtype)
             input_dim = cell.units
@@ -62,15 +68,20 @@ class StackedRNNCells:
 
         Raises: as `LSTMCell.set_weights`; nothing has changed then.
         """
+        self._take(self._checked_weights(weights))
+
+    def _checked_weights(self, weights: Sequence[Any]) -> list[LSTMWeights]:
+        weights = check_arrays("weights", weights)
         counts = [3 if cell.use_bias else 2 for cell in self.cells]
         if len(weights) != sum(counts):
             raise ValueError(f"weights: expected {sum(counts)} arrays for {len(counts)} cells, got {len(weights)}")
         ends = np.cumsum(counts)
         parts = [weights[end - count : end] for end, count in zip(ends, counts, strict=True)]
-        for cell, part in zip(self.cells, parts, strict=True):
-            cell._checked_weights(part)
-        for cell, part in zip(self.cells, parts, strict=True):
-            cell.set_weights(part)
+        return [cell._checked_weights(part) for cell, part in zip(self.cells, parts, strict=True)]
+
+    def _take(self, weights: list[LSTMWeights]) -> None:
+        for cell, own in zip(self.cells, weights, strict=True):
+            cell._take(own)
 
     def get_initial_state(self, batch_size: int) -> list[State]:
         """Zeros: (h, c) of each cell."""
@@ -80,7 +91,7 @@ class StackedRNNCells:
         """One step: `x: (B, I)`, `states`: (h, c) of each cell, None for zeros. Returns the last h' and all states."""
         states = [None] * len(self.cells) if states is None else states
         if not isinstance(states, (list, tuple)) or len(states) != len(self.cells):
-            raise ValueError(f"states: expected a list of {len(self.cells)} pairs (h, c), got {states!r:.80}")
+            raise ValueError(f"states: expected a list of {len(self.cells)} pairs (h, c), got {described(states)}")
         new = []
         for cell, state in zip(self.cells, states, strict=True):
             x, state = cell(x, state)
@@ -95,6 +106,8 @@ class StackedRNNCells:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> StackedRNNCells:
         """A stack from `get_config()`, ours or Keras's. Raises: TypeError for cells of another kind."""
-        config = {key: value for key, value in config.items() if key != "dtype"}
-        cells = [deserialized(cell, {"LSTMCell": LSTMCell}, "cells") for cell in config.pop("cells")]
+        config = {key: value for key, value in check_config(config, "cells").items() if key != "dtype"}
+        cells = config.pop("cells")
+        if isinstance(cells, (list, tuple)):
+            cells = [deserialized(cell, {"LSTMCell": LSTMCell}, "cells") for cell in cells]
         return cls(cells, **config)

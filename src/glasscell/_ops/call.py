@@ -6,12 +6,12 @@ Symbols: B batch, T time, I input features, H units. All float arrays of a call 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from glasscell._cells.checks import Array, State, check_array, check_state, read_array
+from glasscell._cells.checks import Array, State, check_array, check_state, read_array, shapes
 from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Options
 
@@ -75,7 +75,7 @@ class Call:
         Raises: ValueError or TypeError naming the argument, the expected and the got.
         """
         (inputs, _), units, dtype = weights.kernel.shape, weights.recurrent_kernel.shape[0], weights.kernel.dtype
-        x = read_array("x", x)
+        x = read_array("x", x, "an array of shape (B, T, I)")
         if x.ndim != 3:
             raise ValueError(f"x: expected shape (B, T, I) = (B, T, {inputs}), got {x.shape}")
         batch, time, _ = x.shape
@@ -151,7 +151,7 @@ class Record(Tape):
     z: Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gradients:
     """Holds the gradients under the names and in the shapes of their arrays; `bias` is None where the cell has none."""
 
@@ -161,6 +161,9 @@ class Gradients:
     bias: Array | None
     h0: Array
     c0: Array
+
+    def __repr__(self) -> str:
+        return shapes("Gradients", {field.name: getattr(self, field.name) for field in fields(self)})
 
 
 # From dh_all: (B, T, H), of the h of every step in processing order, or None for zero, and dh, dc: (B, H) of the final
@@ -209,7 +212,7 @@ def step_flags_of(batch: int, time: int, mask: Any = None, lengths: Any = None, 
         return None
     inside: Array = np.ones((batch, time), bool)
     if lengths is not None:
-        ends = read_array("lengths", lengths)
+        ends = read_array("lengths", lengths, "integers of shape (B,), one for each row")
         ends = ends if ends.size else ends.astype(int)  # [] would be floats
         if ends.shape != (batch,):
             raise ValueError(f"lengths: expected shape (B,) = ({batch},), got {ends.shape}")
@@ -234,7 +237,7 @@ def flag_bits(inside: Any, mask: Any, reset: Any, uint8: Any) -> Any:
 
 
 def _bools(name: str, value: Any, batch: int, time: int) -> Array:
-    array = read_array(name, value)
+    array = read_array(name, value, "bools of shape (B, T)")
     if array.shape != (batch, time):
         raise ValueError(f"{name}: expected shape (B, T) = ({batch}, {time}), got {array.shape}")
     if array.dtype != np.bool_:

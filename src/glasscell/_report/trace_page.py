@@ -74,13 +74,30 @@ def trace_report(
     traces: the arrays of each trace by name, each (B, T, H), as `Trace.asdict` gives them, under the trace's own name
     ("" for one alone).
     path: the HTML file; one that is there is replaced, whole or not at all. Returns: its path.
-    Raises: ValueError for an empty trace, naming its shape; OSError where the file cannot be written.
+    Raises: ValueError for an empty trace, naming its shape; TypeError for a path of another kind; OSError where the
+    file cannot be written.
     """
+    _check_path(path)
     sections = [Section("How to read it", (READING,), code=EQUATIONS)]
     for name, trace in traces.items():
         sections += _rows(name, trace, max(1, MAX_ROWS // len(traces)), explain=len(sections) == 1)
     lead = "; ".join(_sizes(name, trace, len(traces)) for name, trace in traces.items())
-    return write_page(path, eyebrow="glasscell trace", title=title, lead=lead + ".", sections=sections, footer="")
+    try:
+        return write_page(path, eyebrow="glasscell trace", title=title, lead=lead + ".", sections=sections, footer="")
+    except OSError as error:  # it names the file that was to be renamed
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"path: expected a file that can be written, got {reason}", str(path)) from None
+
+
+def _check_path(path: Any) -> None:
+    """Raises: TypeError or OSError where a page cannot stand at this path, before anything is drawn."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: expected the name of a file, such as 'report.html', got {type(path).__name__}")
+    file = Path(path)
+    if not file.name or file.is_dir():
+        raise IsADirectoryError(f"path: expected the name of a file, got the folder '{file}'; add a name to it")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"path: expected a file in a folder that is there, got '{file}'; make the folder first")
 
 
 def _rows(name: str, trace: Mapping[str, Array], most: int, explain: bool) -> list[Section]:

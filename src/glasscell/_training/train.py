@@ -7,6 +7,7 @@ nothing. The held-out recordings are used once, at the end.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import operator
@@ -54,21 +55,23 @@ def train(
     "auto", "native" or "framework", as `glasscell.keras.RNN` takes it. console: where to print; default: standard
     output.
 
-    Keras runs on the backend it is configured for, and on JAX where KERAS_BACKEND is not set.
+    Keras runs on KERAS_BACKEND; where that is not set, on JAX if it is installed, else on another backend that is.
 
     Returns: what `metrics.json` holds; `seconds` counts the training, compilation included, and losses that are not
     finite are None.
-    Raises: ValueError for a bad argument, naming it, what was expected and what came; ImportError where a package of
-    `glasscell[train]` is missing; OSError where `output` cannot be written.
+    Raises: ValueError for a bad argument, naming it, what was expected and what came; ImportError where a package is
+    missing; OSError where `output` cannot be written.
     """
     settings = check_arguments(**{name: value for name, value in locals().items() if name != "console"})
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    import keras
     from rich.console import Console
 
     from glasscell._report import training_report
 
     console = console or Console()
+    with console.status("loading Keras, some seconds"):
+        _load_keras()
+    import keras
+
     data = load_japanese_vowels()
     train, validation = split(data.train, VALIDATION_PER_SPEAKER, settings["seed"])
     keras.utils.set_random_seed(settings["seed"])
@@ -81,15 +84,26 @@ def train(
         start = time.perf_counter()
         history = fit(model, train, validation, settings, console)
         seconds = round(time.perf_counter() - start, 3)
-        probabilities = predict(model, data.test.x)
-        metrics = measure(model, data, train, validation, probabilities, settings)
-        metrics.update(seconds=seconds, history=history)
-        model.save(stage / "model.keras")
-        (stage / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        training_report(stage / "report.html", metrics, trace_example(model, data.test, probabilities))
+        with console.status("testing it on the recordings held out, and drawing the report"):
+            probabilities = predict(model, data.test.x)
+            metrics = measure(model, data, train, validation, probabilities, settings)
+            metrics.update(seconds=seconds, history=history)
+            model.save(stage / "model.keras")
+            text = json.dumps(metrics, indent=1, allow_nan=False) + "\n"
+            (stage / "metrics.json").write_text(text, encoding="utf-8")
+            training_report(stage / "report.html", metrics, trace_example(model, data.test, probabilities))
         _print_result(metrics, console)
     console.print(f"Written to {output}: {', '.join(FILES)}", highlight=False, soft_wrap=True)
     return metrics
+
+
+def _load_keras() -> None:
+    """Imports Keras on its backend. Raises: ImportError in one line where there is none, or no Keras."""
+    if not importlib.util.find_spec("keras"):
+        raise ModuleNotFoundError("No module named 'keras'", name="keras")
+    if importlib.util.find_spec("jax"):
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+    import glasscell.keras  # noqa: F401  chooses the backend where nobody has
 
 
 def check_arguments(output: str | os.PathLike[str], **settings: Any) -> dict[str, Any]:
@@ -111,6 +125,9 @@ def _check_output(folder: Path) -> None:
         if not path.is_dir() and os.path.lexists(path):
             what = "a file" if path.exists() else "a link to nothing"
             raise ValueError(f"output: expected a folder, got {str(folder)!r}, and {str(path)!r} is {what}")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"output: expected a folder to write in, got {str(folder)!r}, and {str(there)!r} is read-only")
     for path in (folder / name for name in FILES):
         if path.is_dir():
             raise ValueError(f"output: expected a place for the file {path.name}, and {str(path)!r} is a folder")

@@ -13,6 +13,7 @@ except ModuleNotFoundError as error:
     raise _doors.missing("glasscell.torch", error) from None
 
 from glasscell.torch._accelerate import accelerate, restore
+from glasscell.torch._convert import from_layer
 from glasscell.torch._lstm import LSTM
 
-__all__ = ["LSTM", "LSTMCell", "accelerate", "restore"]
+__all__ = ["LSTM", "LSTMCell", "accelerate", "from_layer", "restore"]

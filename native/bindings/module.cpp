@@ -98,6 +98,33 @@ void backward(In<T> x, OptionalIn<uint8_t> step_flags, nb::list inputs, nb::list
     until_signal(operands.cancellation, [&] { run_backward(operands, kept.views, d.views, out.views); });
 }
 
+// Runs packed weights over x from a state of zeros. hT and cT get the final state, h every output where it is no None.
+// Returns whether it has: not where an array is not one of T, of this shape. Small calls keep the GIL: others wait no
+// longer than some microseconds.
+template <class T>
+bool infer(const PackedWeights<T>& packed, nb::handle x, nb::handle hT, nb::handle cT, nb::handle h, Options options) {
+    In<T> in;
+    Out<T> final_h, final_c, outputs;
+    if (!in.take(x.ptr()) || !final_h.take(hT.ptr()) || !final_c.take(cT.ptr())) return false;
+    if (!h.is_none() && !outputs.take(h.ptr())) return false;
+    if (in.ndim() != 3 || in.shape(2) != packed.I || in.shape(0) == 0 || in.shape(1) == 0) return false;
+    ForwardCall<T> call{};
+    call.B = in.shape(0), call.time = in.shape(1), call.I = packed.I, call.H = packed.H;
+    call.options = options, call.packed = packed.buffer.template as<T>(), call.time_block = {0, call.time};
+    call.x = in.data();
+    call.hT = checked("hT", final_h, {call.B, call.H}), call.cT = checked("cT", final_c, {call.B, call.H});
+    if (!h.is_none()) call.h = checked("h", outputs, {call.B, call.time, call.H});
+    std::memset(call.hT, 0, size_t(call.B * call.H) * sizeof(T));
+    std::memset(call.cT, 0, size_t(call.B * call.H) * sizeof(T));
+    call.h0 = call.hT, call.c0 = call.cT;
+    constexpr double kWorthReleasing = 50e3;  // multiply-adds
+    if (multiply_adds(call) < kWorthReleasing)
+        run_forward(call);
+    else
+        until_signal(call.cancellation, [&] { run_forward(call); });
+    return true;
+}
+
 template <class T> void bind(nb::module_& m) {
     m.def("forward", &forward<T>, nb::arg("x").noconvert(), nb::arg("step_flags").noconvert().none(), nb::arg("inputs"),
           nb::arg("option_codes"), nb::arg("residuals"), nb::arg("packed").none() = nb::none());
@@ -133,6 +160,14 @@ NB_MODULE(_native, m) {
     m.def("time_block_count", &time_block_count, nb::arg("B"), nb::arg("time"));
     m.def("needs_raw_gates", [](int a, int s) {
         return needs_raw(activation("activation", a)) || needs_raw(activation("recurrent_activation", s));
+    });
+    m.def("infer", [](nb::handle packed, nb::handle x, nb::handle hT, nb::handle cT, nb::handle h, int64_t activation,
+                      int64_t recurrent_activation, bool go_backwards) {
+        const int64_t codes[kOptionCodes] = {activation, recurrent_activation, go_backwards, 0};
+        const Options options = options_of(codes);
+        if (const auto* const weights = packed_weights<float>(packed)) return infer(*weights, x, hT, cT, h, options);
+        if (const auto* const weights = packed_weights<double>(packed)) return infer(*weights, x, hT, cT, h, options);
+        return false;
     });
     m.def("target", [] { return std::string(current_target().name); });
     m.def("targets", [] {

@@ -18,12 +18,14 @@ from glasscell._cells.arguments import (
 )
 from glasscell._cells.checks import Array, State, check_array, check_state, read_array
 from glasscell._layers.lstm_cell import LSTMCell, generator
+from glasscell._layers.plain import run_plain
 from glasscell._layers.serialized import deserialized, serialized
 from glasscell._layers.stacked import StackedRNNCells
 from glasscell._ops.call import Call, Engine, Gradients, Outputs, Result, SequenceOptions
 from glasscell._ops.numpy import ENGINES, run
 from glasscell._trace import Trace, Traces
 
+NO_OPTIONS = (None,) * 6
 MASKS = ("dropout_mask", "recurrent_dropout_mask")
 Pullback = Callable[..., Any]
 L = TypeVar("L", bound=Result)
@@ -97,6 +99,12 @@ class RNN:
         Returns the output, or (output, h, c) with `return_state`.
         Raises: ValueError or TypeError naming the argument, what was expected and what came.
         """
+        options = (initial_state, mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
+        if options == NO_OPTIONS and not (training or self.stateful):
+            plain = run_plain(self.cell, self.engine, self.go_backwards, self.return_sequences, x)
+            if plain is not None:
+                self.engine_used = "native"
+                return plain if self.return_state else plain[0]
         sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
         if training:
             sequence = self._drawn(x, sequence)

@@ -73,8 +73,8 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         if engine not in ENGINES:
             raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
         self.recurrent_dropout, self.engine = float(recurrent_dropout), engine
-        self.activation = activations.get(activation, "activation").name
-        self.recurrent_activation = activations.get(recurrent_activation, "recurrent_activation").name
+        self.activation = activations.get(activation, "activation", callables=False).name
+        self.recurrent_activation = activations.get(recurrent_activation, "recurrent_activation", callables=False).name
         if self.proj_size:
             self._check_framework(PROJECTED.format(self.proj_size), True)
 

@@ -114,10 +114,10 @@ def test_float32_is_as_accurate_as_promised():
 
 def test_every_pair_of_activations():
     """On a small case, to what `test_float64` allows."""
-    small = sized_case((2, 2, 2, 3), {})
-    small = dataclasses.replace(small, weights=LSTMWeights(*(0.3 * w for w in small.weights)))
+    plain = sized_case((2, 2, 2, 3), {})
+    tiny = dataclasses.replace(plain, weights=LSTMWeights(*(w / 16 for w in plain.weights)))  # or it overflows
     for a, s in itertools.product(NAMES, NAMES):
-        case = dataclasses.replace(small, activation=a, recurrent_activation=s)
+        case = dataclasses.replace(tiny if "exponential" in (a, s) else plain, activation=a, recurrent_activation=s)
         expected, got = run(case, "reference"), run(case, "native")
         assert_all_finite(expected, case)
         for name, value in expected.items():

@@ -51,7 +51,7 @@ class Activation:
 class _OnNumPy:
     """A function of NumPy arrays alone, called like the others; pickled where the function is.
 
-    Raises: TypeError where it gives something else than an array of the shape of its own, such as a tensor.
+    Raises: TypeError where it gives something else than an array of the shape that it was given, such as a tensor.
     """
 
     function: Callable[[Array], Array]
@@ -62,8 +62,8 @@ class _OnNumPy:
             shape = getattr(y, "shape", None)
             got = type(y).__name__ if shape is None else f"{type(y).__name__} of shape {tuple(shape)}"
             raise TypeError(
-                f"activation: expected {_name_of(self.function)!r} to make a NumPy array of shape {np.shape(x)} from "
-                f"one, got {got}"
+                f"the activation {_name_of(self.function)!r}: expected a NumPy array of the shape that it was given, "
+                f"{np.shape(x)}, got {got}"
             )
         return y
 

@@ -77,8 +77,8 @@ def native_cells(layer: Any, cells: list[Any]) -> list[NativeCell] | str:
         found = {name: built_in(getattr(cell, name)) for name in ("activation", "recurrent_activation")}
         activation, recurrent_activation = found.values()
         if activation is None or recurrent_activation is None:
-            name = next(name for name, function in found.items() if function is None)
-            return f"{name} is a callable outside the built-in activations"
+            name = next(name for name, activation in found.items() if activation is None)
+            return _why_not_this_activation(name, getattr(cell, name))
         native.append(NativeCell(cell, activation, recurrent_activation))
     dtypes = sorted({part.compute_dtype for part in (layer, layer.cell, *cells)})
     return f"the layer and its cells compute in {' and '.join(dtypes)}" if len(dtypes) > 1 else native
@@ -110,10 +110,23 @@ def cells_of(cell: Any) -> list[Any]:
 
 def built_in(function: Any) -> activations.Activation | None:
     """Finds the built-in activation that this Keras function is."""
-    for name, activation in activations.BUILT_IN.items():
-        if function is keras.activations.get(name):
-            return activation
-    return None
+    name = _keras_name(function)
+    return None if name is None else activations.BUILT_IN.get(name)
+
+
+def _keras_name(function: Any) -> str | None:
+    """Finds the name by which `keras.activations` has this very function; None where it has not."""
+    name = getattr(function, "__name__", None)
+    known = isinstance(name, str) and (name in activations.BUILT_IN or name in activations.REFUSED)
+    return name if known and function is keras.activations.get(name) else None
+
+
+def _why_not_this_activation(argument: str, function: Any) -> str:
+    """Finds the reason why the native engine does not run this activation, which is not built in."""
+    name = _keras_name(function)
+    if name is None:
+        return f"{argument} is a callable outside the built-in activations"
+    return f"{argument}: {name} {activations.REFUSED[name]}"
 
 
 def _find_operation(x: Tensor, asked: bool) -> Any:

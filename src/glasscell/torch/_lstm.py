@@ -73,10 +73,15 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         if engine not in ENGINES:
             raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
         self.recurrent_dropout, self.engine = float(recurrent_dropout), engine
-        self.activation = activations.get(activation, "activation").name
-        self.recurrent_activation = activations.get(recurrent_activation, "recurrent_activation").name
+        self.activation, self.recurrent_activation = activation, recurrent_activation
         if self.proj_size:
             self._check_framework(PROJECTED.format(self.proj_size), True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Checks an activation when it is set: a module among the children would be hidden by the class's default."""
+        if name in ("activation", "recurrent_activation"):
+            value = activations.get(value, name, callables=False).name
+        super().__setattr__(name, value)
 
     def forward(
         self,

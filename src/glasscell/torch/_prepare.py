@@ -90,7 +90,9 @@ def _layers(lstm: Any, weights: list[Any], hx: Any, x: Tensor, squeeze: bool) ->
     """The operands of each layer's directions, without dropout masks."""
     directions = 2 if lstm.bidirectional else 1
     h0, c0 = arguments.states(hx, x, lstm.num_layers * directions, lstm.hidden_size, squeeze)
-    a, s = activations.get(lstm.activation), activations.get(lstm.recurrent_activation)
+    a, s = (
+        activations.get(getattr(lstm, name), name, callables=False) for name in ("activation", "recurrent_activation")
+    )
     options = [Options(a, s, backwards) for backwards in (False, True)[:directions]]
     operands = []
     for k, (W, R, *biases) in enumerate(each(weights, 4 if lstm.bias else 2)):

@@ -98,10 +98,9 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
             continue
         right = isinstance(value, Tensor) and value.dtype == torch.bool and value.device == x.device
         if not right or tuple(value.shape) != expected:
-            got = (
-                f"{tuple(value.shape)} {value.dtype} on {value.device}" if isinstance(value, Tensor) else kind_of(value)
+            raise ValueError(
+                f"{name}: expected a bool tensor of shape {expected} on {x.device}, got {_flags_got(value, expected)}"
             )
-            raise ValueError(f"{name}: expected a bool tensor of shape {expected} on {x.device}, got {got}")
         flags.append(value[None] if squeeze else value if batch_first else value.t())
     ends = None if lengths is None else _ends(lengths, x)
     given = [t for t in (ends, *flags) if t is not None]
@@ -117,6 +116,16 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
     return torch.from_numpy(step_flags_of(B, T, mask, lengths, reset))
 
 
+def _flags_got(value: Any, expected: tuple[int, ...]) -> str:
+    """Names what came in place of a mask or resets, and what to do."""
+    if not isinstance(value, Tensor):
+        return f"{kind_of(value)}; torch.as_tensor makes a tensor"
+    got = f"{tuple(value.shape)} {value.dtype} on {value.device}"
+    if tuple(value.shape) == expected[::-1] != expected:
+        return f"{got}; .t() has the batch in its place"
+    return f"{got}; .bool() makes one" if value.dtype != torch.bool else got
+
+
 def _copied(flags: Tensor) -> Any:
     """A copy as an array: PyTorch would not resize the memory of one that NumPy has seen."""
     return flags.detach().clone().numpy(force=True)
@@ -125,9 +134,15 @@ def _copied(flags: Tensor) -> Any:
 def _ends(lengths: Any, x: Tensor) -> Tensor:
     """A tensor of lengths, beside x unless it is one; what it must hold is checked with the steps."""
     try:
-        return lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device=x.device)
+        ends = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device=x.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"lengths: expected (B,) integers, got {kind_of(lengths)}: {error}") from None
+    if ends.is_floating_point() and tuple(ends.shape) == (len(x),) != (0,):  # NumPy cannot read them all
+        name = str(ends.dtype).removeprefix("torch.")
+        raise TypeError(f"lengths: expected integers, got {name}; .long() makes them")
+    if ends.is_meta and not x.is_meta:
+        raise ValueError(f"lengths: expected (B,) integers on {x.device}, got them on meta, which has no numbers")
+    return ends
 
 
 def kind_of(value: Any) -> str:

@@ -99,8 +99,8 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         )  # fmt: skip
         self.engine = engine
         self.recurrent_dropout = options.rate_of("recurrent_dropout", recurrent_dropout)
-        self.activation = options.activation_of("activation", activation)
-        self.recurrent_activation = options.activation_of("recurrent_activation", recurrent_activation)
+        self.activation = options.activation_of("activation", activation).name
+        self.recurrent_activation = options.activation_of("recurrent_activation", recurrent_activation).name
         if self.proj_size:
             self._check_framework(PROJECTED.format(self.proj_size), True)
 
@@ -171,10 +171,7 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         _check_module("trace", self)
         steps = {"hx": hx, "lengths": lengths, "mask": mask, "reset": reset}
         given = {name: value for name, value in steps.items() if value is not None}
-        copy, found = copy_in_inference(self), list[Traces]()
-        copy._traces = found
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):  # a trace is the native engine's whatever is on
-            copy(input, **given)
+        found: list[Traces] = _traces_of_call(self, input, given)
         if len(found) != 1:
             raise ValueError(
                 f"trace: expected a forward of {type(self).__name__} that runs that of LSTM once, got {len(found)} runs"
@@ -196,6 +193,16 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         if self.engine == "native" or not plain or options != ("tanh", "sigmoid", 0):
             what = "engine: 'native'" if self.engine == "native" else "what this LSTM has beyond torch.nn.LSTM"
             raise ValueError(f"{what} needs the native engine, which cannot serve: {reason}")
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _traces_of_call(lstm: LSTM, input: Any, given: dict[str, Any]) -> list[Traces]:
+    """Calls a copy of a module in inference, and collects the traces of each of its runs of `LSTM.forward`."""
+    copy, found = copy_in_inference(lstm), list[Traces]()
+    copy._traces = found
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):  # a trace is the native engine's whatever is on
+        copy(input, **given)
+    return found
 
 
 def _check_module(method: str, module: Any) -> None:

@@ -44,7 +44,8 @@ def check_dtype(dtype: Any) -> None:
     if dtype is None:
         return
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype: expected a torch.dtype, as torch.float32, got {dtype!r}")
+        got = repr(dtype) if isinstance(dtype, str) else kind_of(dtype)
+        raise TypeError(f"dtype: expected a torch.dtype, as torch.float32, got {got}")
     if not (dtype.is_floating_point or dtype.is_complex):
         raise ArgumentError(f"dtype: expected one of floats, as torch.float32, got {dtype}; weights have gradients")
 
@@ -67,14 +68,14 @@ def check_dropout(rate: Any) -> None:
         )
 
 
-def activation_of(argument: str, name: Any) -> str:
-    """Finds Keras's name of an activation. Raises: ValueError for an unknown name, TypeError for anything else.
+def activation_of(argument: str, name: Any) -> activations.Activation:
+    """Finds an activation by Keras's name. Raises: ValueError for an unknown name, TypeError for anything else.
 
     A function is refused whatever it is called: PyTorch would have to run it, at every step.
     """
     if name is not None and not isinstance(name, str):
         raise TypeError(f"{argument}: expected the name of one of Keras's activations, as 'tanh', got {kind_of(name)}")
-    return activations.get(name, argument).name
+    return activations.get(name, argument)
 
 
 def check_engine(engine: Any) -> None:

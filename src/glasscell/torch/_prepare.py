@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
-from glasscell._cells import activations
 from glasscell._cells.lstm import Options
 from glasscell._ops.call import KEEP
 from glasscell._ops.operands import Operands, each
@@ -17,7 +16,7 @@ from glasscell._ops.torch import why_not_available
 from glasscell._ops.torch_compat import flat_weights, has_own_operations
 from glasscell._ops.torch_eligibility import at_hand
 from glasscell.torch import _arguments as arguments
-from glasscell.torch._options import check_engine
+from glasscell.torch._options import activation_of, check_engine
 from glasscell.torch._packed import Packing
 
 PROJECTED = "proj_size is {}, and the cell has no projection"
@@ -110,7 +109,10 @@ def _layers(lstm: Any, weights: list[Any], hx: Any, x: Tensor, squeeze: bool) ->
     """The operands of each layer's directions, without dropout masks."""
     directions = 2 if lstm.bidirectional else 1
     h0, c0 = arguments.states(hx, x, lstm.num_layers * directions, lstm.hidden_size, squeeze)
-    a, s = activations.get(lstm.activation), activations.get(lstm.recurrent_activation)
+    a, s = (
+        activation_of("activation", lstm.activation),
+        activation_of("recurrent_activation", lstm.recurrent_activation),
+    )
     options = [Options(a, s, backwards) for backwards in (False, True)[:directions]]
     operands, own = [], 4 if lstm.bias else 2
     if len(weights) != lstm.num_layers * directions * own:

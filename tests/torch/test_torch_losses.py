@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils._per_sample_grad import call_for_per_sample_grads
 
 from glasscell.torch import LSTM, accelerate, restore
-from torch_pairs import agree, agree_in_bits
+from torch_pairs import agree, agree_in_bits, flat
 
 PAGE = (Path(__file__).parents[2] / "docs" / "torch.md").read_text(encoding="utf-8")
 ROWS = [row.split(" | ")[0] for row in re.findall(r"^\| (.*) \|$", PAGE, re.M)[1:]]
@@ -82,8 +82,7 @@ def quantization():
 @row("`torch.jit.trace`, `torch.export`, ONNX")
 def exports():
     """ONNX's older exporter too, which gives every argument by its place, to an LSTM by itself."""
-    x = torch.randn(5, 2, 3)
-    lstm = LSTM(3, 4)
+    x, lstm = torch.randn(5, 1, 3), LSTM(3, 4)
     for code in (torch.jit.trace(lstm, x).code, torch.export.export(lstm, (x,)).graph_module.code):
         assert "glasscell" not in code
         assert "lstm" in code
@@ -176,6 +175,19 @@ def save():
         assert (b"glasscell" in file.getvalue()) == needed
 
 
+@row("`resize_` of an output, and a longer `out=` into it")
+def resize():
+    lstm, x = LSTM(3, 4, batch_first=True), torch.randn(2, 5, 3)
+    for enlarge in (lambda y: y.resize_(3, 5, 4), lambda y: torch.cat([torch.ones(3, 5, 4)], out=y)):
+        with torch.no_grad():
+            y, h, c = flat(lstm(x))
+        kept = y.clone(), h, c, *(t.detach() for t in flat(lstm(x)))
+        with pytest.raises(RuntimeError, match="not resizable"):
+            enlarge(y)
+        for result in kept:
+            assert result.resize_(999).shape == (999,)
+
+
 @row("`trace` of a wrapper")
 def wrapper():
     wrapped, x = torch.nn.DataParallel(LSTM(3, 4)), torch.randn(5, 2, 3)
@@ -205,6 +217,7 @@ def test_each_row_has_a_check_and_each_check_a_row():
 @pytest.mark.filterwarnings("ignore:.*(torch.jit|ao.quantization).* (is|are) deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights:UserWarning")  # as of torch's own
+@pytest.mark.filterwarnings("ignore:Exporting a model to ONNX with a batch_size other than 1:UserWarning")
 @pytest.mark.filterwarnings("ignore:The feature will be removed:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # torch's own LSTM compares shapes

@@ -101,6 +101,8 @@ def _why_left(layer: Any) -> str | None:
         if type(part) not in OURS and type(part) not in THEIRS and isinstance(part, tuple(OURS)):
             ours = next(kind for kind in OURS if isinstance(part, kind)).__name__
             return f"{type(part).__name__} is a subclass, and may differ: derive it from glasscell.keras.{ours}"
+    if getattr(layer, "engine", "auto") == "framework":
+        return "its engine is 'framework'"
     native = native_cells(layer, cells)
     return native if isinstance(native, str) else None
 
@@ -126,7 +128,7 @@ def _say_compiled(switched: list[Any]) -> str | None:
     """Names the models whose jit_compile was switched off."""
     names = ", ".join(repr(model.name) for model in switched)
     what = f"jit_compile=True of {names} is switched off, for XLA takes no native call on TensorFlow"
-    return f"{what}: compile the model with jit_compile=False" if switched else None
+    return f"{what}; restore(model) switches it on again" if switched else None
 
 
 def _become(layer: Any, classes: dict[type, type]) -> None:

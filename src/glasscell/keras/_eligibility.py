@@ -150,7 +150,7 @@ def _why_not_this_call(layer: Any, cells: list[Any], sequences: Tensor, mask: An
 
 
 def why_not_these_shapes(sequences: Tensor, mask: Any) -> str | None:
-    """Finds the reason in the shapes of a call's sequences and mask; most of these Keras's loop fails over as well."""
+    """Finds the reason in the shapes of a call's sequences and mask; over most of these Keras's loop fails as well."""
     if len(sequences.shape) != 3:
         return f"x: expected shape (B, T, I), got {tuple(sequences.shape)}"
     if mask is not None and not _fits(mask.shape, sequences.shape[:2]):

@@ -46,6 +46,13 @@ def step_mask(layer: Any, mask: Any) -> Any:
     return ops.any(ops.cast(mask, "bool"), -1) if _scans(layer) else mask
 
 
+def why_not_this_width(cell: Any, x: Tensor) -> str | None:
+    """Finds what is wrong with the width of x, for a cell with the equations of `LSTMCell`."""
+    width = cell.kernel.shape[0]
+    fits = x.shape[2] is None or x.shape[2] == width
+    return None if fits else f"x: expected shape (B, T, I) = (B, T, {width}), got {tuple(x.shape)}"
+
+
 def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[LoopResult]:
     """Runs the loops of one layer, or of several over the same sequences: the directions of a Bidirectional.
 
@@ -89,9 +96,8 @@ def _step_flags(mask: Tensor | None) -> Tensor | None:
 def _operands(p: Pass, level: int, x: Tensor, state: Any) -> Operands:
     """Gathers what the operation takes of one cell. Time runs backwards for the first of a stack alone."""
     cell, activation, recurrent_activation = p.native.cells[level]
-    width = cell.kernel.shape[0]
-    if x.shape[2] is not None and x.shape[2] != width:
-        raise ValueError(f"x: expected shape (B, T, I) = (B, T, {width}), got {tuple(x.shape)}")
+    if (wrong := why_not_this_width(cell, x)) is not None:
+        raise ValueError(wrong)
     check_state(state, x.shape[0], cell.units)
     options = Options(activation, recurrent_activation, p.layer.go_backwards and level == 0)
     if p.layer.stateful and keras.backend.backend() == "torch":

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 
 from glasscell.keras._call_context import Call, context
-from glasscell.keras._eligibility import Native, cells_of, eligible, is_keras, why_not_these_shapes
-from glasscell.keras._inner_loop import LoopResult, Pass, run_native, step_mask
+from glasscell.keras._eligibility import Native, cells_of, eligible, is_keras, is_lstm, why_not_these_shapes
+from glasscell.keras._inner_loop import LoopResult, Pass, run_native, step_mask, why_not_this_width
 from glasscell.keras._recorder import record_call
 from glasscell.keras._refusals import check_cell, check_cell_options, describe
 from glasscell.keras._trace import trace_layer
@@ -155,8 +155,7 @@ class NativeLoop:
             try:
                 return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
             except Exception as error:
-                if (reason := why_not_these_shapes(sequences, steps)) is not None:
-                    raise ValueError(reason) from error
+                self._explain(error, sequences, steps)
                 raise
         from_zero = call is not None and call.from_zero
         return run_native([Pass(self, native, initial_state, training, from_zero)], sequences, steps)[0]
@@ -179,6 +178,15 @@ class NativeLoop:
         if self.engine_used != used:  # setting an attribute of a Keras layer takes its time
             self.engine_used = used
         return None if isinstance(found, str) else found
+
+    def _explain(self, error: Exception, sequences: Tensor, mask: Any) -> None:
+        """Raises an error that names the argument over whose shape Keras's loop failed, if it was one."""
+        cell = cells_of(self.cell)[0]  # type: ignore[attr-defined]
+        reason = why_not_these_shapes(sequences, mask) or (
+            why_not_this_width(cell, sequences) if is_lstm(cell) else None
+        )
+        if reason is not None:
+            raise ValueError(reason) from error
 
     def _log_once(self, reason: str) -> None:
         """Logs why the layer runs in the framework, each reason the first time that it is met."""

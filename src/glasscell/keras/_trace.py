@@ -89,6 +89,8 @@ def _states(layer: Any, initial_state: Any, batch: int) -> Any:
         if cells is not None and (not isinstance(initial_state, (list, tuple)) or len(initial_state) != len(cells)):
             expected = f"a list of {len(cells)} pairs (h, c), one for each cell"
             raise ValueError(f"initial_state: expected {expected}, got {_describe(initial_state)}")
+        if not isinstance(initial_state, (list, tuple)):
+            raise ValueError(f"initial_state: expected a pair (h, c), got {describe(initial_state)}")
         return initial_state
     if not layer.stateful:
         return layer.get_initial_state(batch)

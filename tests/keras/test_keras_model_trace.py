@@ -124,6 +124,13 @@ def test_wrappers_shared_layers_and_names(kind):
         trace(model, x, layer=0)
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'sequential.* was passed an input with a mask")
+def test_a_mask_goes_to_the_model():
+    model, x = keras.Sequential([keras.Input((T, I)), layers.LSTM(3, name="memory")]), draw(B, T, I)
+    kept = np.arange(T) < [[6], [4], [5]]
+    np.testing.assert_array_equal(trace(model, x, mask=kept).h, trace(model.layers[0], x, mask=kept).h)
+
+
 class Halved(layers.LSTM):
     """Hands half of what it receives to Keras's loop, and runs it."""
 

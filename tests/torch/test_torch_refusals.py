@@ -196,9 +196,14 @@ def test_of_python_itself(entry):
     ],
 )
 def test_of_attributes_set_later(name, value, argument):
+    """When they are set, or in the next call."""
     lstm = LSTM(I, H)
-    setattr(lstm, name, value)
-    check(lambda: lstm(X), argument)
+
+    def call():
+        setattr(lstm, name, value)
+        lstm(X)
+
+    check(call, argument)
 
 
 class Own(torch.nn.LSTM):

@@ -129,6 +129,12 @@ def _why_not_this_activation(argument: str, function: Any) -> str:
     return f"{argument}: {name} {activations.REFUSED[name]}"
 
 
+def why_not_here() -> str | None:
+    """Finds the reason why the native engine runs no layer of this process: its backend, or where it computes."""
+    operation = _find_operation(ops.zeros(()), asked=True)
+    return operation if isinstance(operation, str) else None
+
+
 def _find_operation(x: Tensor, asked: bool) -> Any:
     """Finds the backend's module in `OPERATIONS`, or the reason why it cannot serve here."""
     backend = keras.backend.backend()
@@ -147,14 +153,21 @@ def _find_operation(x: Tensor, asked: bool) -> Any:
 
 def _why_not_this_call(layer: Any, cells: list[Any], sequences: Tensor, mask: Any) -> str | None:
     """Finds the reason in the shapes of a call, in hooks, or in a loop that Keras runs in another way."""
-    if len(sequences.shape) != 3:
-        return f"x: expected shape (B, T, I), got {tuple(sequences.shape)}"
-    if mask is not None and not _fits(mask.shape, sequences.shape[:2]):
-        return f"mask: expected shape (B, T) = {tuple(sequences.shape[:2])}, got {tuple(mask.shape)}"
+    if (reason := why_not_these_shapes(sequences, mask)) is not None:
+        return reason
     if any(_compat.is_hooked(cell) for cell in [layer.cell, *cells]):
         return "a hook of PyTorch's is to be called at each step of the cell"
     if layer.unroll and layer.go_backwards and mask is not None:
         return "unroll with a mask, backwards, has outputs of its own in Keras"
+    return None
+
+
+def why_not_these_shapes(sequences: Tensor, mask: Any) -> str | None:
+    """Finds the reason in the shapes of a call's sequences and mask; over most of these Keras's loop fails as well."""
+    if len(sequences.shape) != 3:
+        return f"x: expected shape (B, T, I), got {tuple(sequences.shape)}"
+    if mask is not None and not _fits(mask.shape, sequences.shape[:2]):
+        return f"mask: expected shape (B, T) = {tuple(sequences.shape[:2])}, got {tuple(mask.shape)}"
     return None
 
 

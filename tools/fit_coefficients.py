@@ -68,6 +68,12 @@ def scaled_erfc(t: mp.mpf, k: int) -> mp.mpf:
     return (1 + 2 * z) * mp.exp(z * z) * mp.erfc(z)
 
 
+def coth_tail(s: mp.mpf) -> mp.mpf:
+    """p of 3 (x coth x - 1) = s + s^2 p(s), with s = x^2."""
+    x = mp.sqrt(s)
+    return (3 * (x * mp.coth(x) - 1) - s) / s**2 if s > mp.mpf(10) ** -15 else -mp.mpf(1) / 15 + 2 * s / 315
+
+
 def show(name: str, kind: str, coefficients: list[mp.mpf], error: mp.mpf) -> None:
     print(f"// relative error 2^{mp.nstr(mp.log(error, 2), 4)}")
     print(f"constexpr {kind} {name}[] = {{")
@@ -89,4 +95,8 @@ for kind, degree, centre, far in (("float", 11, 2, 10), ("double", 22, 4, 28)):
     p = fit(lambda t, k=centre: scaled_erfc(t, k), low, high, degree)  # type: ignore[misc]
     error = worst(p, lambda t, k=centre: scaled_erfc(t, k), low, high, lambda t, k=centre: 1 / scaled_erfc(t, k))  # type: ignore[misc]
     show(f"kErfc{kind.capitalize()}", kind, p, error)
+for kind, degree in (("float", 6), ("double", 14)):
+    p = fit(coth_tail, mp.mpf(0), mp.mpf(4), degree)
+    error = worst(p, coth_tail, mp.mpf(0), mp.mpf(4), lambda s: s / (1 + s * coth_tail(s)))  # of the whole
+    show(f"kCothTail{kind.capitalize()}", kind, p, error)
 print("}  // namespace glasscell")

@@ -20,16 +20,32 @@ namespace glasscell {
 
 // By Keras's names. Python reads them from the module.
 enum class Activation : int {
-    tanh, sigmoid, linear, relu, hard_sigmoid, leaky_relu, elu, selu, exponential, softplus, softsign, silu, gelu
+    tanh, sigmoid, linear, relu, hard_sigmoid, leaky_relu, elu, selu, exponential, softplus, softsign, silu, gelu,
+    celu, relu6, hard_silu, hard_tanh, hard_shrink, soft_shrink, log_sigmoid, mish, sparse_plus, sparse_sigmoid,
+    squareplus, tanh_shrink
 };
-constexpr int kActivations = 13;
+constexpr int kActivations = 25;
 constexpr const char* kActivationNames[kActivations] = {
     "tanh", "sigmoid", "linear", "relu", "hard_sigmoid", "leaky_relu", "elu",
-    "selu", "exponential", "softplus", "softsign", "silu", "gelu"};
-constexpr double kSeluScale = 1.0507009873554805, kSeluAlpha = 1.6732632423543772, kLeakySlope = 0.2;
+    "selu", "exponential", "softplus", "softsign", "silu", "gelu",
+    "celu", "relu6", "hard_silu", "hard_tanh", "hard_shrink", "soft_shrink", "log_sigmoid",
+    "mish", "sparse_plus", "sparse_sigmoid", "squareplus", "tanh_shrink"};
+constexpr double kSeluScale = 1.0507009873554805, kSeluAlpha = 1.6732632423543772, kLeakySlope = 0.2, kShrink = 0.5;
 
-// Whether the derivative needs the raw gate beside the activated one.
-static constexpr bool needs_raw(Activation a) { return a == Activation::silu || a == Activation::gelu; }
+// Whether the derivative needs the raw gate beside the activated one: it falls and rises again, has no closed form in
+// the activated gate, or has a value of its own where the function reaches its bounds.
+static constexpr bool needs_raw(Activation a) {
+    switch (a) {
+        case Activation::silu:
+        case Activation::gelu:
+        case Activation::hard_silu:
+        case Activation::hard_tanh:
+        case Activation::mish:
+        case Activation::sparse_sigmoid:
+        case Activation::tanh_shrink: return true;
+        default: return false;
+    }
+}
 
 // The options of the cell: glasscell._cells.lstm.Options.
 struct Options {

@@ -30,7 +30,7 @@ template <class T> struct StepGradient {
     V<T> dc;
 };
 
-// Takes the gradients dh, dc of h', c' to those of the raw gates and of c. Only silu and gelu read `z`.
+// Takes the gradients dh, dc of h', c' to those of the raw gates and of c. Only the activations of needs_raw read `z`.
 template <class T>
 GLASSCELL_INLINE StepGradient<T> step_gradient(const Gates<T>& z, const Gates<T>& gates, V<T> c, V<T> c_next, V<T> dh,
                                                V<T> dc, Activation a, Activation s) {

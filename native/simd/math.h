@@ -16,20 +16,22 @@ template <> struct Format<float> {
     static constexpr double kLn2High = 0.693147182464599609375, kLn2Low = -1.90465421e-9;
     static constexpr double kExpLow = -104, kExpHigh = 89, kOne = 10;
     static constexpr int kMantissa = 23, kBias = 127;
-    static constexpr int kExpTerms = 5, kErfcTerms = 12, kLog1pTerms = 9;
+    static constexpr int kExpTerms = 5, kErfcTerms = 12, kLog1pTerms = 9, kCothTerms = 7;
     static constexpr double kErfcCentre = 2;
     static constexpr const float* exp_tail() { return kExpTailFloat; }
     static constexpr const float* erfc() { return kErfcFloat; }
+    static constexpr const float* coth_tail() { return kCothTailFloat; }
 };
 template <> struct Format<double> {
     static constexpr double kRound = 6755399441055744;
     static constexpr double kLn2High = 0.69314718055994529, kLn2Low = 2.3190468138462996e-17;
     static constexpr double kExpLow = -746, kExpHigh = 710, kOne = 20;
     static constexpr int kMantissa = 52, kBias = 1023;
-    static constexpr int kExpTerms = 11, kErfcTerms = 23, kLog1pTerms = 18;
+    static constexpr int kExpTerms = 11, kErfcTerms = 23, kLog1pTerms = 18, kCothTerms = 15;
     static constexpr double kErfcCentre = 4;
     static constexpr const double* exp_tail() { return kExpTailDouble; }
     static constexpr const double* erfc() { return kErfcDouble; }
+    static constexpr const double* coth_tail() { return kCothTailDouble; }
 };
 
 template <class T> GLASSCELL_INLINE V<T> constant(double value) { return broadcast<T>(T(value)); }
@@ -137,6 +139,37 @@ template <class T> GLASSCELL_INLINE V<T> log1p_unit(V<T> u) {
     for (int k = Format<T>::kLog1pTerms - 1; k >= 1; --k) sum = fma(sum, s2, constant<T>(1.0 / (2 * k + 1)));
     const V<T> twice = s + s;
     return fma(twice * s2, sum, twice);
+}
+
+// tanh(log(1 + e^x)) = n / d with n = (1 + e^x)^2 - 1 and d = n + 2, both over e^2x where x is positive; and its
+// derivative, 4 e^x (1 + e^x) / d^2. Nothing cancels or overflows.
+template <class T> struct TanhOfSoftplus {
+    V<T> value, slope;
+};
+
+template <class T> GLASSCELL_INLINE TanhOfSoftplus<T> tanh_of_softplus(V<T> x) {
+    const V<T> one = constant<T>(1), two = constant<T>(2), e = exp<T>(-abs<T>(x));  // e^-x where x is positive
+    const Bits<T> negative = x < constant<T>(0);
+    const V<T> n = select<T>(negative, fma(e, e, e + e), fma(two, e, one));
+    const V<T> d = n + select<T>(negative, two, two * e * e);
+    const V<T> slope = constant<T>(4) * e * (one + e) * select<T>(negative, one, e) / (d * d);
+    return {n / d, slope};
+}
+
+// (x + sqrt(x^2 + 4)) / 2. The positive root q of q (q - |x|) = 1, or 1 / q where x is negative. Accuracy: 3 ulp.
+template <class T> GLASSCELL_INLINE V<T> squareplus(V<T> x) {
+    const V<T> a = abs<T>(x), half = constant<T>(0.5), large = constant<T>(1.0 * (int64_t(1) << 60));
+    const V<T> root = select<T>(a < large, sqrt<T>(fma(a, a, constant<T>(4))), a);  // the square may overflow
+    const V<T> q = fma(half, a, half * root);
+    return select<T>(x < constant<T>(0), constant<T>(1) / q, q);
+}
+
+// x - tanh x. Up to 2 it is x v / (3 + v) with v = 3 (x coth x - 1) = x^2 + x^4 p(x^2), for the difference would lose
+// its digits. Accuracy: 4 ulp.
+template <class T> GLASSCELL_INLINE V<T> tanh_shrink(V<T> x) {
+    const V<T> near = at_most<T>(at_least<T>(x, -2), 2), square = near * near;
+    const V<T> v = fma(square * square, polynomial<T>(square, Format<T>::coth_tail(), Format<T>::kCothTerms), square);
+    return select<T>(abs<T>(x) < constant<T>(2), near * (v / (constant<T>(3) + v)), x - tanh<T>(x));
 }
 
 // The normal distribution: its density times sqrt(2 pi), e^(-x^2/2), and its cumulative function, erfc(-x/sqrt2)/2.

@@ -153,6 +153,28 @@ GLASSCELL_INLINE F64 fma(F64 a, F64 b, F64 c) {
 }
 #endif
 
+// The square root, correctly rounded.
+template <class T> GLASSCELL_INLINE V<T> sqrt(V<T> x);
+#if defined(__AVX512F__)
+template <> GLASSCELL_INLINE F32 sqrt<float>(F32 x) { return (F32)_mm512_maskz_sqrt_ps(0xffff, (__m512)x); }
+template <> GLASSCELL_INLINE F64 sqrt<double>(F64 x) { return (F64)_mm512_maskz_sqrt_pd(0xff, (__m512d)x); }
+#elif defined(__AVX2__)
+template <> GLASSCELL_INLINE F32 sqrt<float>(F32 x) { return (F32)_mm256_sqrt_ps((__m256)x); }
+template <> GLASSCELL_INLINE F64 sqrt<double>(F64 x) { return (F64)_mm256_sqrt_pd((__m256d)x); }
+#elif defined(__ARM_NEON)
+template <> GLASSCELL_INLINE F32 sqrt<float>(F32 x) { return (F32)vsqrtq_f32((float32x4_t)x); }
+template <> GLASSCELL_INLINE F64 sqrt<double>(F64 x) { return (F64)vsqrtq_f64((float64x2_t)x); }
+#else
+template <> GLASSCELL_INLINE F32 sqrt<float>(F32 x) {
+    for (int k = 0; k < kLanes<float>; ++k) x[k] = __builtin_sqrtf(x[k]);
+    return x;
+}
+template <> GLASSCELL_INLINE F64 sqrt<double>(F64 x) {
+    for (int k = 0; k < kLanes<double>; ++k) x[k] = __builtin_sqrt(x[k]);
+    return x;
+}
+#endif
+
 template <class T> GLASSCELL_INLINE Bits<T> as_bits(V<T> v) { return (Bits<T>)v; }
 template <class T> GLASSCELL_INLINE V<T> as_float(Bits<T> v) { return (V<T>)v; }
 

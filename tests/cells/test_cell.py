@@ -1,5 +1,7 @@
 """The equations of `_cells/lstm.py`: against a scalar loop, over every array namespace, and their gradients."""
 
+import functools
+import inspect
 import math
 
 import jax
@@ -30,8 +32,26 @@ SCALAR = {
     "softsign": lambda x: x / (1 + abs(x)),
     "silu": lambda x: x / (1 + math.exp(-x)),
     "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "celu": lambda x: max(x, 0.0) + min(0.0, math.exp(x) - 1),
+    "relu6": lambda x: min(max(x, 0.0), 6.0),
+    "hard_silu": lambda x: x * min(max(x + 3, 0.0), 6.0) / 6,
+    "hard_tanh": lambda x: min(max(x, -1.0), 1.0),
+    "hard_shrink": lambda x: x if abs(x) > 0.5 else 0.0,
+    "soft_shrink": lambda x: math.copysign(max(abs(x) - 0.5, 0.0), x),
+    "log_sigmoid": lambda x: math.log(1 / (1 + math.exp(-x))),
+    "mish": lambda x: x * math.tanh(math.log(1 + math.exp(x))),
+    "sparse_plus": lambda x: 0.0 if x <= -1 else x if x >= 1 else (x + 1) ** 2 / 4,
+    "sparse_sigmoid": lambda x: min(max(x + 1, 0.0), 2.0) / 2,
+    "squareplus": lambda x: (x + math.sqrt(x * x + 4)) / 2,
+    "tanh_shrink": lambda x: x - math.tanh(x),
 }
-KINKS = {"relu": (0,), "leaky_relu": (0,), "elu": (0,), "selu": (0,), "hard_sigmoid": (-3, 3)}
+KINKS = {
+    **dict.fromkeys(("relu", "leaky_relu", "elu", "selu", "celu"), (0,)),
+    **dict.fromkeys(("hard_sigmoid", "hard_silu"), (-3, 3)),
+    **dict.fromkeys(("hard_tanh", "sparse_plus", "sparse_sigmoid"), (-1, 1)),
+    **dict.fromkeys(("hard_shrink", "soft_shrink"), (-0.5, 0.5)),
+    "relu6": (0, 6),
+}
 # Each side rounds a handful of operations and the sums of a few products: some float64 epsilons (2.2e-16).
 ROUNDING = 1e-14
 
@@ -150,6 +170,18 @@ LIMITS = {
     "softsign": ((np.nan, np.nan), (np.nan, np.nan)),
     "silu": ((np.nan, np.nan), (np.inf, np.nan)),
     "gelu": ((np.nan, np.nan), (np.inf, np.nan)),
+    "celu": ((-1, 0), (np.inf, 1)),
+    "relu6": ((0, 0), (6, 0)),
+    "hard_silu": ((np.nan, 0), (np.inf, 1)),
+    "hard_tanh": ((-1, 0), (1, 0)),
+    "hard_shrink": ((-np.inf, 1), (np.inf, 1)),
+    "soft_shrink": ((-np.inf, 1), (np.inf, 1)),
+    "log_sigmoid": ((-np.inf, 1), (0, 0)),
+    "mish": ((np.nan, np.nan), (np.inf, np.nan)),
+    "sparse_plus": ((0, 0), (np.inf, 1)),
+    "sparse_sigmoid": ((0, 0), (1, 0)),
+    "squareplus": ((0, 0), (np.inf, 1)),
+    "tanh_shrink": ((-np.inf, 1), (np.inf, 1)),
 }
 
 
@@ -169,7 +201,9 @@ FAR = np.array([-1e4, -800.0, 800.0, 1e4])
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("tanh", np.sign(FAR)), *((name, FAR > 0) for name in ("sigmoid", "hard_sigmoid")),
-     ("softsign", FAR / (1 + np.abs(FAR))), ("softplus", np.maximum(FAR, 0))],
+     ("softsign", FAR / (1 + np.abs(FAR))), *((name, np.maximum(FAR, 0)) for name in ("softplus", "mish")),
+     ("log_sigmoid", np.minimum(FAR, 0)), ("tanh_shrink", FAR - np.sign(FAR)),
+     ("squareplus", ((np.abs(FAR) + np.hypot(FAR, 2)) / 2) ** np.sign(FAR))],
 )  # fmt: skip
 def test_far_values_do_not_overflow(name, expected):
     with np.errstate(over="raise", invalid="raise"):
@@ -179,9 +213,19 @@ def test_far_values_do_not_overflow(name, expected):
 
 
 def test_the_left_tail_keeps_its_digits():
-    """sigmoid and gelu where 1 + e^x or 1 + erf would have rounded to one, or to nought."""
+    """Where 1 + e^x or 1 + erf would have rounded to one, or to nought, or a difference is smaller than its terms."""
     np.testing.assert_allclose(BUILT_IN["sigmoid"](np.array([-700.0])), [math.exp(-700)], rtol=1e-14)
     np.testing.assert_allclose(BUILT_IN["gelu"](np.array([-10.0])), [-5 * math.erfc(10 / math.sqrt(2))], rtol=1e-14)
+    for name, x, expected in (
+        ("mish", -700, -700 * math.exp(-700)),
+        ("log_sigmoid", 700, -math.exp(-700)),
+        ("squareplus", -1e9, 1e-9),
+        ("squareplus", -1e300, 1e-300),
+        ("tanh_shrink", 1e-7, 1e-21 / 3),
+        ("hard_silu", -3 + 2**-51, -(2**-52)),
+    ):
+        with np.errstate(over="raise"):
+            np.testing.assert_allclose(BUILT_IN[name](np.array([x])), [expected], rtol=1e-13, err_msg=name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -222,4 +266,43 @@ def test_names():
     assert all(activation.is_built_in for activation in BUILT_IN.values())
     assert activations.get(None) is BUILT_IN["linear"]
     assert activations.get("swish") is BUILT_IN["silu"]
+    assert activations.get("hard_swish") is BUILT_IN["hard_silu"]
     assert activations.get(BUILT_IN["relu"]) is BUILT_IN["relu"]
+
+
+KERAS = {name: f for name, f in vars(keras.activations).items() if inspect.isfunction(f)}
+KERAS = {name: f for name, f in KERAS.items() if name not in ("get", "serialize", "deserialize")}
+
+
+def test_every_activation_of_keras_is_built_in_or_refused():
+    """A later Keras with an activation that stands nowhere here fails this test by its name."""
+    assert len(KERAS) > 25
+    found = dict.fromkeys(BUILT_IN, "built in") | dict.fromkeys(activations.ALIASES, "another name")
+    assert {name: found.get(name, "refused") for name in KERAS} == found | dict.fromkeys(activations.REFUSED, "refused")
+    for name, of in activations.ALIASES.items():
+        assert KERAS[name] is KERAS[of]
+
+
+def test_functions_of_keras_are_their_names():
+    for name, function in KERAS.items():
+        if name not in activations.REFUSED:
+            assert activations.get(function) is activations.get(name)
+    for function in (keras.ops.gelu, functools.partial(keras.activations.leaky_relu, negative_slope=0.3)):
+        assert not activations.get(function).is_built_in  # of other defaults, or arguments
+
+
+@pytest.mark.parametrize("name", activations.REFUSED)
+def test_what_is_refused_is_what_the_reason_says(name):
+    reason = activations.REFUSED[name]
+    for given in (name, KERAS[name]):
+        with pytest.raises(ValueError, match=f"^gate: {name} {reason}$"):
+            activations.get(given, "gate")
+    one, other = np.float32([[1, 0, 0, 0]]), np.float32([[1, 0, 0, 0.9]])
+    if "needs" in reason:
+        with pytest.raises(TypeError, match=r"threshold.*default_value"):
+            KERAS[name](one)
+    elif "one unit of two" in reason:
+        assert KERAS[name](one).shape == (1, 2)
+    else:
+        assert "all units together" in reason
+        assert not np.array_equal(KERAS[name](one)[0, :3], KERAS[name](other)[0, :3])

@@ -108,6 +108,96 @@ def test_what_is_left_is_listed_with_its_reason():
     assert [type(layer).__module__.startswith("glasscell") for layer in model.layers] == [False] * 5 + [True]
 
 
+class Wrapper(keras.layers.Layer):
+    """A layer of somebody's around others."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.inside = {"a": [layer]}
+
+    def call(self, x):
+        return self.inside["a"][0](x)
+
+
+class Peephole(layers.LSTMCell):
+    """A cell with other equations."""
+
+    def call(self, inputs, states, training=False):
+        return super().call(inputs, states, training)
+
+
+class OwnStack(layers.StackedRNNCells):
+    """A stack that does more than run its cells."""
+
+    def call(self, inputs, states, training=False, **kwargs):
+        return super().call(inputs, states, training, **kwargs)
+
+
+class OwnRNN(layers.RNN):
+    """A recurrent layer of somebody's, which may hold any cell."""
+
+
+class OneStep(keras.layers.Layer):
+    """Runs a cell without an RNN."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = layers.LSTMCell(3, name="alone")
+
+
+OWN_ENGINE = "its engine is 'framework'"
+LEFT = {  # what is left, in whatever it is wrapped: a layer by name, and how its reason begins
+    "own": (lambda: Own(3, name="own"), "Own is a subclass, and may differ: derive it from glasscell.keras.LSTM"),
+    "peephole": (lambda: layers.RNN(Peephole(3), name="peephole"), "Peephole is a subclass, and may differ"),
+    "mixed": (lambda: layers.LSTM(3, dtype="mixed_float16", name="mixed"), "the dtype policy is mixed_float16"),
+    "callable": (lambda: layers.LSTM(3, activation=keras.ops.sin, name="callable"), "activation is "),
+    "stack": (lambda: layers.RNN(OwnStack([layers.LSTMCell(3)]), name="stack"), "OwnStack is a subclass"),
+    "rnn": (lambda: OwnRNN(Peephole(3), name="rnn"), "OwnRNN is a subclass"),
+    "rnn_of_stack": (lambda: OwnRNN(OwnStack([layers.LSTMCell(3)]), name="rnn_of_stack"), "OwnRNN is a subclass"),
+    "alone": (OneStep, "a cell on its own, which runs step by step: put it in RNN"),
+    "chosen": (lambda: ours.LSTM(3, engine="framework", name="chosen"), OWN_ENGINE),
+}
+WRAPS = {
+    "plain": lambda layer: layer,
+    "TimeDistributed": layers.TimeDistributed,
+    "nested": lambda layer: keras.Sequential([keras.Sequential([layer])]),
+    "wrapper": Wrapper,
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_every_layer_that_is_left_is_named(name):
+    make, reason = LEFT[name]
+    for wrap in WRAPS.values():
+        with pytest.warns(UserWarning, match=f"^accelerate: left as Keras's own: '{name}' .{reason}") as caught:
+            accelerate(wrap(make()))
+        assert len(caught) == 1
+
+
+def test_a_direction_that_is_left_is_named():
+    with keras.saving.custom_object_scope({"Own": Own}), pytest.warns(UserWarning, match="left as") as caught:
+        accelerate(keras.Sequential([layers.Bidirectional(Own(3, name="own"))]))
+    assert all(f"'{name}_own' (Own is a subclass" in str(caught[0].message) for name in ("forward", "backward"))
+
+
+def test_nothing_is_said_where_all_is_replaced():
+    shared = layers.LSTM(3, return_sequences=True)
+    inputs = keras.Input((4, 3))
+    y = layers.Concatenate()(
+        [shared(inputs), layers.Bidirectional(layers.LSTM(2, return_sequences=True))(shared(inputs))]
+    )
+    y = layers.GRU(2)(layers.SimpleRNN(3, return_sequences=True)(y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accelerate(keras.Model(inputs, y))
+    assert type(shared) is ours.LSTM
+
+
+def test_a_model_that_is_not_built_says_so():
+    with pytest.warns(UserWarning, match="has no LSTM in it, so nothing changed; it is not built yet"):
+        accelerate(keras.Sequential([layers.Dense(1)]))
+
+
 def test_a_model_without_an_lstm_says_so():
     with pytest.warns(UserWarning, match="has no LSTM in it"):
         accelerate(keras.Sequential([keras.Input((4,)), layers.Dense(1)]))
@@ -172,6 +262,7 @@ def test_jit_is_asked_again():
         accelerate(model)
     texts = [str(w.message) for w in caught if "jit_compile" in str(w.message)]
     assert len(texts) == (asked and not stays)
+    assert all("accelerate: jit_compile=True of 'sequential" in text for text in texts)
     assert model.jit_compile == stays
     assert_near(model.predict(x, verbose=0), before)
     assert model.layers[0].engine_used == "native"

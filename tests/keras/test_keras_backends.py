@@ -11,8 +11,8 @@ from fresh import run_python
 
 HERE = Path(__file__).parent
 FILES = {  # in two processes, and how many tests pass at least
-    ("agrees", "options", "own", "accelerate", "watched", "export", "compat"): CONFIGURATIONS + 75,
-    ("between", "cells", "graphs", "inputs", "situations", "torch_module"): SITUATIONS + 70,
+    ("agrees", "activations", "options", "own", "accelerate", "watched", "export", "compat"): CONFIGURATIONS + 110,
+    ("between", "cells", "graphs", "inputs", "situations", "torch_module", "model_trace", "table"): SITUATIONS + 100,
 }
 
 

@@ -4,6 +4,7 @@ On one backend; test_keras_watched.py has what can differ on the others.
 """
 
 import csv
+import re
 
 import keras
 import numpy as np
@@ -41,7 +42,7 @@ def fit(model, x, callbacks, epochs=1, **options):
 
 def test_the_values_are_those_of_the_trace(x):
     model = small()
-    history = fit(model, x, [ours.GateMonitor(x)])
+    history = fit(model, x, [ours.GateMonitor(x, metrics="all")])
     assert set(history) == keys("memory") | {"loss"}
     trace = model.get_layer("memory").trace(x)
     for name, gate in zip(("input", "forget", "candidate", "output"), "ifgo", strict=True):
@@ -53,6 +54,23 @@ def test_the_values_are_those_of_the_trace(x):
             assert history[f"memory/{name}_saturated"] == [share]
     assert history["memory/cell_rms"] == [pytest.approx(np.sqrt((trace.c**2).mean(-1)).mean(), rel=1e-6)]
     assert all(type(v) is float for values in history.values() for v in values)
+
+
+def test_the_default_fits_the_progress_line(x, capsys):
+    """One value for each layer; what else is wanted is chosen, in whatever order."""
+    inputs = keras.Input((None, I))
+    y = ours.LSTM(2, return_sequences=True, name="lstm")(inputs)
+    y = ours.LSTM(2, return_sequences=True, name="lstm_1")(y)
+    model = keras.Model(inputs, layers.Dense(1)(ours.LSTM(2, name="lstm_2")(y)))
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(x, np.ones((B, 1)), verbose=2, callbacks=[ours.GateMonitor(x)])
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    shown = re.findall(r"(\S+): [\d.]+", line)
+    assert set(shown) == {"loss", "lstm/forget_mean", "lstm_1/forget_mean", "lstm_2/forget_mean"}
+    assert len(line) < 120, line
+    for metrics, ends in (("cell_rms", ["cell_rms"]), (["output_mean", "input_saturated"],) * 2):
+        values = gate_statistics(model, x, ours.GateMonitor(x, metrics=metrics).metrics)
+        assert set(values) == {f"{name}/{end}" for name in ("lstm", "lstm_1", "lstm_2") for end in ends}
 
 
 def test_known_gates():
@@ -90,7 +108,7 @@ def test_training_does_not_notice(rng):
     model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]
     start, runs = [ops.convert_to_numpy(v).copy() for v in variables], []
-    for callbacks in ([], [ours.GateMonitor(x[:2])], []):
+    for callbacks in ([], [ours.GateMonitor(x[:2], metrics="all")], []):
         for variable, value in zip(variables, start, strict=True):
             variable.assign(value)
         history = model.fit(x, y, batch_size=2, epochs=3, verbose=0, shuffle=False, callbacks=callbacks).history
@@ -112,7 +130,7 @@ def test_later_callbacks_see_the_values_and_earlier_ones_do_not(x, tmp_path):
     before, after = Seen(), Seen()
     log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
     stop = keras.callbacks.EarlyStopping("memory/forget_mean", mode="max", patience=9)
-    history = fit(small(), x, [before, ours.GateMonitor(x, every=2), after, log, stop], epochs=5)
+    history = fit(small(), x, [before, ours.GateMonitor(x, every=2, metrics="all"), after, log, stop], epochs=5)
     assert before.keys == {"loss"}
     assert after.keys == {"loss"} | keys("memory")
     forget = history["memory/forget_mean"]
@@ -191,6 +209,12 @@ def test_wrong_arguments_are_refused_before_the_first_step(x):
     for every in (0, -1, 1.5, True, None):
         with pytest.raises(ValueError, match=r"every: expected a positive integer, got "):
             ours.GateMonitor(x, every)
+    for metrics in ("forget", [], ["forget_mean", "loss"]):
+        with pytest.raises(ValueError, match=r"metrics: expected some of input_mean, .*, got "):
+            ours.GateMonitor(x, metrics=metrics)
+    odd = small(recurrent_activation="softsign")
+    with pytest.raises(ValueError, match=r"metrics: expected some that the model's LSTMs have, got forget_saturated"):
+        fit(odd, x, [ours.GateMonitor(x, metrics="forget_saturated")])
     model = small()
     before = model.get_weights()
     with pytest.raises(ValueError, match=r"x: expected shape \(B, T, I\) = \(B, T, 3\), got \(4, 6, 2\)"):
@@ -226,7 +250,7 @@ def test_a_layer_inside_a_compiled_function_is_named(x):
 
 def test_a_loop_of_ones_own(x):
     model = small()
-    monitor = ours.GateMonitor(x)
+    monitor = ours.GateMonitor(x, metrics="all")
     monitor.set_model(model)
     monitor.on_train_begin()
     logs = {}

@@ -274,3 +274,16 @@ def test_a_fall_back_is_logged_once(caplog):
         assert [record.message for record in caplog.records if record.name == "glasscell"] == count * [
             "mine runs in Keras's own loop: activation is a callable outside the built-in activations"
         ]
+
+
+def test_each_reason_is_logged_once_however_often_the_engine_changes(caplog):
+    x, layer = ops.convert_to_tensor(draw(2, 3, 4)), ours.LSTM(3, name="mine")
+    layer(x)
+    with caplog.at_level("INFO", "glasscell"):
+        for activation in [layer.activation, ops.sin] * 3:
+            layer.cell.activation = activation
+            layer(x)
+        layer.cell.activation, layer.cell.call = layers.LSTMCell(3).activation, layer.cell.call
+        layer(x)
+    used = [r.message.partition(": ")[2] for r in caplog.records if r.name == "glasscell"]
+    assert [reason.split(" is ")[0] for reason in used] == ["activation", "the cell"]

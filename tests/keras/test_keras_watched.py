@@ -76,7 +76,7 @@ def test_a_monitor_does_not_move_the_training_and_tensorboard_hears_it(tmp_path)
     others = []
     if BACKEND == "tensorflow":  # what Keras writes for TensorBoard it writes with TensorFlow
         others = [lambda x: keras.callbacks.TensorBoard(tmp_path)]
-    plain, watched = learn(), learn(lambda x: ours.GateMonitor(x, every=2), *others)
+    plain, watched = learn(), learn(lambda x: ours.GateMonitor(x, every=2, metrics="all"), *others)
     assert watched["loss"] == plain["loss"]
     names = keys("memory", "top")
     assert set(watched) == names | {"loss"}

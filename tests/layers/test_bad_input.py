@@ -1,7 +1,9 @@
 """Bad input gets an error that names the argument, what was expected and what came; never a crash or a guess."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from compare import assert_same_results
 from glasscell import LSTM, RNN, LSTMCell, Stream
@@ -137,6 +139,9 @@ def test_one_step(x, error, message):
         *(({"units": n}, V, rf"units: expected a positive integer, got {n}") for n in (0, -3, 2.0, True)),
         ({"activation": "tanhh"}, V, r"activation: expected one of tanh, .*; got 'tanhh'"),
         ({"recurrent_activation": "sigmoidal"}, V, r"recurrent_activation: expected one of .*'sigmoidal'"),
+        ({"activation": "ReLU"}, V, r"activation: expected one of tanh, .*, tanh_shrink, swish, .*; got 'ReLU'"),
+        *(({"activation": name}, V, f"^activation: {name} {reason}$") for name, reason in activations.REFUSED.items()),
+        ({"recurrent_activation": "softmax"}, V, "^recurrent_activation: softmax acts on all units together; "),
         ({"activation": 3}, E, r"activation: expected a name, a callable or None; got 3"),
         ({"kernel_initializer": "glorot"}, V, r"kernel_initializer: expected one of zeros, .*; got 'glorot'"),
         ({"recurrent_initializer": None}, E, r"recurrent_initializer: expected .*, got None"),
@@ -245,6 +250,32 @@ def test_a_callable_without_derivative_has_no_gradient():
     _, pullback = layer(activation=np.sin).vjp(X)
     with pytest.raises(V, match="activation: 'sin' has no derivative"):
         pullback(floats(B, H))
+
+
+def test_configurations_of_keras():
+    """What a configuration of Keras's holds as activation that has no name of its own."""
+    slope = {"module": "keras.layers", "class_name": "LeakyReLU", "config": {"negative_slope": 0.3}}
+    mine = {"module": "builtins", "class_name": "function", "config": "mine", "registered_name": "function"}
+    for given, name in ((slope, "LeakyReLU"), (mine, "mine")):
+        config = {**LSTM(H).get_config(), "recurrent_activation": given}
+        with pytest.raises(E, match=f"^recurrent_activation: .*; got the configuration of '{name}', in whose place a "):
+            LSTM.from_config(config)
+    with pytest.raises(V, match=r"^activation: softmax acts on all units together"):
+        LSTM.from_config({**LSTM(H).get_config(), "activation": "softmax"})
+
+
+@pytest.mark.parametrize(
+    ("function", "got"),
+    [
+        (lambda x: x[:, :1], r"ndarray of shape \(2, 1\)"),
+        (lambda x: x.tolist(), "list"),
+        (lambda x: torch.from_numpy(x), r"Tensor of shape \(2, 5\)"),
+        (jnp.tanh, r"ArrayImpl of shape \(2, 5\)"),
+    ],
+)
+def test_a_callable_gives_arrays_of_the_same_shape(function, got):
+    with pytest.raises(E, match=rf"^the activation '.*': expected a NumPy array of the shape .*\(2, 5\), got {got}$"):
+        layer(activation=function)(X)
 
 
 def test_lookups():

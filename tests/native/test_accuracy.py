@@ -14,7 +14,9 @@ from glasscell._cells.activations import BUILT_IN
 # are what native/simd/math.h states; those built on them add the roundings of their own operations.
 ULPS = {
     "tanh": 2, "sigmoid": 2, "exponential": 1, "elu": 2, "selu": 3, "softplus": 3, "softsign": 1.5, "silu": 3,
-    "gelu": 6, "linear": 0, "relu": 0, "leaky_relu": 1,
+    "gelu": 6, "linear": 0, "relu": 0, "leaky_relu": 1, "celu": 2, "relu6": 0, "hard_silu": 2, "hard_tanh": 0,
+    "hard_shrink": 0, "soft_shrink": 0.5, "log_sigmoid": 3, "mish": 4, "sparse_plus": 2, "sparse_sigmoid": 0.5,
+    "squareplus": 3, "tanh_shrink": 4,
 }  # fmt: skip
 # Results this small are subnormal, or the product of a number with a subnormal one: they have fewer digits left, and
 # their error is measured at this size instead.
@@ -93,7 +95,18 @@ def test_float64_to_a_few_ulps():
     rng = np.random.default_rng(0)
     x = rng.standard_normal(100_000) * np.exp2(rng.integers(-30, 7, 100_000))
     with np.errstate(all="ignore"):
-        for name in ("tanh", "sigmoid", "exponential", "elu", "softplus", "softsign"):
+        for name in (
+            "tanh",
+            "sigmoid",
+            "exponential",
+            "elu",
+            "softplus",
+            "softsign",
+            "log_sigmoid",
+            "mish",
+            "squareplus",
+            "tanh_shrink",
+        ):
             expected = BUILT_IN[name](x)
             got = activate(name, x)
             unit = np.spacing(np.maximum(np.abs(expected), 1e-290))
@@ -114,7 +127,7 @@ def derivative(name, x, engine, recurrent):
         return pullback(dstate=state).x[:, 0, 0]
 
 
-KINKS = [0.0, 3.0, -3.0]
+KINKS = [0.0, 3.0, -3.0, 1.0, -1.0, 0.5, -0.5]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -122,11 +135,13 @@ KINKS = [0.0, 3.0, -3.0]
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_derivatives_where_activations_have_kinks(name, recurrent, dtype):
     """At each kink, right beside it and near it: those of the reference, and of Keras on JAX. (At 0 the frameworks do
-    not agree with one another on leaky_relu and selu.)"""
+    not agree with one another on leaky_relu and selu, nor at 1 and -1 on hard_tanh and sparse_sigmoid.)"""
     keras, jax = pytest.importorskip("keras"), pytest.importorskip("jax")
     if keras.backend.backend() != "jax":
         pytest.skip("Keras runs on another backend")
-    points = np.array(KINKS, dtype)  # nothing nearer to 0: subnormal numbers are zero to XLA
+    points = np.array(
+        KINKS + [6.0] * (name == "relu6"), dtype
+    )  # nothing nearer to 0: subnormal numbers are zero to XLA
     beside = [points[1:] * dtype(1 + side * 4 * np.finfo(dtype).eps) for side in (1, -1)]  # or x / 6 rounds to the kink
     x = np.concatenate([points, *beside, *(points + dtype(off) for off in (1e-30, -1e-30, 1e-3, -1e-3))])
     native, reference = (derivative(name, x, engine, recurrent) for engine in ("native", "reference"))

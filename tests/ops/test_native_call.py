@@ -79,7 +79,7 @@ def test_lists_that_do_not_fit_are_refused():
         (inputs[:-1], codes, "inputs: expected 7, got 6"),
         (inputs, [], "option_codes: expected some for each direction, got none"),
         (inputs, codes[:-1] + codes, "option_codes: expected 4, got 7"),
-        (inputs, [99, *codes[1:]], "activation: expected 0..12, got 99"),
+        (inputs, [99, *codes[1:]], f"activation: expected 0..{len(ACTIVATION_CODES) - 1}, got 99"),
         ([*inputs[:3], floats(B, H - 1), *inputs[4:]], codes, r"h0: expected shape \(2,5,\), got \(2,4,\)"),
         ([*inputs[:6], floats(1, 2, 4)], codes, r"recurrent_dropout_mask: expected shape \(1,2,5,\)"),
     ):

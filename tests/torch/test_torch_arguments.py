@@ -2,6 +2,7 @@
 
 import inspect
 
+import keras
 import numpy as np
 import pytest
 import torch
@@ -188,3 +189,37 @@ def test_a_fall_back_is_logged_once(caplog):
     (record,) = (record for record in caplog.records if record.name == "glasscell")
     assert record.message.startswith("LSTM runs in torch's own: the dtypes are torch.float16")
     assert lstm.engine_used == "framework"
+
+
+def sigmoid(x):
+    return torch.sigmoid(x) * 2
+
+
+@pytest.mark.parametrize("argument", ["activation", "recurrent_activation"])
+def test_activations_are_names(argument):
+    """A function is refused, whatever its name: one of that name could be another, as torch's leaky_relu is."""
+    names = ("softmax", "log_softmax", "sparsemax", "glu", "threshold")
+    for given, error, message in (
+        *((name, ValueError, f"{name} .*") for name in names),
+        ("relu_", ValueError, r"expected one of tanh, .*, hard_swish; got 'relu_'"),
+        *(
+            (
+                function,
+                TypeError,
+                f"expected the name of one of Keras's activations, or None; got the callable '{name}'",
+            )
+            for function, name in (
+                (torch.nn.functional.leaky_relu, "leaky_relu"),
+                (sigmoid, "sigmoid"),
+                (torch.nn.GELU(approximate="tanh"), "GELU"),
+            )
+        ),
+    ):
+        with pytest.raises(error, match=f"^{argument}: {message}$"):
+            LSTM(I, H, **{argument: given})
+        module = LSTM(I, H)
+        with pytest.raises(error, match=f"^{argument}: {message}$"):
+            setattr(module, argument, given)
+        agree(module(inputs()[0]), torch.nn.LSTM.forward(module, inputs()[0]))
+    for given, name in ((None, "linear"), ("swish", "silu"), (keras.activations.mish, "mish")):
+        assert getattr(LSTM(I, H, **{argument: given}), argument) == name

@@ -212,13 +212,25 @@ def test_what_torch_has_not_is_differentiated_likewise(name, role):
 def test_a_framework_finds_the_derivatives_of_activations(name):
     """At zero and at the kinks too, where raw gates often stand."""
     activation = BUILT_IN[name]
-    x = torch.tensor([-40, -3.5, -3, -1, -0.0, 0, 0.5, 2, 3, 3.5, 40], dtype=torch.float64, requires_grad=True)
+    x = torch.tensor(
+        [-40, -3.5, -3, -1, -0.5, -0.0, 0, 0.5, 1, 2, 3, 3.5, 6, 40], dtype=torch.float64, requires_grad=True
+    )
     expected = activation.derivative(x, torch)
     (got,) = torch.autograd.grad(activation.function(x, torch).sum(), x)
     agree(got, expected, EXACT)
-    if name in ("tanh", "sigmoid", "softplus", "silu", "gelu", "exponential"):  # smooth ones
-        smooth = {"softplus": torch.nn.functional.softplus, "exponential": torch.exp}
-        theirs = smooth.get(name) or getattr(torch, name, None) or getattr(torch.nn.functional, name)
+    if name in (
+        "tanh",
+        "sigmoid",
+        "softplus",
+        "silu",
+        "gelu",
+        "exponential",
+        "mish",
+        "log_sigmoid",
+        "tanh_shrink",
+    ):  # smooth ones
+        theirs = getattr(torch, {"exponential": "exp"}.get(name, name), None)
+        theirs = theirs or getattr(torch.nn.functional, name.replace("_", ""))
         x = torch.tensor([-2, -0.0, 0, 1], dtype=torch.float64)
         for function in (lambda x: activation.function(x, torch), lambda x: activation.derivative(x, torch)):
             order = 1 if function(x).allclose(theirs(x)) else 2

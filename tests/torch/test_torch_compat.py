@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import func
 from torch.nn.utils.parametrize import register_parametrization
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from glasscell._ops import torch_compat as compat
 
@@ -80,3 +81,14 @@ def test_hooks_are_seen(kind):
 @pytest.mark.skipif(sys.platform != "linux", reason="the name of a shared library on Linux")
 def test_the_library_of_the_threads_is_there():
     assert Path(compat.openmp_library()).is_file(), MOVED.format("libtorch_cpu.so")
+
+
+def test_modes_below_autograd_are_seen():
+    class Mode(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            return function(*args, **(kwargs or {}))
+
+    assert not compat.dispatch_modes_active()
+    with Mode():
+        assert compat.dispatch_modes_active(), MOVED.format("_len_torch_dispatch_stack")
+    assert not compat.dispatch_modes_active()

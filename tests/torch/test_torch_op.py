@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from compare import assert_close, assert_same_bits
 from glasscell._cells.activations import BUILT_IN
 from glasscell._ops import torch as op
 from glasscell._ops.call import step_flags_of
 from glasscell._ops.operands import outputs_of
-from torch_pairs import agree, normal, pair
+from torch_pairs import agree, agree_in_bits, normal, pair
 
 
 def test_compiles_without_a_break():
@@ -86,3 +87,20 @@ def test_operators_are_what_they_say(tape):
         cotangents[1] = absent
         for dx in (True, False):
             torch.library.opcheck(op.backward, (x, steps, own, codes, kept, cotangents, dx))
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_modes_below_autograd_see_the_operators(steps):
+    """What `make_fx` records it computes anew for other numbers, forward and backward."""
+    _, mine, x, _ = pair(11, num_layers=2, bidirectional=True, batch_first=True, dtype=torch.float32)
+    mask = torch.arange(x.shape[1]) < torch.arange(len(x))[:, None] + 1
+
+    def run(x, mask):
+        x = x.detach().requires_grad_()
+        y, (h, c) = mine(x, mask=mask if steps else None)
+        return [y, h, c, *torch.autograd.grad(y.square().sum() + c.sum(), [x, *mine.parameters()])]
+
+    graph, other = make_fx(run)(x, mask), 2 * x + 1
+    assert "torch.ops.glasscell.forward" in graph.code
+    assert "torch.ops.glasscell.backward" in graph.code
+    agree_in_bits(graph(other, ~mask), run(other, ~mask))

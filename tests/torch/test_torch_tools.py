@@ -71,14 +71,6 @@ class Doubled(LSTM):
         return super().forward(2 * x, hx)
 
 
-def test_fx_refuses_what_would_run_twice():
-    mine = models()[1]
-    mine.lstm.register_forward_pre_hook(lambda module, args: (2 * args[0], *args[1:]))
-    for module in (mine, Model(Doubled(3, 4)), LSTM(3, 4)):
-        with pytest.raises(torch.fx.proxy.TraceError, match=r"torch.fx cannot .* glasscell.torch.restore\(module\)"):
-            torch.fx.symbolic_trace(module)
-
-
 @pytest.mark.filterwarnings("ignore:The tensor attributes self.lstm._flat_weights:UserWarning")  # as of torch's own
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")  # `engine_used`
 def test_what_is_traced_or_exported_runs_without_us():
@@ -98,16 +90,6 @@ def test_what_is_traced_or_exported_runs_without_us():
     assert mine.lstm.engine_used == "native"
 
 
-def test_script_is_refused_and_the_model_stays_ours():
-    theirs, mine, given = models()
-    lstm = mine.lstm
-    with pytest.raises(RuntimeError, match=r"torch.jit.script .* glasscell.torch.restore\(module\)"):
-        torch.jit.script(mine)
-    assert mine.lstm is lstm
-    assert type(lstm) is LSTM
-    agree(torch.jit.script(restore(mine))(*given), theirs(*given))
-
-
 def test_accelerate_names_what_it_cannot_reach():
     theirs, _, given = models()
     for module, names in (
@@ -120,31 +102,8 @@ def test_accelerate_names_what_it_cannot_reach():
             accelerate(module)
 
 
-def test_quantization_says_that_it_leaves_ours_and_takes_a_restored_one():
-    theirs, mine, given = models()
-    quantized = torch.ao.quantization.quantize_dynamic(theirs)
-    for inplace in (False, True):
-        with pytest.warns(UserWarning, match=r"torch.ao.quantization leaves .* in float; glasscell.torch.restore"):
-            ours = torch.ao.quantization.quantize_dynamic(copy.deepcopy(mine), inplace=inplace)
-        assert type(ours.lstm) is LSTM
-        assert type(ours.last) is type(quantized.last)
-        assert not hasattr(ours.lstm, "qconfig")
-    again = torch.ao.quantization.quantize_dynamic(restore(mine))
-    assert type(again.lstm) is type(quantized.lstm)
-    agree_in_bits(again(*given), quantized(*given))
-
-
 def test_the_cell_is_torchs_to_every_tool():
     assert LSTMCell is torch.nn.LSTMCell
-
-
-def test_loops_over_modules_find_ours():
-    """By the class that torch's has too; its own is not ours, for torch.compile stops at its subclasses."""
-    mine = models()[1]
-    assert [m.mode for m in mine.modules() if isinstance(m, torch.nn.RNNBase)] == ["LSTM"]
-    theirs = torch.nn.LSTM(3, 4)
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="LSTM"):
-        torch.compile(theirs, fullgraph=True, backend="eager")(torch.randn(2, 3))
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -9,6 +9,7 @@ its derivative here, at zero and at the kinks too.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543772
 ELU_ALPHA = 1.0
 LEAKY_SLOPE = 0.2
+SHRINK = 0.5  # the threshold of hard_shrink and soft_shrink
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,23 @@ class Activation:
 
 @dataclass(frozen=True)
 class _OnNumPy:
-    """A function of NumPy arrays alone, called like the others; pickled where the function is."""
+    """A function of NumPy arrays alone, called like the others; pickled where the function is.
+
+    Raises: TypeError where it gives something else than an array of the shape that it was given, such as a tensor.
+    """
 
     function: Callable[[Array], Array]
 
     def __call__(self, x: Array, xp: Any) -> Array:
-        return self.function(x)
+        y = self.function(x)
+        if not isinstance(y, (np.ndarray, np.generic)) or y.shape != np.shape(x):
+            shape = getattr(y, "shape", None)
+            got = type(y).__name__ if shape is None else f"{type(y).__name__} of shape {tuple(shape)}"
+            raise TypeError(
+                f"the activation {_name_of(self.function)!r}: expected a NumPy array of the shape that it was given, "
+                f"{np.shape(x)}, got {got}"
+            )
+        return y
 
 
 def tanh(x: Array, xp: Any) -> Array:
@@ -156,8 +169,117 @@ def gelu_derivative(x: Array, xp: Any) -> Array:
     return _normal_cdf(x, xp) + x * xp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
+def relu6(x: Array, xp: Any) -> Array:
+    return xp.where(x >= 6, 6.0, relu(x, xp))
+
+
+def relu6_derivative(x: Array, xp: Any) -> Array:
+    return xp.where((x > 0) & (x < 6), xp.ones_like(x), 0.0)
+
+
+def hard_silu(x: Array, xp: Any) -> Array:
+    return x * xp.where(x <= -3, 0.0, xp.where(x >= 3, 1.0, (x + 3) / 6))  # x + 3 is exact near -3
+
+
+def hard_silu_derivative(x: Array, xp: Any) -> Array:
+    return xp.where(x <= -3, 0.0, xp.where(x >= 3, 1.0, x / 3 + 0.5))
+
+
+def hard_tanh(x: Array, xp: Any) -> Array:
+    return xp.where(x < -1, -1.0, xp.where(x > 1, 1.0, x))
+
+
+def hard_tanh_derivative(x: Array, xp: Any) -> Array:
+    return xp.where((x < -1) | (x > 1), 0.0, xp.ones_like(x))
+
+
+def hard_shrink(x: Array, xp: Any) -> Array:
+    return xp.where((x >= -SHRINK) & (x <= SHRINK), 0.0, x)  # NaN passes, as in PyTorch
+
+
+def hard_shrink_derivative(x: Array, xp: Any) -> Array:
+    return xp.where((x >= -SHRINK) & (x <= SHRINK), 0.0, xp.ones_like(x))
+
+
+def soft_shrink(x: Array, xp: Any) -> Array:
+    y = hard_shrink(x, xp)
+    return xp.where(y > 0, y - SHRINK, xp.where(y < 0, y + SHRINK, y))
+
+
+def log_sigmoid(x: Array, xp: Any) -> Array:
+    return -softplus(-x, xp)
+
+
+def log_sigmoid_derivative(x: Array, xp: Any) -> Array:
+    return sigmoid(-x, xp)
+
+
+def mish(x: Array, xp: Any) -> Array:
+    n, d = _tanh_of_softplus(x, xp)
+    return x * (n / d)
+
+
+def mish_derivative(x: Array, xp: Any) -> Array:
+    n, d = _tanh_of_softplus(x, xp)
+    e = xp.exp(_minus_abs(x, xp))
+    return n / d + x * (4 * e * (1 + e) * xp.where(x < 0, 1.0, e) / (d * d))
+
+
+def sparse_plus(x: Array, xp: Any) -> Array:
+    inside = xp.where((x <= -1) | (x >= 1), 0.0, x + 1)
+    return xp.where(x >= 1, x, inside * inside / 4)
+
+
+def sparse_plus_derivative(x: Array, xp: Any) -> Array:
+    return xp.where(x <= -1, 0.0, xp.where(x >= 1, 1.0, (x + 1) / 2))
+
+
+def sparse_sigmoid(x: Array, xp: Any) -> Array:
+    y = (x + 1) / 2
+    closed = xp.where(x <= -1, 0.0, xp.where(x >= 1, 1.0, y))
+    return (closed + xp.where(x < -1, 0.0, xp.where(x > 1, 1.0, y))) / 2  # half the slope at the ends
+
+
+def sparse_sigmoid_derivative(x: Array, xp: Any) -> Array:
+    inside, ends = (x > -1) & (x < 1), (x == -1) | (x == 1)
+    return xp.where(inside, 0.5, xp.where(ends, 0.25, xp.zeros_like(x)))
+
+
+def squareplus(x: Array, xp: Any) -> Array:
+    a = -_minus_abs(x, xp)
+    larger, smaller = xp.where(a < 2, 2.0, a), xp.where(a < 2, a, 2.0)
+    r = smaller / larger
+    y = a / 2 + larger / 2 * xp.sqrt(1 + r * r)  # (|x| + sqrt(x^2 + 4)) / 2, without overflow
+    return xp.where(x < 0, 1 / y, y)  # the roots of y (y - x) = 1 are y and -1/y
+
+
+def squareplus_derivative(x: Array, xp: Any) -> Array:
+    y = squareplus(-_minus_abs(x, xp), xp)
+    r = 1 / y
+    return xp.where(x < 0, r * r, 1.0) / (1 + r * r)
+
+
+def tanh_shrink(x: Array, xp: Any) -> Array:
+    near, w = xp.where((x > -1) & (x < 1), x, 0.0), 0.0
+    for k in range(19, 1, -2):  # the continued fraction of x / tanh(x) - 1: x - tanh(x) would lose its digits
+        w = near * near / (k + w)
+    return xp.where((x > -1) & (x < 1), near * (w / (1 + w)), x - xp.tanh(x))
+
+
+def tanh_shrink_derivative(x: Array, xp: Any) -> Array:
+    y = xp.tanh(x)
+    return y * y
+
+
 def _minus_abs(x: Array, xp: Any) -> Array:
     return xp.where(x < 0, x, -x)  # frameworks give |x| the slope 0 at 0, which is that of neither side
+
+
+def _tanh_of_softplus(x: Array, xp: Any) -> tuple[Array, Array]:
+    """Numerator and denominator of tanh(log(1 + e^x)) = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1), without overflow."""
+    e = xp.exp(_minus_abs(x, xp))
+    n = xp.where(x < 0, e * (2 + e), 1 + 2 * e)
+    return n, n + xp.where(x < 0, 2.0, 2 * e * e)
 
 
 def _normal_cdf(x: Array, xp: Any) -> Array:
@@ -186,34 +308,81 @@ BUILT_IN: dict[str, Activation] = {
         ("softsign", softsign, softsign_derivative),
         ("silu", silu, silu_derivative),
         ("gelu", gelu, gelu_derivative),
+        ("celu", elu, elu_derivative),  # with its default, alpha = 1
+        ("relu6", relu6, relu6_derivative),
+        ("hard_silu", hard_silu, hard_silu_derivative),
+        ("hard_tanh", hard_tanh, hard_tanh_derivative),
+        ("hard_shrink", hard_shrink, hard_shrink_derivative),
+        ("soft_shrink", soft_shrink, hard_shrink_derivative),
+        ("log_sigmoid", log_sigmoid, log_sigmoid_derivative),
+        ("mish", mish, mish_derivative),
+        ("sparse_plus", sparse_plus, sparse_plus_derivative),
+        ("sparse_sigmoid", sparse_sigmoid, sparse_sigmoid_derivative),
+        ("squareplus", squareplus, squareplus_derivative),
+        ("tanh_shrink", tanh_shrink, tanh_shrink_derivative),
     ]
 }
-ALIASES = {"swish": "silu"}
+ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
+# What `keras.activations` has besides, and why the cell has not.
+_TOGETHER = "acts on all units together; the cell's activations act on single elements"
+REFUSED = {
+    **dict.fromkeys(("softmax", "log_softmax", "sparsemax"), _TOGETHER),
+    "glu": "makes one unit of two; the cell's activations act on single elements",
+    "threshold": "needs a threshold and a default_value, which its name alone does not give",
+}
 
 
-def get(identifier: str | Callable[[Array], Array] | None, argument: str = "activation") -> Activation:
-    """The activation of a Keras name, of None (linear), or of a callable on NumPy arrays.
+def get(
+    identifier: str | Callable[[Array], Array] | None, argument: str = "activation", callables: bool = True
+) -> Activation:
+    """The activation of a Keras name, of a function of `keras.activations`, of None (linear), or of a callable.
 
-    A callable may carry its derivative as an attribute `derivative`; without one it runs forward only.
+    A callable takes NumPy arrays. It may carry its derivative as an attribute `derivative`; without one it runs forward
+    only. callables: whether they can be run.
 
-    Raises: ValueError for an unknown name, TypeError for anything else, both naming `argument`.
+    Raises: ValueError for a name that stands for no activation here, TypeError for anything else, naming `argument`.
     """
     if identifier is None:
         return BUILT_IN["linear"]
-    if isinstance(identifier, Activation):
+    if isinstance(identifier, Activation) and (callables or identifier.is_built_in):
         return identifier
-    if isinstance(identifier, str):
-        name = ALIASES.get(identifier, identifier)
+    name = identifier if isinstance(identifier, str) else _keras_name(identifier)
+    if name is not None:
+        name = ALIASES.get(name, name)
+        if name in REFUSED:
+            raise ValueError(f"{argument}: {name} {REFUSED[name]}")
         if name not in BUILT_IN:
             known = ", ".join([*BUILT_IN, *ALIASES])
-            raise ValueError(f"{argument}: expected one of {known}, or a callable; got {identifier!r}")
+            raise ValueError(f"{argument}: expected one of {known}{', or a callable' * callables}; got {identifier!r}")
         return BUILT_IN[name]
-    if callable(identifier):
+    if callable(identifier) and callables:
         function: Callable[[Array], Array] = identifier
         derivative: Callable[[Array], Array] | None = getattr(function, "derivative", None)
         return Activation(
-            name=getattr(function, "__name__", type(function).__name__),
+            name=_name_of(function),
             function=_OnNumPy(function),
             derivative=None if derivative is None else _OnNumPy(derivative),
         )
-    raise TypeError(f"{argument}: expected a name, a callable or None; got {identifier!r}")
+    expected = "a name, a callable or None" if callables else "the name of one of Keras's activations, or None"
+    raise TypeError(f"{argument}: expected {expected}; got {_describe(identifier)}")
+
+
+def _keras_name(function: Any) -> str | None:
+    """The name of a function of `keras.activations`; None for any other. Keras is not imported for it."""
+    name, module = getattr(function, "__name__", None), getattr(function, "__module__", None)
+    keras = sys.modules.get("keras.activations")
+    of_keras = keras is not None and isinstance(module, str) and module.startswith("keras.")
+    return name if of_keras and isinstance(name, str) and vars(keras).get(name) is function else None
+
+
+def _name_of(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _describe(identifier: Any) -> str:
+    """Names what is no activation: what a configuration holds, or what stands there."""
+    if isinstance(identifier, dict) and "class_name" in identifier:
+        kind = identifier["class_name"]
+        name = identifier.get("config") if kind == "function" else kind
+        return f"the configuration of {name!r}, in whose place a function of NumPy arrays can stand"
+    return f"the callable {_name_of(identifier)!r}" if callable(identifier) else repr(identifier)

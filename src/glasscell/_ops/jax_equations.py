@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from glasscell._cells import activations
+from glasscell._cells.activations import Activation
 from glasscell._cells.lstm import Options, raw_gates, step
 from glasscell._ops.call import KEEP, RESET
 from glasscell._ops.operands import (
@@ -130,10 +130,14 @@ def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., lis
 def _directions(option_codes: Codes, inputs: Sequence[Array]) -> Iterator[tuple[Any, ...]]:
     """Yields the options of each direction, with the framework's own activations, and its tensors."""
     for options, *tensors, _ in unflatten(inputs, option_codes):
-        # Keras's functions: their derivatives of every order are the framework's, at kinks too.
-        named = options.activation.name, options.recurrent_activation.name
-        a, s = (activations.get(keras.activations.get(name)) for name in named)
+        a, s = map(_of_keras, (options.activation, options.recurrent_activation))
         yield replace(options, activation=a, recurrent_activation=s), *tensors
+
+
+def _of_keras(activation: Activation) -> Activation:
+    """The activation by Keras's function: its derivatives of every order are the framework's, at kinks too."""
+    function = keras.activations.get(activation.name)
+    return Activation(activation.name, lambda x, xp: function(x), None)
 
 
 def _loop(

@@ -5,9 +5,11 @@ tests/torch/test_torch_compat.py names the one that PyTorch has moved.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +20,55 @@ def transforms_active() -> bool:
     """Tells whether a transform of `torch.func` is at work. PyTorch has no public question for it."""
     active: bool = torch._C._are_functorch_transforms_active()
     return active
+
+
+def dispatch_modes_active() -> bool:
+    """Tells whether a mode looks at each operation below autograd, as that of `make_fx`. Nothing public does."""
+    depth: int = torch._C._len_torch_dispatch_stack()
+    return depth > 0
+
+
+class _Memory:
+    """Shows NumPy the memory of a tensor, and keeps it alive."""
+
+    __slots__ = ("__array_interface__", "tensor")
+    __array_interface__: dict[str, Any]
+    tensor: Tensor
+
+
+TYPES = {t: np.dtype(str(t).removeprefix("torch.")).str for t in (torch.float32, torch.float64)}
+
+
+def array_of(tensor: Tensor) -> Any:
+    """A tensor on the CPU, float32 or float64, as an aligned array to read, without a copy where it can be.
+
+    `Tensor.numpy` gives one too, but PyTorch never resizes that memory again, as FSDP and `out=` have to.
+    """
+    if not tensor.numel():
+        return tensor.numpy(force=True)
+    tensor = tensor.contiguous()
+    shown = _Memory()
+    shown.tensor = tensor = tensor.resolve_neg() if tensor.is_neg() else tensor
+    shown.__array_interface__ = {
+        "shape": tuple(tensor.shape),
+        "typestr": TYPES[tensor.dtype],
+        "data": (tensor.data_ptr(), True),
+        "version": 3,
+    }
+    array = np.asarray(shown)
+    return array if array.flags.aligned else array.copy()  # `torch.frombuffer` takes any address
+
+
+def copy_in_inference(module: torch.nn.RNNBase) -> Any:
+    """A thin copy of an RNN, in inference: with the RNN's own parameters and hooks, and copies of its parts.
+
+    `copy.copy` refuses parametrized modules, and `eval` of its copies would reach the parts of the module itself. A
+    pass may write into the list of weights, and what `module.compile` has compiled has seen no trace.
+    """
+    own = {"_modules": deepcopy(module._modules), "_flat_weights": list(module._flat_weights)}
+    copy: Any = object.__new__(type(module))  # the class that FSDP makes has another `__new__`
+    vars(copy).update(vars(module) | own, _compiled_call_impl=None)
+    return copy.eval()
 
 
 def is_batched_cotangent(tensor: Tensor) -> bool:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from glasscell._ops.torch_compat import PLAIN, transforms_active
+from glasscell._ops.torch_compat import PLAIN, dispatch_modes_active, transforms_active
 
 
 def why_not_available(x: Tensor) -> str | None:
@@ -34,5 +34,7 @@ def why_in_torch(x: Tensor, *tensors: Tensor | None) -> str | None:
 
 
 def at_hand(*tensors: Tensor) -> bool:
-    """Whether the tensors' numbers can be read now: no transform stands in between, and no subclass of tensors."""
-    return not transforms_active() and all(type(t) in PLAIN and not t.is_meta for t in tensors)
+    """Whether the tensors' numbers can be read now: no transform or mode stands in between, no subclass of tensors."""
+    if transforms_active() or (not torch.compiler.is_compiling() and dispatch_modes_active()):
+        return False
+    return all(type(t) in PLAIN and not t.is_meta for t in tensors)

@@ -26,7 +26,7 @@ from glasscell._ops.operands import (
     read_by_backward,
     residual_shapes,
 )
-from glasscell._ops.torch_compat import PLAIN, is_batched_cotangent
+from glasscell._ops.torch_compat import PLAIN, array_of, is_batched_cotangent
 from glasscell._ops.torch_eligibility import at_hand, why_in_torch
 
 PLACEHOLDERS = {
@@ -58,12 +58,13 @@ def placeholders(like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _array(tensor: Tensor) -> Any:
+    """A tensor of our own as an aligned array."""
     array = (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy(force=True)
-    return array if array.flags.aligned else array.copy()  # `torch.frombuffer` takes any address
+    return array if array.flags.aligned else array.copy()
 
 
 def _forward_arrays(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], *rest: Any) -> list[Any]:
-    return engine.forward(_array(x), _array(step_flags), [_array(t) for t in inputs], *rest)
+    return engine.forward(array_of(x), _array(step_flags), [array_of(t) for t in inputs], *rest)
 
 
 def _forward(*operands: Any) -> list[Tensor]:
@@ -75,8 +76,9 @@ def _backward(
     x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], codes: list[int], residuals: Any, cotangents: Any, dx: bool
 ) -> list[Tensor]:
     """Calls `operands.backward` on the tensors' arrays."""
-    own, tape, given = ([_array(t) for t in tensors] for tensors in (inputs, residuals, cotangents))
-    results = engine.backward(_array(x), _array(step_flags), own, codes, tape, given, dx)
+    own, given = ([array_of(t) for t in tensors] for tensors in (inputs, cotangents))
+    tape = [_array(t) for t in residuals]
+    results = engine.backward(array_of(x), _array(step_flags), own, codes, tape, given, dx)
     return [torch.from_numpy(array) for array in results]
 
 

@@ -18,8 +18,8 @@ except ModuleNotFoundError as error:
 from glasscell.keras._accelerate import accelerate, restore
 from glasscell.keras._bidirectional import Bidirectional
 from glasscell.keras._layers import LSTM, RNN, LSTMCell, StackedRNNCells
+from glasscell.keras._model_trace import trace
 from glasscell.keras._monitor import GateMonitor
-from glasscell.keras._trace import trace
 
 if backend() == "jax":
     import glasscell._ops.jax  # noqa: F401  registers the native calls, which serialized JAX executables name

@@ -14,8 +14,9 @@ import keras
 
 from glasscell.keras._bidirectional import Bidirectional
 from glasscell.keras._compat import layers_in
-from glasscell.keras._eligibility import cells_of, is_lstm, native_cells
+from glasscell.keras._eligibility import cells_of, native_cells, why_not_here
 from glasscell.keras._layers import LSTM, RNN, LSTMCell, NativeLoop, StackedRNNCells
+from glasscell.keras._refusals import check_model
 
 KINDS: tuple[type, ...] = (LSTM, RNN, LSTMCell, StackedRNNCells, Bidirectional)
 OURS = {getattr(keras.layers, kind.__name__): kind for kind in KINDS}
@@ -31,11 +32,14 @@ def accelerate(model: Any) -> Any:
     stack of them, and `Bidirectional` of these are replaced, in place, wherever Keras finds them: in models and layers
     inside, in wrappers, in attributes, lists and dicts. A compiled model stays compiled, with its optimizer as it is.
 
-    What is left as it was is listed in one UserWarning, each layer with the reason. `restore` goes back.
+    What is left as it was is listed in one UserWarning, each layer with the reason. Where a setting keeps what was
+    replaced from running natively, another says which: a GPU, a backend, `jit_compile=True` on TensorFlow, which is
+    switched off. `restore` goes back.
     Raises: TypeError for anything but a Keras layer or model.
     """
     found = [layer for layer in _parts(model) if _is_recurrent(layer)]
     left = {layer: reason for layer in found if (reason := _why_left(layer)) is not None}
+    left |= dict.fromkeys(_lone_cells(model, found), "a cell on its own, which runs step by step: put it in RNN")
     for layer in found:
         if layer not in left:
             for part in [layer, layer.cell, *cells_of(layer.cell)]:
@@ -44,12 +48,9 @@ def accelerate(model: Any) -> Any:
         inside = getattr(layer, "forward_layer", None), getattr(layer, "backward_layer", None)
         if all(isinstance(part, NativeLoop) for part in inside):
             _become(layer, OURS)
-    _forget_compiled(model)
-    if left:
-        reasons = "; ".join(f"{layer.name!r} ({reason})" for layer, reason in left.items())
-        warnings.warn(f"accelerate: left as Keras's own: {reasons}", stacklevel=2)
-    elif not found:
-        warnings.warn(f"accelerate: {model.name!r} has no LSTM in it, so nothing changed", stacklevel=2)
+    for text in (_say_left(model, found, left), _say_backend(found, left), _say_compiled(_forget_compiled(model))):
+        if text is not None:
+            warnings.warn(f"accelerate: {text}", stacklevel=2)
     return model
 
 
@@ -66,8 +67,7 @@ def restore(model: Any) -> Any:
 
 def _parts(model: Any) -> list[Any]:
     """Lists the model and all layers in it, cells included."""
-    if not isinstance(model, keras.layers.Layer):
-        raise TypeError(f"model: expected a Keras model or layer, got {type(model).__name__}")
+    check_model(model)
     return layers_in(model)
 
 
@@ -75,7 +75,23 @@ def _is_recurrent(layer: Any) -> bool:
     """Tells whether the layer is one that `accelerate` replaces, or lists with a reason."""
     if not isinstance(layer, keras.layers.RNN):
         return False
-    return type(layer) in (keras.layers.RNN, RNN) or any(is_lstm(cell) for cell in cells_of(layer.cell))
+    kinds = (keras.layers.RNN, RNN)
+    return type(layer) in kinds or isinstance(layer, keras.layers.LSTM) or any(map(_is_cell, _cells_in(layer)))
+
+
+def _is_cell(cell: Any) -> bool:
+    return isinstance(cell, keras.layers.LSTMCell)
+
+
+def _cells_in(layer: Any) -> list[Any]:
+    """Lists the cell of a layer, and those in it if it is a stack of any kind."""
+    return [layer.cell, *getattr(layer.cell, "cells", ())]
+
+
+def _lone_cells(model: Any, found: list[Any]) -> list[Any]:
+    """Lists the cells in the model that no recurrent layer runs."""
+    held = {id(cell) for layer in found for cell in _cells_in(layer)}
+    return [part for part in _parts(model) if _is_cell(part) and id(part) not in held]
 
 
 def _why_left(layer: Any) -> str | None:
@@ -83,9 +99,36 @@ def _why_left(layer: Any) -> str | None:
     cells = cells_of(layer.cell)
     for part in [layer, layer.cell, *cells]:
         if type(part) not in OURS and type(part) not in THEIRS and isinstance(part, tuple(OURS)):
-            return f"{type(part).__name__} is a subclass, and may differ"
+            ours = next(kind for kind in OURS if isinstance(part, kind)).__name__
+            return f"{type(part).__name__} is a subclass, and may differ: derive it from glasscell.keras.{ours}"
+    if getattr(layer, "engine", "auto") == "framework":
+        return "its engine is 'framework'"
     native = native_cells(layer, cells)
     return native if isinstance(native, str) else None
+
+
+def _say_left(model: Any, found: list[Any], left: dict[Any, str]) -> str | None:
+    """Lists what is left as it was, or says that there is no LSTM."""
+    if left:
+        reasons = "; ".join(f"{layer.name!r} ({reason})" for layer, reason in left.items())
+        return f"left as Keras's own: {reasons}"
+    if found:
+        return None
+    built = "" if model.built else "; it is not built yet, and may make its layers when it is"
+    return f"{model.name!r} has no LSTM in it, so nothing changed{built}"
+
+
+def _say_backend(found: list[Any], left: dict[Any, str]) -> str | None:
+    """Gives the reason why what was replaced runs in Keras's own loop in this process, if it does."""
+    reason = why_not_here() if len(found) > len(left) else None
+    return None if reason is None else f"what was replaced runs in Keras's own loop here: {reason}"
+
+
+def _say_compiled(switched: list[Any]) -> str | None:
+    """Names the models whose jit_compile was switched off."""
+    names = ", ".join(repr(model.name) for model in switched)
+    what = f"jit_compile=True of {names} is switched off, for XLA takes no native call on TensorFlow"
+    return f"{what}; restore(model) switches it on again" if switched else None
 
 
 def _become(layer: Any, classes: dict[type, type]) -> None:
@@ -93,12 +136,23 @@ def _become(layer: Any, classes: dict[type, type]) -> None:
     layer.__class__ = classes.get(type(layer), type(layer))
 
 
-def _forget_compiled(model: Any) -> None:
-    """Lets the models inside make their step functions anew: those they have were traced with other layers."""
+def _forget_compiled(model: Any) -> list[Any]:
+    """Lets the models inside make their step functions anew: those they have were traced with other layers.
+
+    Returns the models whose jit_compile has been switched off, for their layers take none.
+    """
+    switched = []
     for part in _parts(model):
         if isinstance(part, keras.Model):
             part.train_function = part.test_function = part.predict_function = None
             if part.compiled and (part.jit_compile or part in _switched_off):
                 part.jit_compile = False  # on TensorFlow, Keras's models take no notice of a value they have already
-                part.jit_compile = True  # asks the layers once more whether they can; if not, Keras warns
-                (_switched_off.discard if part.jit_compile else _switched_off.add)(part)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*doesn't support `jit_compile=True`")
+                    part.jit_compile = True  # asks the layers once more whether they can
+                if part.jit_compile:
+                    _switched_off.discard(part)
+                else:
+                    _switched_off.add(part)
+                    switched.append(part)
+    return switched

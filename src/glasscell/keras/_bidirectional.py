@@ -12,14 +12,37 @@ from glasscell.keras._compat import is_hooked
 from glasscell.keras._eligibility import Native, cells_of
 from glasscell.keras._inner_loop import Pass, run_native, step_mask
 from glasscell.keras._layers import is_plain, register
-from glasscell.keras._trace import trace
+from glasscell.keras._refusals import check_recurrent
+from glasscell.keras._trace import trace_layer
 
 Tensor = Any
 
 
 @register
 class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
-    """`keras.layers.Bidirectional`, whose directions run side by side where both are native."""
+    """`keras.layers.Bidirectional`, whose directions run side by side where both are native.
+
+    layer: the layer for one direction, as `LSTM(64)`; Keras makes copies of it, with names and weights of their own.
+    merge_mode: how the outputs are put together: "concat", "sum", "mul", "ave" or None, for a list of both.
+    weights: initial weights, of the forward and then of the backward layer. backward_layer: the layer for the other
+    direction, if it is to differ. kwargs: Keras's for every layer: `name`, `dtype`, `trainable`.
+
+    Raises: ValueError or TypeError naming the argument.
+
+    >>> Bidirectional(LSTM(64, return_sequences=True))(x)
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        merge_mode: str | None = "concat",
+        weights: Any = None,
+        backward_layer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        check_recurrent("layer", layer)
+        check_recurrent("backward_layer", backward_layer)
+        super().__init__(layer, merge_mode=merge_mode, weights=weights, backward_layer=backward_layer, **kwargs)
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
         """As `keras.layers.Bidirectional.call`."""
@@ -67,7 +90,7 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
         """Every gate and state of both layers, as a pair (forward, backward); see `glasscell.keras.trace`."""
-        return trace(self, x, initial_state, mask)
+        return trace_layer(self, x, initial_state, mask)
 
     @property
     def engine_used(self) -> str | None:

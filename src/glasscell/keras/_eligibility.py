@@ -77,8 +77,8 @@ def native_cells(layer: Any, cells: list[Any]) -> list[NativeCell] | str:
         found = {name: built_in(getattr(cell, name)) for name in ("activation", "recurrent_activation")}
         activation, recurrent_activation = found.values()
         if activation is None or recurrent_activation is None:
-            name = next(name for name, function in found.items() if function is None)
-            return f"{name} is a callable outside the built-in activations"
+            name = next(name for name, activation in found.items() if activation is None)
+            return _why_not_this_activation(name, getattr(cell, name))
         native.append(NativeCell(cell, activation, recurrent_activation))
     dtypes = sorted({part.compute_dtype for part in (layer, layer.cell, *cells)})
     return f"the layer and its cells compute in {' and '.join(dtypes)}" if len(dtypes) > 1 else native
@@ -110,10 +110,29 @@ def cells_of(cell: Any) -> list[Any]:
 
 def built_in(function: Any) -> activations.Activation | None:
     """Finds the built-in activation that this Keras function is."""
-    for name, activation in activations.BUILT_IN.items():
-        if function is keras.activations.get(name):
-            return activation
-    return None
+    name = _keras_name(function)
+    return None if name is None else activations.BUILT_IN.get(name)
+
+
+def _keras_name(function: Any) -> str | None:
+    """Finds the name by which `keras.activations` has this very function; None where it has not."""
+    name = getattr(function, "__name__", None)
+    known = isinstance(name, str) and (name in activations.BUILT_IN or name in activations.REFUSED)
+    return name if known and function is keras.activations.get(name) else None
+
+
+def _why_not_this_activation(argument: str, function: Any) -> str:
+    """Finds the reason why the native engine does not run this activation, which is not built in."""
+    name = _keras_name(function)
+    if name is None:
+        return f"{argument} is a callable outside the built-in activations"
+    return f"{argument}: {name} {activations.REFUSED[name]}"
+
+
+def why_not_here() -> str | None:
+    """Finds the reason why the native engine runs no layer of this process: its backend, or where it computes."""
+    operation = _find_operation(ops.zeros(()), asked=True)
+    return operation if isinstance(operation, str) else None
 
 
 def _find_operation(x: Tensor, asked: bool) -> Any:
@@ -134,14 +153,21 @@ def _find_operation(x: Tensor, asked: bool) -> Any:
 
 def _why_not_this_call(layer: Any, cells: list[Any], sequences: Tensor, mask: Any) -> str | None:
     """Finds the reason in the shapes of a call, in hooks, or in a loop that Keras runs in another way."""
-    if len(sequences.shape) != 3:
-        return f"x: expected shape (B, T, I), got {tuple(sequences.shape)}"
-    if mask is not None and not _fits(mask.shape, sequences.shape[:2]):
-        return f"mask: expected shape (B, T) = {tuple(sequences.shape[:2])}, got {tuple(mask.shape)}"
+    if (reason := why_not_these_shapes(sequences, mask)) is not None:
+        return reason
     if any(_compat.is_hooked(cell) for cell in [layer.cell, *cells]):
         return "a hook of PyTorch's is to be called at each step of the cell"
     if layer.unroll and layer.go_backwards and mask is not None:
         return "unroll with a mask, backwards, has outputs of its own in Keras"
+    return None
+
+
+def why_not_these_shapes(sequences: Tensor, mask: Any) -> str | None:
+    """Finds the reason in the shapes of a call's sequences and mask; over most of these Keras's loop fails as well."""
+    if len(sequences.shape) != 3:
+        return f"x: expected shape (B, T, I), got {tuple(sequences.shape)}"
+    if mask is not None and not _fits(mask.shape, sequences.shape[:2]):
+        return f"mask: expected shape (B, T) = {tuple(sequences.shape[:2])}, got {tuple(mask.shape)}"
     return None
 
 

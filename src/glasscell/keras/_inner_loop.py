@@ -15,6 +15,7 @@ from glasscell._cells.lstm import Options
 from glasscell._ops.call import KEEP
 from glasscell._ops.operands import Operands
 from glasscell.keras._eligibility import Native, is_stack
+from glasscell.keras._refusals import check_state, describe
 
 Tensor = Any
 LoopResult = tuple[Tensor, Tensor, list[Any]]  # the last output, all outputs and the states, as `RNN.inner_loop` gives
@@ -35,12 +36,21 @@ class Pass(NamedTuple):
 
 def step_mask(layer: Any, mask: Any) -> Any:
     """Gives a call's mask as (B, T), if Keras's loop would read it as one on this backend; else as it is."""
-    mask = keras.tree.flatten(mask)[0] if mask is not None else None
+    given, mask = mask, keras.tree.flatten(mask)[0] if mask is not None else None
+    if mask is not None and not hasattr(mask, "shape"):
+        raise TypeError(f"mask: expected a tensor or array of shape (B, T), got {describe(given)}")
     if mask is None or len(mask.shape) != 3:
         return mask
     if mask.shape[2] == 1:
         return mask[:, :, 0]
     return ops.any(ops.cast(mask, "bool"), -1) if _scans(layer) else mask
+
+
+def why_not_this_width(cell: Any, x: Tensor) -> str | None:
+    """Finds what is wrong with the width of x, for a cell with the equations of `LSTMCell`."""
+    width = cell.kernel.shape[0]
+    fits = x.shape[2] is None or x.shape[2] == width
+    return None if fits else f"x: expected shape (B, T, I) = (B, T, {width}), got {tuple(x.shape)}"
 
 
 def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[LoopResult]:
@@ -53,6 +63,10 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[LoopRes
     mask = None if mask is None else ops.cast(ops.convert_to_tensor(mask), "bool")
     x = ops.convert_to_tensor(sequences, first.native.cells[0].cell.compute_dtype)
     flags = _step_flags(mask)
+    if stacked and depth > 1 and len(first.initial_state) != depth:
+        raise ValueError(
+            f"initial_state: expected {depth} pairs (h, c), one for each cell, got {len(first.initial_state)}"
+        )
     states: list[Any] = []
     for level in range(depth):
         last = level == depth - 1
@@ -82,9 +96,9 @@ def _step_flags(mask: Tensor | None) -> Tensor | None:
 def _operands(p: Pass, level: int, x: Tensor, state: Any) -> Operands:
     """Gathers what the operation takes of one cell. Time runs backwards for the first of a stack alone."""
     cell, activation, recurrent_activation = p.native.cells[level]
-    width = cell.kernel.shape[0]
-    if x.shape[2] is not None and x.shape[2] != width:
-        raise ValueError(f"x: expected shape (B, T, I) = (B, T, {width}), got {tuple(x.shape)}")
+    if (wrong := why_not_this_width(cell, x)) is not None:
+        raise ValueError(wrong)
+    check_state(state, x.shape[0], cell.units)
     options = Options(activation, recurrent_activation, p.layer.go_backwards and level == 0)
     if p.layer.stateful and keras.backend.backend() == "torch":
         state = [ops.copy(s) for s in state]  # the gradient needs them when the layer has written its new state

@@ -6,32 +6,104 @@ No mathematics here: either `_inner_loop.run_native` runs, or Keras itself.
 from __future__ import annotations
 
 import logging
+import weakref
 from typing import Any
 
 import keras
 
 from glasscell.keras._call_context import Call, context
-from glasscell.keras._eligibility import Native, cells_of, eligible, is_keras
-from glasscell.keras._inner_loop import LoopResult, Pass, run_native, step_mask
+from glasscell.keras._eligibility import Native, cells_of, eligible, is_keras, is_lstm, why_not_these_shapes
+from glasscell.keras._inner_loop import LoopResult, Pass, run_native, step_mask, why_not_this_width
 from glasscell.keras._recorder import record_call
-from glasscell.keras._trace import trace
+from glasscell.keras._refusals import check_cell, check_cell_options, describe
+from glasscell.keras._trace import trace_layer
 
 Tensor = Any
 LOG = logging.getLogger("glasscell")
 ENGINES = ("auto", "native", "framework")
 CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # a layer's call and its `inner_loop`
 
+_reasons: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()  # those that a layer has logged
+
 register = keras.saving.register_keras_serializable(package="glasscell")
 
 
 @register
 class LSTMCell(keras.layers.LSTMCell):  # type: ignore[misc]
-    """`keras.layers.LSTMCell`, unchanged: one step is the framework's. Inside `RNN` whole sequences run natively."""
+    """`keras.layers.LSTMCell`: one step is the framework's; inside `RNN` whole sequences run natively.
+
+    units: H, the number of units. activation: of the candidate g and of c on its way out. recurrent_activation: of the
+    gates i, f and o. use_bias: whether there is a bias; unit_forget_bias: whether its part of f starts as ones.
+    kernel_initializer, recurrent_initializer, bias_initializer, and _regularizer and _constraint of each: as in Keras,
+    of `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`, in the order i, f, g, o.
+    dropout, recurrent_dropout: the rates at which inputs and h are dropped in training. seed: of the dropout.
+    kwargs: Keras's for every layer: `name`, `dtype`, `trainable`; and `implementation`, 1 or 2.
+
+    Raises: ValueError or TypeError naming the argument.
+
+    >>> RNN(LSTMCell(64), return_sequences=True)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_cell_options(
+            units,
+            {"dropout": dropout, "recurrent_dropout": recurrent_dropout},
+            {"activation": activation, "recurrent_activation": recurrent_activation},
+        )
+        super().__init__(
+            units,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            unit_forget_bias=unit_forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            **kwargs,
+        )
 
 
 @register
 class StackedRNNCells(keras.layers.StackedRNNCells):  # type: ignore[misc]
-    """`keras.layers.StackedRNNCells`, unchanged. Inside `RNN` each cell runs natively over the whole sequence."""
+    """`keras.layers.StackedRNNCells`: inside `RNN` each cell runs natively over the whole sequence.
+
+    cells: a list of cells, first to last. kwargs: Keras's for every layer.
+    """
+
+    def __init__(self, cells: Any, **kwargs: Any) -> None:
+        if not isinstance(cells, (list, tuple)):
+            raise TypeError(f"cells: expected a list of cells, got {describe(cells)}")
+        check_cell("cells", cells)
+        super().__init__(cells, **kwargs)
 
 
 class NativeLoop:
@@ -80,7 +152,11 @@ class NativeLoop:
             return call.result
         native = self._choose_engine(sequences, steps, initial_state)
         if native is None:
-            return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
+            try:
+                return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc, no-any-return]
+            except Exception as error:
+                self._explain(error, sequences, steps)
+                raise
         from_zero = call is not None and call.from_zero
         return run_native([Pass(self, native, initial_state, training, from_zero)], sequences, steps)[0]
 
@@ -96,19 +172,34 @@ class NativeLoop:
         reason = found if isinstance(found, str) else None
         if reason is not None and asked:
             raise ValueError(f"engine: 'native' cannot serve this layer: {reason}")
+        if reason is not None and self.engine == "auto":
+            self._log_once(reason)
         used = "native" if reason is None else "framework"
         if self.engine_used != used:  # setting an attribute of a Keras layer takes its time
             self.engine_used = used
-            if used == "framework" and self.engine == "auto":
-                LOG.info("%s runs in Keras's own loop: %s", self.name, reason)  # type: ignore[attr-defined]
         return None if isinstance(found, str) else found
+
+    def _explain(self, error: Exception, sequences: Tensor, mask: Any) -> None:
+        """Raises an error that names the argument over whose shape Keras's loop failed, if it was one."""
+        cell = cells_of(self.cell)[0]  # type: ignore[attr-defined]
+        reason = why_not_these_shapes(sequences, mask) or (
+            why_not_this_width(cell, sequences) if is_lstm(cell) else None
+        )
+        if reason is not None:
+            raise ValueError(reason) from error
+
+    def _log_once(self, reason: str) -> None:
+        """Logs why the layer runs in the framework, each reason the first time that it is met."""
+        if reason not in (met := _reasons.setdefault(self, set())):
+            met.add(reason)
+            LOG.info("%s runs in Keras's own loop: %s", self.name, reason)  # type: ignore[attr-defined]
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
         """Every gate and state of what the built layer does to `x: (B, T, I)`, in inference: a `glasscell.Trace`.
 
         A list of them over `StackedRNNCells`. Runs on NumPy, on every backend; see `glasscell.keras.trace`.
         """
-        return trace(self, x, initial_state, mask)
+        return trace_layer(self, x, initial_state, mask)
 
     def get_config(self) -> dict[str, Any]:
         """Keras's configuration; `engine` is in it only where it was chosen, so Keras can read the rest."""
@@ -118,19 +209,133 @@ class NativeLoop:
 
 @register
 class RNN(NativeLoop, keras.layers.RNN):  # type: ignore[misc]
-    """`keras.layers.RNN` whose loop over an `LSTMCell`, or a stack of them, is native. Adds `engine` (`NativeLoop`)."""
+    """`keras.layers.RNN` whose loop over an `LSTMCell`, or a stack of them, is native.
 
-    def __init__(self, cell: Any, *args: Any, engine: str = "auto", **kwargs: Any) -> None:
-        super().__init__(cell, *args, **kwargs)
+    cell: a cell, or a list of cells, which run one after another at each step.
+    return_sequences: whether to put out h of all steps, (B, T, H), or of the last alone, (B, H). return_state: whether
+    to put out the final states as well. go_backwards: whether time runs from the last step to the first; the outputs
+    are in that order. stateful: whether a batch starts from the states in which the one before it ended.
+    unroll: whether Keras's loop is unrolled; natively it changes no number. zero_output_for_mask: whether the outputs
+    of masked steps are zeros, or repeat the last.
+    engine: "auto", "native" or "framework", see `NativeLoop`. kwargs: Keras's for every layer, `name`, `dtype`,
+    `trainable`, `activity_regularizer`.
+
+    Raises: ValueError or TypeError naming the argument.
+
+    >>> RNN([LSTMCell(64), LSTMCell(32)])(x)
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        *,
+        engine: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        check_cell("cell", cell)
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            zero_output_for_mask=zero_output_for_mask,
+            **kwargs,
+        )
         self._set_engine(engine)
 
 
 @register
 class LSTM(NativeLoop, keras.layers.LSTM):  # type: ignore[misc]
-    """`keras.layers.LSTM` whose loop over time is one native call. Adds `engine` (see `NativeLoop`)."""
+    """`keras.layers.LSTM` whose loop over time is one native call.
 
-    def __init__(self, units: int, *args: Any, engine: str = "auto", **kwargs: Any) -> None:
-        super().__init__(units, *args, **kwargs)
+    units: H, the number of units. activation: of the candidate g and of c on its way out. recurrent_activation: of the
+    gates i, f and o. use_bias: whether there is a bias; unit_forget_bias: whether its part of f starts as ones.
+    kernel_initializer, recurrent_initializer, bias_initializer, and _regularizer and _constraint of each: as in Keras,
+    of `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`, in the order i, f, g, o.
+    activity_regularizer: of the outputs. dropout, recurrent_dropout: the rates at which inputs and h are dropped in
+    training. seed: of the dropout.
+    return_sequences: whether to put out h of all steps, (B, T, H), or of the last alone, (B, H). return_state: whether
+    to put out the final h and c as well. go_backwards: whether time runs from the last step to the first; the outputs
+    are in that order. stateful: whether a batch starts from the states in which the one before it ended.
+    unroll: whether Keras's loop is unrolled; natively it changes no number. use_cudnn: for Keras's loop on a GPU.
+    engine: "auto", "native" or "framework", see `NativeLoop`. kwargs: Keras's for every layer: `name`, `dtype`,
+    `trainable`; and `zero_output_for_mask`, `implementation`.
+
+    Raises: ValueError or TypeError naming the argument.
+
+    >>> model = keras.Sequential([keras.Input((None, 12)), LSTM(64), keras.layers.Dense(1)])
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        use_cudnn: bool | str = "auto",
+        *,
+        engine: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        check_cell_options(
+            units,
+            {"dropout": dropout, "recurrent_dropout": recurrent_dropout},
+            {"activation": activation, "recurrent_activation": recurrent_activation},
+        )
+        super().__init__(
+            units,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            unit_forget_bias=unit_forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            use_cudnn=use_cudnn,
+            **kwargs,
+        )
         self._set_engine(engine)
 
 

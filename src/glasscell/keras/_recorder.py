@@ -1,14 +1,16 @@
-"""A recording of layer calls: one list for each thread, filled by `NativeLoop.inner_loop` while it is open."""
+"""A recording of layer calls: one list for each thread, filled where a layer's loop over time begins."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+
+from glasscell.keras._inner_loop import step_mask
 
 
 class LayerCall(NamedTuple):
@@ -54,3 +56,54 @@ def record_call(layer: Any, sequences: Any, initial_state: Any, mask: Any) -> No
             "so what it receives cannot be looked at"
         ) from error
     _recorder.calls.append(LayerCall(layer, *arrays))
+
+
+class _Recorded:
+    """Records the calls of a layer of Keras's own, at the place where `NativeLoop` records those of ours."""
+
+    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        """As `keras.layers.RNN.inner_loop`."""
+        record_call(self, sequences, initial_state, step_mask(self, mask))
+        return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc]
+
+
+class _RecordedLSTM(_Recorded, keras.layers.LSTM):  # type: ignore[misc]
+    pass
+
+
+class _RecordedRNN(_Recorded, keras.layers.RNN):  # type: ignore[misc]
+    pass
+
+
+@contextmanager
+def recordable(layers: Iterable[Any]) -> Iterator[None]:
+    """Lets recordings see Keras's own recurrent layers, and subclasses of them, as long as the context is open.
+
+    A layer changes its class and stays the same object. Its class stands before `_Recorded`, and that before Keras's,
+    so what is recorded is what Keras's loop receives, whatever a subclass does before.
+    """
+    changed = {id(layer): (layer, type(layer)) for layer in layers}
+    try:
+        for layer, kind in changed.values():
+            base = _RecordedLSTM if isinstance(layer, keras.layers.LSTM) else _RecordedRNN
+            alone = kind is keras.layers.LSTM or kind is keras.layers.RNN
+            layer.__class__ = base if alone else type(kind.__name__, (kind, base), {})
+        yield
+    finally:
+        for layer, kind in changed.values():
+            layer.__class__ = kind
+
+
+@contextmanager
+def unnoticed() -> Iterator[None]:
+    """Lets a model run unnoticed: no variable changes, no gradient, no global random state."""
+    with keras.StatelessScope():
+        if keras.backend.backend() != "torch":
+            yield
+            return
+        import torch
+
+        # What a layer of the model's draws without a seed of its own, also in inference, comes from there.
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            yield

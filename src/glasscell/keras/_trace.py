@@ -1,4 +1,4 @@
-"""The gates and states of a Keras layer, on any backend: its weights and options, run by the NumPy engine."""
+"""Traces a Keras layer on what it receives, on any backend: its weights and options, run by the NumPy engine."""
 
 from __future__ import annotations
 
@@ -16,40 +16,30 @@ from glasscell._ops.call import Call, SequenceOptions
 from glasscell._ops.numpy import run
 from glasscell._trace import Trace, Traces
 from glasscell.keras._eligibility import built_in, cells_of, is_lstm
+from glasscell.keras._refusals import describe, read_numbers
 
 Array = npt.NDArray[Any]
 
 
-def trace(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Trace | Traces:
-    """Runs a built `layer` on `x` in inference and gives every gate, raw and activated, and every h and c.
-
-    layer: an RNN or LSTM over `LSTMCell`, an RNN over `StackedRNNCells` of them, or a `Bidirectional` of such layers;
-    Keras's own, too. Nothing in it changes.
-    x: (B, T, I), array or tensor. mask: (B, T), True = use the step.
-    initial_state: as the layer takes it: (h, c), each (B, H); one such pair for each stacked cell; the forward and the
-    backward layer's, one after the other, for a Bidirectional. Default: the current state of a stateful layer, else
-    what the layer starts from.
-
-    Returns a `glasscell.Trace`; for stacked cells and for both directions a list of them, `Traces`. Time is in
-    processing order, so that of a layer with `go_backwards` is reversed. The arrays are float64 where the weights are
-    and float32 otherwise: a layer of lower or mixed precision is traced in float32.
+def trace_layer(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Trace | Traces:
+    """Traces a built layer on what the layer itself receives; arguments and results are those of `trace`.
 
     Raises: ValueError for a layer that is not built and for a wrong shape, TypeError for a layer or cell of another
     kind; they name it, and what was expected.
     """
     if isinstance(layer, keras.layers.Bidirectional):
         forward, backward = _split_state(initial_state)
-        both = trace(layer.forward_layer, x, forward, mask), trace(layer.backward_layer, x, backward, mask)
+        both = trace_layer(layer.forward_layer, x, forward, mask), trace_layer(layer.backward_layer, x, backward, mask)
         return Traces(both, ["forward", "backward"])
     cells = lstm_cells(layer)
     if not layer.built:
         raise ValueError(
             f"layer: expected a built layer, got {layer.name!r} without weights; call it or build it first"
         )
-    x, width = ops.convert_to_numpy(x), cells[0].kernel.shape[0]
+    x, width = read_numbers("x", x), cells[0].kernel.shape[0]
     if x.ndim != 3 or x.shape[2] != width:
         raise ValueError(f"x: expected shape (B, T, I) = (B, T, {width}), got {x.shape}")
-    mask = None if mask is None else ops.convert_to_numpy(mask).astype(bool)
+    mask = None if mask is None else read_numbers("mask", mask).astype(bool)
     stacked, states = layer.cell is not cells[0], _states(layer, initial_state, x.shape[0])
     traces: list[Trace] = []
     go_backwards = layer.go_backwards
@@ -65,7 +55,7 @@ def lstm_cells(layer: Any) -> list[Any]:
     Raises: TypeError for a layer that is no RNN, and for a cell with other equations than `LSTMCell`.
     """
     if not isinstance(layer, keras.layers.RNN):
-        raise TypeError(f"layer: expected an LSTM, RNN or Bidirectional layer, got {type(layer).__name__}")
+        raise TypeError(f"layer: expected an LSTM, RNN or Bidirectional layer, got {describe(layer)}")
     cells = cells_of(layer.cell)
     for cell in cells:
         if not is_lstm(cell):
@@ -99,6 +89,8 @@ def _states(layer: Any, initial_state: Any, batch: int) -> Any:
         if cells is not None and (not isinstance(initial_state, (list, tuple)) or len(initial_state) != len(cells)):
             expected = f"a list of {len(cells)} pairs (h, c), one for each cell"
             raise ValueError(f"initial_state: expected {expected}, got {_describe(initial_state)}")
+        if not isinstance(initial_state, (list, tuple)):
+            raise ValueError(f"initial_state: expected a pair (h, c), got {describe(initial_state)}")
         return initial_state
     if not layer.stateful:
         return layer.get_initial_state(batch)

@@ -7,22 +7,46 @@ object: its parameters, hooks, parametrizations, place in the model and what an 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from glasscell._ops.torch_compat import flat_weights
+from glasscell.torch._arguments import kind_of
 from glasscell.torch._lstm import LSTM, TORCHS
-from glasscell.torch._prepare import PROJECTED
+from glasscell.torch._prepare import PROJECTED, why_not_native
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+# What to do about an argument that is no module, by what it is.
+ADVICE = {
+    "keras": "glasscell.keras has one for Keras's models",
+    "glasscell": "NumPy's layers are native as they are",
+    "str": "load the model first",
+    "type": "make a module of the class first",
+    "dict": "load the state into a module first, by load_state_dict",
+    "list": "torch.nn.ModuleList makes one of several",
+}
 
 
-def accelerate(module: Any) -> Any:
-    """Give the module back with every `torch.nn.LSTM` in it, or itself, made `glasscell.torch.LSTM`, in place.
+def accelerate(module: Module) -> Module:
+    """Makes every `torch.nn.LSTM` in a module, or the module itself, `glasscell.torch.LSTM`, in place.
 
-    What is left as it was is listed in one UserWarning, each with its reason. `restore` goes back.
+    module: any torch.nn.Module, a compiled or wrapped one too. Its parameters, hooks, parametrizations and what an
+        optimizer knows of them are untouched. `restore` goes back.
+
+    What is left as it was is listed in one UserWarning, each LSTM with the reason. Another UserWarning lists those that
+    will run torch's own as they stand, in half precision or on another device, and what to do about it.
+
+    Returns: the module.
     Raises: TypeError for anything but a torch.nn.Module.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.LSTM(3, 4))
+    >>> accelerate(model)[0].trace(torch.randn(5, 2, 3))
+    layer 0: Trace(B=2, T=5, H=4, float32; arrays i f g o c h zi zf zg zo)
     """
-    parts, left = _parts(module), dict[str, str]()
+    parts, left, waiting = _parts("accelerate", module), dict[str, str](), dict[str, str]()
     for name, part in parts:
         if isinstance(part, torch.jit.ScriptModule):
             if part is module or getattr(part, "original_name", "") == "LSTM":
@@ -34,31 +58,40 @@ def accelerate(module: Any) -> Any:
                 left[name] = PROJECTED.format(part.proj_size)
             else:
                 _become(part, LSTM)
-    _warn("accelerate", "torch's own", left)
+                weights = flat_weights(part, refresh=False)
+                if reason := why_not_native(part, "auto", weights[0], weights):
+                    waiting[name] = reason
+    _warn("accelerate: left as torch's own", left)
+    _warn("accelerate: made glasscell's, but torch's own will run", waiting)
     if not left and not any(isinstance(part, (LSTM, TORCHS)) for _, part in parts):
         warnings.warn(f"accelerate: {type(module).__name__} has no LSTM in it, so nothing changed", stacklevel=2)
     return module
 
 
-def restore(module: Any) -> Any:
-    """Give the module back with every `glasscell.torch.LSTM` in it made `torch.nn.LSTM` again, in place.
+def restore(module: Module) -> Module:
+    """Makes every `glasscell.torch.LSTM` in a module, or the module itself, `torch.nn.LSTM` again, in place.
 
-    Subclasses are left, and listed in one UserWarning.
+    module: any torch.nn.Module. Subclasses are left, and listed in one UserWarning.
+
+    Returns: the module.
     Raises: TypeError for anything but a torch.nn.Module; ValueError for an LSTM that has what torch's has not.
+
+    >>> restore(LSTM(3, 4))
+    LSTM(3, 4)
     """
-    ours = [(name, part) for name, part in _parts(module) if isinstance(part, LSTM)]
+    ours = [(name, part) for name, part in _parts("restore", module) if isinstance(part, LSTM)]
     left = {name: f"{type(part).__name__} is a subclass" for name, part in ours if not _plain(part)}
     for name, part in ours:
         more = (part.activation, part.recurrent_activation, part.recurrent_dropout)
         if more != ("tanh", "sigmoid", 0.0) and name not in left:
             raise ValueError(
                 f"module: expected LSTMs that torch.nn.LSTM can be, got {name!r} with activation={more[0]!r}, "
-                f"recurrent_activation={more[1]!r}, recurrent_dropout={more[2]}"
+                f"recurrent_activation={more[1]!r}, recurrent_dropout={more[2]}; torch's has 'tanh', 'sigmoid' and 0"
             )
     for name, part in ours:
         if name not in left:
             _become(part, TORCHS)
-    _warn("restore", "glasscell's", left)
+    _warn("restore: left as glasscell's", left)
     return module
 
 
@@ -74,13 +107,15 @@ def _become(part: Any, kind: type) -> None:
     part.__class__ = kind
 
 
-def _warn(what: str, whose: str, left: dict[str, str]) -> None:
-    if left:
-        reasons = "; ".join(f"{name!r} ({reason})" for name, reason in left.items())
-        warnings.warn(f"{what}: left as {whose}: {reasons}", stacklevel=3)
+def _warn(what: str, reasons: dict[str, str]) -> None:
+    if reasons:
+        listed = "; ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
+        warnings.warn(f"{what}: {listed}", stacklevel=3)
 
 
-def _parts(module: Any) -> list[tuple[str, Any]]:
-    if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    return list(module.named_modules())
+def _parts(caller: str, module: Any) -> list[tuple[str, Any]]:
+    if isinstance(module, torch.nn.Module):
+        return list(module.named_modules())
+    kinds = [name for kind in type(module).__mro__ for name in (kind.__name__, kind.__module__.partition(".")[0])]
+    advice = next((ADVICE[kind] for kind in kinds if kind in ADVICE), f"{caller} takes the module that holds the LSTMs")
+    raise TypeError(f"module: expected a torch.nn.Module, got {kind_of(module)}; {advice}")

@@ -13,7 +13,9 @@ from glasscell._cells.layouts import LSTMWeights
 from glasscell._ops import numpy
 from glasscell._ops.call import Call
 from glasscell._ops.torch import run_on
+from glasscell._ops.torch_compat import array_of
 from glasscell._trace import Trace, Traces
+from glasscell.torch._options import rate_of
 from glasscell.torch._prepare import Prepared
 
 
@@ -28,7 +30,8 @@ def run(lstm: Any, call: Prepared) -> tuple[str, Tensor, Tensor, Tensor]:
         if layer and lstm.dropout and lstm.training:
             x = _dropped(x, lstm.dropout, call)
         if lstm.recurrent_dropout and lstm.training:
-            masks = [draw_masks(x, lstm.hidden_size, lstm.recurrent_dropout) for _ in operands]
+            rate = rate_of("recurrent_dropout", lstm.recurrent_dropout)
+            masks = [draw_masks(x, lstm.hidden_size, rate) for _ in operands]
             operands = [d._replace(recurrent_dropout_mask=m) for d, m in zip(operands, masks, strict=True)]
         used, passes = run_on(lstm.engine, x.contiguous(), call.step_flags, operands, True)
         engine = engine if used == "native" else used
@@ -38,20 +41,23 @@ def run(lstm: Any, call: Prepared) -> tuple[str, Tensor, Tensor, Tensor]:
     return engine, x, hT, cT
 
 
-def traces(call: Prepared) -> Traces:
-    """Runs all layers without dropout and keeps the trace of each layer and direction, in the order of `hx`."""
+def traced(call: Prepared) -> tuple[Traces, Tensor, Tensor, Tensor]:
+    """Runs all layers without dropout: the trace of each layer and direction, in the order of `hx`; then as `run`."""
     x, flags, found, names = call.x, call.step_flags, list[Trace](), list[str]()
-    steps = None if flags is None else flags.numpy()
+    steps, states = None if flags is None else flags.numpy(), list[list[Tensor]]()
     for layer, operands in enumerate(call.layers):
         names += [f"layer {layer}", f"layer {layer} reverse"][: len(operands)]
         for options, *tensors in operands:
-            arrays: list[Any] = [None if t is None else t.detach().numpy() for t in tensors[:5]]
+            arrays: list[Any] = [None if t is None else array_of(t) for t in tensors[:5]]
             W, R, b, h0, c0 = arrays
             weights = LSTMWeights.from_torch(W, R)._replace(bias=b)
-            one = Call(weights, options, x.detach().numpy(), State(h0, c0), steps)
-            found.append(Trace.of(one, numpy.run(one, "trace", "native").record))
+            one = Call(weights, options, array_of(x.contiguous()), State(h0, c0), steps)
+            recorded = numpy.run(one, "trace", "native")
+            found.append(Trace.of(one, recorded.record))
+            states.append([torch.from_numpy(s) for s in recorded.final])
         x = _in_time([torch.from_numpy(trace.h) for trace in found[-len(operands) :]])
-    return Traces(found, names)
+    hT, cT = (torch.stack(s) for s in zip(*states, strict=True))
+    return Traces(found, names), x.clone(), hT, cT
 
 
 def draw_masks(x: Tensor, units: int, rate: float) -> Tensor:

@@ -15,7 +15,9 @@ from glasscell._ops.call import KEEP
 from glasscell._ops.operands import Operands, each
 from glasscell._ops.torch import why_not_available
 from glasscell._ops.torch_compat import flat_weights, has_own_operations
+from glasscell._ops.torch_eligibility import at_hand
 from glasscell.torch import _arguments as arguments
+from glasscell.torch._options import check_engine
 from glasscell.torch._packed import Packing
 
 PROJECTED = "proj_size is {}, and the cell has no projection"
@@ -48,7 +50,8 @@ def prepare(lstm: Any, engine: str, input: Any, hx: Any, lengths: Any, mask: Any
     packed = input if isinstance(input, PackedSequence) else None
     parametrized = is_parametrized(lstm)
     weights = flat_weights(lstm, refresh=not parametrized)
-    reason = _why_not_native(lstm, engine, input if packed is None else packed.data, weights)
+    check_engine(engine)
+    reason = why_not_native(lstm, engine, input if packed is None else packed.data, weights)
     if reason is not None:
         return reason
     if parametrized:
@@ -58,18 +61,24 @@ def prepare(lstm: Any, engine: str, input: Any, hx: Any, lengths: Any, mask: Any
         x, squeeze = arguments.batched(input, lstm.input_size, lstm.batch_first)
     else:
         if any(given is not None for given in (lengths, mask, reset)):
-            raise ValueError("lengths, mask, reset: expected None beside a packed sequence, which has its lengths")
+            raise ValueError(
+                "lengths, mask, reset: expected None beside a packed sequence, which has its lengths, got one; pass a "
+                "padded batch"
+            )
         arguments.check_packed(packed, lstm.input_size)
         packing = Packing(packed)
         x, squeeze, lengths = packing.padded(packed.data).contiguous(), False, packing.lengths
     if reset is not None and lstm.bidirectional:
-        raise ValueError("reset: expected None, for both directions would need to know where episodes end")
+        raise ValueError(
+            "reset: expected None, for both directions would need to know where episodes end, got one; use an LSTM of "
+            "one direction"
+        )
     layers = _layers(lstm, weights, hx, x, squeeze)  # before the flags, where torch.compile has to stop
     flags = arguments.steps(x, lengths, mask, reset, lstm.batch_first, squeeze)
     return Prepared(x, flags, layers, packing, squeeze)
 
 
-def _why_not_native(lstm: Any, engine: str, x: Tensor, weights: list[Any]) -> str | None:
+def why_not_native(lstm: Any, engine: str, x: Tensor, weights: list[Any]) -> str | None:
     """The reason why the native engine may not or cannot read the input and the weights; None if it can."""
     if engine == "framework":
         return "engine is 'framework'"
@@ -78,22 +87,40 @@ def _why_not_native(lstm: Any, engine: str, x: Tensor, weights: list[Any]) -> st
     weights = [w for w in weights if isinstance(w, Tensor)]
     dtypes = {x.dtype, *(w.dtype for w in weights)}
     if len(dtypes) > 1 or x.dtype not in NATIVE:
-        return f"the dtypes are {' and '.join(sorted(map(str, dtypes)))}, not torch.float32 or torch.float64 alone"
+        names = " and ".join(sorted(map(str, dtypes)))
+        return f"the dtypes are {names}, not torch.float32 or torch.float64 alone; .float() of module and input is one"
+    devices = {x.device, *(w.device for w in weights)}
+    if len(devices) > 1:
+        return f"the tensors are on {' and '.join(sorted(map(str, devices)))}; .to(device) brings them together"
     if not torch.compiler.is_compiling() and any(map(has_own_operations, weights)):
         return f"the weights are of {', '.join(sorted({type(w).__name__ for w in weights}))}, with own operations"
-    if x.layout is not torch.strided:
-        return f"the input's layout is {x.layout}"
     return why_not_available(x)
+
+
+def why_not_traced(call: Prepared) -> str | None:
+    """The reason why a call that the native engine serves cannot be traced; None if it can."""
+    if call.x.is_meta:
+        return "the tensors are on meta, which has no numbers; .to_empty(device='cpu') and load_state_dict bring them"
+    if not at_hand(call.x, *(t for operands in call.layers for d in operands for t in d[1:6] if t is not None)):
+        return "a transform, a mode or a class of tensors stands before the numbers; trace plain tensors outside of it"
+    return None
 
 
 def _layers(lstm: Any, weights: list[Any], hx: Any, x: Tensor, squeeze: bool) -> list[Any]:
     """The operands of each layer's directions, without dropout masks."""
     directions = 2 if lstm.bidirectional else 1
     h0, c0 = arguments.states(hx, x, lstm.num_layers * directions, lstm.hidden_size, squeeze)
-    a, s = activations.get(lstm.activation), activations.get(lstm.recurrent_activation)
+    a, s = (
+        activations.get(getattr(lstm, name), name, callables=False) for name in ("activation", "recurrent_activation")
+    )
     options = [Options(a, s, backwards) for backwards in (False, True)[:directions]]
-    operands = []
-    for k, (W, R, *biases) in enumerate(each(weights, 4 if lstm.bias else 2)):
+    operands, own = [], 4 if lstm.bias else 2
+    if len(weights) != lstm.num_layers * directions * own:
+        raise arguments.ArgumentError(
+            f"num_layers, bidirectional, bias: expected as the module was made, got {lstm.num_layers}, "
+            f"{lstm.bidirectional}, {lstm.bias} beside {len(weights)} weights; make another LSTM"
+        )
+    for k, (W, R, *biases) in enumerate(each(weights, own)):
         bias = biases[0] + biases[1] if biases else None
         h, c = h0.select(0, k), c0.select(0, k)
         operands.append(Operands(options[k % directions], W, R, bias, h, c, transposed_weights=True))

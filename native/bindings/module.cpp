@@ -98,25 +98,36 @@ void backward(In<T> x, OptionalIn<uint8_t> step_flags, nb::list inputs, nb::list
     until_signal(operands.cancellation, [&] { run_backward(operands, kept.views, d.views, out.views); });
 }
 
-// Runs packed weights over x from a state of zeros. hT and cT get the final state, h every output where it is no None.
-// Returns whether it has: not where an array is not one of T, of this shape. Small calls keep the GIL: others wait no
-// longer than some microseconds.
+// A view of a state, or of h of every step, where it is no None. Returns whether it is such an array of T.
+template <class T> bool take(nb::handle from, Array<T>& array) { return from.is_none() || array.take(from.ptr()); }
+
+// Runs packed weights over x, from the state h0, c0 or from zeros. hT and cT get the final state, h every output where it
+// is no None. Returns whether it has run: not where an array is none of T, or of another shape. Small calls keep the GIL:
+// others wait no longer than some microseconds.
 template <class T>
-bool infer(const PackedWeights<T>& packed, nb::handle x, nb::handle hT, nb::handle cT, nb::handle h, Options options) {
-    In<T> in;
-    Out<T> final_h, final_c, outputs;
-    if (!in.take(x.ptr()) || !final_h.take(hT.ptr()) || !final_c.take(cT.ptr())) return false;
-    if (!h.is_none() && !outputs.take(h.ptr())) return false;
-    if (in.ndim() != 3 || in.shape(2) != packed.I || in.shape(0) == 0 || in.shape(1) == 0) return false;
+bool infer(const PackedWeights<T>& packed, const nb::handle (&arrays)[6], Options options) {
+    In<T> x, h0, c0;
+    Out<T> hT, cT, h;
+    if (!x.take(arrays[0].ptr()) || !take(arrays[1], h0) || !take(arrays[2], c0) || !hT.take(arrays[3].ptr()) ||
+        !cT.take(arrays[4].ptr()) || !take(arrays[5], h))
+        return false;
     ForwardCall<T> call{};
-    call.B = in.shape(0), call.time = in.shape(1), call.I = packed.I, call.H = packed.H;
+    if (x.ndim() != 3 || x.shape(2) != packed.I || x.shape(0) == 0 || x.shape(1) == 0) return false;
+    call.B = x.shape(0), call.time = x.shape(1), call.I = packed.I, call.H = packed.H;
     call.options = options, call.packed = packed.buffer.template as<T>(), call.time_block = {0, call.time};
-    call.x = in.data();
-    call.hT = checked("hT", final_h, {call.B, call.H}), call.cT = checked("cT", final_c, {call.B, call.H});
-    if (!h.is_none()) call.h = checked("h", outputs, {call.B, call.time, call.H});
-    std::memset(call.hT, 0, size_t(call.B * call.H) * sizeof(T));
-    std::memset(call.cT, 0, size_t(call.B * call.H) * sizeof(T));
-    call.h0 = call.hT, call.c0 = call.cT;
+    call.x = x.data();
+    call.hT = checked("hT", hT, {call.B, call.H}), call.cT = checked("cT", cT, {call.B, call.H});
+    const auto fits = [&](const In<T>& array) {
+        return array.ndim() == 2 && array.shape(0) == call.B && array.shape(1) == call.H;
+    };
+    const auto start = [&](const In<T>& given, T* final) -> const T* {  // a state of zeros takes the place of the final one
+        if (given.data()) return given.data();
+        std::memset(final, 0, size_t(call.B * call.H) * sizeof(T));
+        return final;
+    };
+    if ((h0.data() && !fits(h0)) || (c0.data() && !fits(c0))) return false;
+    call.h0 = start(h0, call.hT), call.c0 = start(c0, call.cT);
+    if (h.data()) call.h = checked("h", h, {call.B, call.time, call.H});
     constexpr double kWorthReleasing = 50e3;  // multiply-adds
     if (multiply_adds(call) < kWorthReleasing)
         run_forward(call);
@@ -161,14 +172,15 @@ NB_MODULE(_native, m) {
     m.def("needs_raw_gates", [](int a, int s) {
         return needs_raw(activation("activation", a)) || needs_raw(activation("recurrent_activation", s));
     });
-    m.def("infer", [](nb::handle packed, nb::handle x, nb::handle hT, nb::handle cT, nb::handle h, int64_t activation,
-                      int64_t recurrent_activation, bool go_backwards) {
+    m.def("infer", [](nb::handle packed, nb::handle x, nb::handle h0, nb::handle c0, nb::handle hT, nb::handle cT,
+                      nb::handle h, int64_t activation, int64_t recurrent_activation, bool go_backwards) {
+        const nb::handle arrays[] = {x, h0, c0, hT, cT, h};
         const int64_t codes[kOptionCodes] = {activation, recurrent_activation, go_backwards, 0};
-        const Options options = options_of(codes);
-        if (const auto* const weights = packed_weights<float>(packed)) return infer(*weights, x, hT, cT, h, options);
-        if (const auto* const weights = packed_weights<double>(packed)) return infer(*weights, x, hT, cT, h, options);
+        if (const auto* const weights = packed_weights<float>(packed)) return infer(*weights, arrays, options_of(codes));
+        if (const auto* const weights = packed_weights<double>(packed)) return infer(*weights, arrays, options_of(codes));
         return false;
-    });
+    }, nb::arg("packed"), nb::arg("x"), nb::arg("h0").none(), nb::arg("c0").none(), nb::arg("hT"), nb::arg("cT"),
+          nb::arg("h").none(), nb::arg("activation"), nb::arg("recurrent_activation"), nb::arg("go_backwards"));
     m.def("target", [] { return std::string(current_target().name); });
     m.def("targets", [] {
         std::vector<std::string> names;

@@ -47,7 +47,16 @@ class StreamDouble(StreamFloat): ...
 
 def needs_raw_gates(activation: int, recurrent_activation: int, /) -> bool: ...
 def infer(
-    packed: object, x: Any, hT: Any, cT: Any, h: Any, activation: int, recurrent_activation: int, go_backwards: bool, /
+    packed: object,
+    x: Any,
+    h0: Any,
+    c0: Any,
+    hT: Any,
+    cT: Any,
+    h: Any,
+    activation: int,
+    recurrent_activation: int,
+    go_backwards: bool,
 ) -> bool: ...
 def target() -> str: ...
 def targets() -> list[str]: ...

@@ -212,7 +212,8 @@ ALLOCATIONS = """
 import ctypes, sys
 from itertools import repeat
 import numpy as np
-from glasscell import LSTM, Stream, set_num_threads
+from glasscell import LSTM, Stream, _native, set_num_threads
+_native.set_teams("always")  # else the threads may be made in the middle
 count = ctypes.CDLL(None).allocations
 count.restype = ctypes.c_long
 B, I, H, threads, dtype = *map(int, sys.argv[1:5]), sys.argv[5]

@@ -17,9 +17,10 @@ from glasscell._cells.arguments import (
     named_arguments,
 )
 from glasscell._cells.checks import Array, check_array, check_arrays
+from glasscell._layers.dropout import MASKS
 from glasscell._layers.lstm import LSTM
 from glasscell._layers.lstm_cell import LSTMCell, generator
-from glasscell._layers.rnn import MASKS, RNN
+from glasscell._layers.rnn import RNN
 from glasscell._layers.serialized import deserialized, serialized
 from glasscell._trace import Traces
 

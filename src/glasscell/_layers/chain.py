@@ -8,8 +8,8 @@ from typing import Any
 from glasscell._cells.arguments import described
 from glasscell._cells.checks import Array, check_arrays
 from glasscell._layers.bidirectional import Bidirectional
+from glasscell._layers.dropout import MASKS
 from glasscell._layers.lstm_cell import LSTMCell, generator
-from glasscell._layers.rnn import MASKS
 from glasscell._trace import Traces
 
 

@@ -24,6 +24,7 @@ from glasscell._cells.checks import Array, State, check_arrays, check_state, rea
 from glasscell._cells.initializers import get_initializer
 from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Gates, Options
+from glasscell._layers.plain import run_plain
 from glasscell._ops.call import Call, Engine
 from glasscell._ops.numpy import ENGINES, pack, run
 
@@ -209,6 +210,11 @@ class LSTMCell:
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Array, State]:
         """One step: `x: (B, I)`, `state: (h, c)` each (B, H), None for zeros. Returns h' and (h', c')."""
+        if type(x) is np.ndarray and x.ndim == 2 and type(self) is LSTMCell:
+            plain = run_plain(self, self.engine, False, False, x[:, None], state)
+            if plain is not None:
+                self.engine_used = "native"
+                return plain[0], State(plain[1], plain[2])
         result = run(self._call(x, state), "state", self.engine)
         self.engine_used = result.engine
         return result.final.h.copy(), result.final  # either may be written into

@@ -17,6 +17,7 @@ from glasscell._cells.arguments import (
     named_arguments,
 )
 from glasscell._cells.checks import Array, State, check_array, check_state, read_array
+from glasscell._layers.dropout import MASKS, draw_missing
 from glasscell._layers.lstm_cell import LSTMCell, generator
 from glasscell._layers.plain import run_plain
 from glasscell._layers.serialized import deserialized, serialized
@@ -25,8 +26,6 @@ from glasscell._ops.call import Call, Engine, Gradients, Outputs, Result, Sequen
 from glasscell._ops.numpy import ENGINES, run
 from glasscell._trace import Trace, Traces
 
-NO_OPTIONS = (None,) * 6
-MASKS = ("dropout_mask", "recurrent_dropout_mask")
 Pullback = Callable[..., Any]
 L = TypeVar("L", bound=Result)
 S = TypeVar("S", bound=Outputs)
@@ -99,12 +98,12 @@ class RNN:
         Returns the output, or (output, h, c) with `return_state`.
         Raises: ValueError or TypeError naming the argument, what was expected and what came.
         """
-        options = (initial_state, mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
-        if options == NO_OPTIONS and not (training or self.stateful):
-            plain = run_plain(self.cell, self.engine, self.go_backwards, self.return_sequences, x)
-            if plain is not None:
+        plain = mask is lengths is reset is dropout_mask is recurrent_dropout_mask is None
+        if plain and not (training or self.stateful or self._stacked):
+            ran = run_plain(self.cell, self.engine, self.go_backwards, self.return_sequences, x, initial_state)
+            if ran is not None:
                 self.engine_used = "native"
-                return plain if self.return_state else plain[0]
+                return ran if self.return_state else ran[0]
         sequence = SequenceOptions(mask, lengths, reset, dropout_mask, recurrent_dropout_mask)
         if training:
             sequence = self._drawn(x, sequence)
@@ -307,20 +306,8 @@ class RNN:
     def _drawn(self, x: Any, sequence: SequenceOptions, training: bool | None = True) -> SequenceOptions:
         """The options with the masks that are not given drawn. Raises: ValueError where `training` has to be said."""
         found: dict[str, Any] = {name: self._each(name, getattr(sequence, name)) for name in MASKS}
-        wanted = [(cell, n, name) for n, cell in enumerate(self._cells) for name, rate in cell.rates().items()
-                  if rate and found[name][n] is None]  # fmt: skip
-        if not wanted:
+        if not draw_missing(self._cells, found, x, training):
             return sequence
-        if training is None:
-            cell, _, name = wanted[0]
-            raise ValueError(
-                f"training: expected True to draw the masks of {name.removesuffix('_mask')}={cell.rates()[name]}, or "
-                f"False for a gradient without, got neither this nor {name}"
-            )
-        batch = len(np.atleast_1d(read_array("x", x)))
-        drawn = [cell.dropout_masks(batch) for cell in self._cells]
-        for _, n, name in wanted:
-            found[name][n] = drawn[n][name]
         return sequence._replace(**(found if self._stacked else {name: one for name, (one,) in found.items()}))
 
     def _run(

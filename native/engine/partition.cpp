@@ -58,10 +58,12 @@ Schedule::Schedule(const Call<T>& call, ThreadGrid grid, int64_t granularity)
     for (int group = 0; group < grid.rows; ++group) {
         const Rows& members = rows_[size_t(group)];
         groups_[size_t(group)] = {grid.units, &slots_[size_t(group * grid.units)], 0, 0, 0};
-        for (int u = 0; u < grid.units; ++u)
+        for (int u = 0; u < grid.units; ++u) {
+            slots_[size_t(group * grid.units + u)].first = blocks * u / grid.units * granularity;
             items_.push_back({members.data(), int64_t(members.size()), blocks * u / grid.units * granularity,
                               std::min(H, blocks * (u + 1) / grid.units * granularity),
                               grid.units > 1 ? &groups_[size_t(group)] : nullptr, u});
+        }
         all_rows_.insert(all_rows_.end(), members.begin(), members.end());
     }
     serial_ = {all_rows_.data(), int64_t(all_rows_.size()), 0, H, nullptr, 0};

@@ -80,7 +80,10 @@ class Pool {
 
     // waited: for how long the tasks of the caller have waited, before it was done with them.
     void record(int64_t waited) {
-        sharing_.record(waited + steady_now() - done_, helped_.load(std::memory_order_relaxed));
+        constexpr int64_t kLong = 100'000;
+        const int64_t end = steady_now(), helped = helped_.load(std::memory_order_relaxed);
+        sharing_.record(waited + end - done_, helped);
+        long_ = helped > kLong || end - done_ > kLong;
     }
 
     void post(int count, GuardedTasks& tasks) {
@@ -141,13 +144,15 @@ class Pool {
         for (int n = 0; n < missing; ++n) wake_.notify_one();
     }
 
-    // Runs a task for another thread's call, and counts the processor time.
+    // Runs a task for another thread's call, and counts the processor time: after a short run the time that passes, for
+    // the system takes a while to tell the other.
     bool help() {
         const int index = claim();
         if (!index) return false;
-        const int64_t start = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+        const clockid_t clock = long_ ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+        const int64_t start = nanoseconds(clock);
         GuardedTasks::run(tasks_, index);
-        helped_.fetch_add(nanoseconds(CLOCK_THREAD_CPUTIME_ID) - start, std::memory_order_relaxed);
+        helped_.fetch_add(nanoseconds(clock) - start, std::memory_order_relaxed);
         finish();
         return true;
     }
@@ -208,7 +213,8 @@ class Pool {
     alignas(64) std::atomic<int> unfinished_{0};
     alignas(64) GuardedTasks* tasks_ = nullptr;
     int count_ = 0;
-    int64_t done_ = 0;  // when the caller had no task left
+    int64_t done_ = 0;   // when the caller had no task left
+    bool long_ = true;  // whether the run before took its threads long
     std::atomic<int64_t> helped_{0};
     Sharing sharing_;
     int workers_ = 0;

@@ -10,6 +10,8 @@ namespace glasscell {
 struct alignas(64) BarrierSlot {
     unsigned count;     // how often this thread has arrived
     unsigned sleepers;  // how many threads sleep until it arrives
+    int64_t first;      // its first unit
+    const void* cells;  // its cell states, where the call keeps none: member 0 takes them over
 };
 
 // A group ends after a barrier that member 0 names before it arrives there: then the others leave, and member 0 goes on

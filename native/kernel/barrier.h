@@ -76,7 +76,7 @@ GLASSCELL_INLINE bool barrier_wait(const WorkItem& item, const CancellationToken
     wake(&group.members[item.member]);
     int64_t waited = 0;
     for (int n = 0; n < group.size; ++n) waited += await_member(&group.members[n], mine, cancellation);
-    if (item.member == 0) group.waited += waited;
+    if (waited && item.member == 0) group.waited += waited;  // seldom: the others read this cache line
     return int(mine - __atomic_load_n(&group.last, __ATOMIC_RELAXED)) < 0;
 }
 

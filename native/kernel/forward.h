@@ -29,8 +29,7 @@ template <class T> struct ForwardWorkspace {
     int64_t* const at = own.allocate<int64_t>(rows);                      // the index of its step in the time block
     const T** const start = own.allocate<const T*>(rows);                 // the sums of its inputs, if summed ahead
     T* const h_pair = call.h ? nullptr : shared.allocate<T>(rows * 2 * call.H);  // (rows, 2, H), if no h is kept
-    const int64_t c_row = vector_count<T>(call.H) * kLanes<T>;            // threads share no cache line of c_own
-    T* const c_own = call.c ? nullptr : shared.allocate<T>(rows * c_row);  // (rows, c_row), if no c is kept
+    T* const c_own = call.c ? nullptr : own.allocate<T>(rows * call.H);   // (rows, H), if no c is kept
     T* const x_masked = own.allocate<T>(rows * chunk * masked_size(call.dropout_gates, call.I));
     T* const h_masked = own.allocate<T>(rows * masked_size(call.recurrent_dropout_gates, call.H));
     T* const zeros = own.allocate<T>(call.H);
@@ -119,6 +118,7 @@ template <class T> struct ForwardLoop {
                 work.h[work.active[n]] = work.h_out[n], work.c[work.active[n]] = work.c_out[n];
             if (item.group && !exchange_states(s)) {
                 if (item.member) return end_stores();
+                take_over_cells();
                 take_over(item, H);
                 chunk_start = s + 1;
             }
@@ -135,6 +135,19 @@ template <class T> struct ForwardLoop {
         memset(work.zeros, 0, size_t(H) * sizeof(T));
         for (int64_t row = 0; row < item.count; ++row)
             work.h[row] = call.h0 + item.rows[row] * H, work.c[row] = call.c0 + item.rows[row] * H;
+        if (item.group) item.group->members[item.member].cells = work.c_own;
+    }
+
+    // Copies the cell states of the other members, who have left the group.
+    void take_over_cells() {
+        const ThreadGroup& group = *item.group;
+        for (int n = 1; work.c_own && n < group.size; ++n) {
+            const BarrierSlot& slot = group.members[n];
+            const int64_t first = slot.first, last = n + 1 < group.size ? group.members[n + 1].first : H;
+            for (int64_t row = 0; row < item.count; ++row)
+                memcpy(work.c_own + row * H + first, static_cast<const T*>(slot.cells) + row * H + first,
+                       size_t(last - first) * sizeof(T));
+        }
     }
 
     // Copies the item's units of a row. Returns `to`.
@@ -183,7 +196,7 @@ template <class T> struct ForwardLoop {
         work.active[n] = row, work.at[n] = at;
         work.h_in[n] = masked_hidden(b, row), work.c_in[n] = work.c[row];
         work.h_out[n] = call.h ? call.h + at * H : other_of_pair(row);
-        work.c_out[n] = call.c ? call.c + at * H : work.c_own + row * work.c_row;
+        work.c_out[n] = call.c ? call.c + at * H : work.c_own + row * H;
     }
 
     // The next place of h where no sequence is kept: all units read the old h, so the new one goes beside it.

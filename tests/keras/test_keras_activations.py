@@ -88,7 +88,7 @@ def test_what_the_cell_has_not_is_refused_by_name(name, caplog):
         ops.gelu,  # approximate, where keras.activations.gelu is not
         layers.Activation("relu"),
     ],
-    ids=str,
+    ids=["partial leaky_relu", "LeakyReLU", "partial gelu", "ops.gelu", "Activation"],
 )
 def test_other_arguments_are_never_run_with_the_defaults(activation):
     x = draw(2, 3, 4)

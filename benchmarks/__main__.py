@@ -17,7 +17,7 @@ from benchmarks.shapes import GRIDS, MODES, plan
 from benchmarks.tables import frame, replaced, show
 from glasscell._files import write_whole
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "keras", "tensorflow", "tensorflow-cpu", "jax", "jaxlib")
 
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--json", **file, help="also write what was measured, anew with each row")
     add("--from", **file, nargs="+", dest="files", help="time nothing: what earlier runs wrote")
     add("--plot", type=_picture, metavar="FILE", help="also draw inference and training (.svg, .png, .pdf)")
-    add("--readme", action="store_true", help="also put the tables into README.md")
+    add("--docs", action="store_true", help="also put the tables into docs/benchmarks.md")
     given = parser.parse_args(arguments)
     try:
         if given.files:
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             records = measure(plan(given.grid, given.mode or ()), given.json, given.plot)
         table = frame(records)
         print(*show(table, shutil.get_terminal_size().columns), sep="\n")
-        if given.readme:
-            README.write_text(replaced(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+        if given.docs:
+            PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), table), encoding="utf-8")
         if given.plot is not None:
             from benchmarks.plot import plot
 

@@ -1,4 +1,4 @@
-"""Turns the records of a run into tables, for a terminal and for README.md, and into means."""
+"""Turns the records of a run into tables, for a terminal and for docs/benchmarks.md, and into means."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTHS = f"{OURS}, lengths="
 NAMES = list(dict.fromkeys(one.name for one in (*CONTESTANTS, BASE)))
 WORDS = ("shape", "B,T,I,H", "mode", "best peer", "`train_on_batch`")  # columns that stand to the left
 FACTS = ["ms", "of roofline", "own base", "best peer"]
-WHOLE = ("infer", "train")  # modes of README's first table
+WHOLE = ("infer", "train")  # modes of the page's first table
 PEERS = ["torch", "ONNX Runtime", "OpenVINO", "Keras, TensorFlow", "Keras, JAX", "Keras, torch"]  # its columns
 SPECIAL = ("vad-step", "amp-step", "policy-step", "odd7", "odd63")  # shapes that it leaves out
 TORCH_COLUMNS = {  # mode, ours, theirs
@@ -70,19 +70,19 @@ def lines(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def whole(records: pd.DataFrame) -> pd.DataFrame:
-    """README's table of inference and training."""
+    """The page's table of inference and training."""
     table = lines(records[records["mode"].isin(WHOLE) & ~records["shape"].isin(SPECIAL)])
     return table[["shape", "B,T,I,H", "mode", "ms", "of roofline", *PEERS]]
 
 
 def others(records: pd.DataFrame) -> pd.DataFrame:
-    """README's table of the other modes, beside a base of our own."""
+    """The page's table of the other modes, beside a base of our own."""
     table = lines(records[~records["mode"].isin([*WHOLE, *TORCH, *MODELS])]).sort_values("mode", kind="stable")
     return table[["shape", "B,T,I,H", "mode", "ms", "own base", "best peer", "Keras, TensorFlow"]]
 
 
 def torch(records: pd.DataFrame) -> pd.DataFrame:
-    """README's table of PyTorch's modules."""
+    """The page's table of PyTorch's modules."""
     columns = {
         name: [(f"torch {mode}", ours, peer) for peer in theirs] for name, (mode, ours, theirs) in TORCH_COLUMNS.items()
     }
@@ -90,7 +90,7 @@ def torch(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def keras(records: pd.DataFrame) -> pd.DataFrame:
-    """README's table of `train_on_batch` on each backend."""
+    """The page's table of `train_on_batch` on each backend."""
     backends = sorted(BACKENDS)
     columns = {v.replace("-", " "): [(f"keras {b} {v}-train", OURS, "Keras") for b in backends] for v in VARIANTS}
     return _by_shape(records[records["mode"].isin(MODELS)], "`train_on_batch`", columns)
@@ -163,7 +163,7 @@ def markdown(table: pd.DataFrame) -> list[str]:
 
 
 def replaced(page: str, records: pd.DataFrame) -> str:
-    """README's text with the tables of these records in place of those with the same heads.
+    """The page's text with the tables of these records in place of those with the same heads.
 
     Raises: ValueError where there is none.
     """

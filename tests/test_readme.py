@@ -1,10 +1,11 @@
-"""The code in README's sections on NumPy, Keras and PyTorch, run as it stands there, and its tables."""
+"""The code in README and in docs/, run as it stands there, its links, and the tables of docs/benchmarks.md."""
 
 import re
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 import glasscell.keras
 from benchmarks.shapes import VARIANTS
@@ -12,6 +13,7 @@ from benchmarks.tables import frame, replaced
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
 
 def blocks(title):
@@ -23,8 +25,41 @@ def test_the_lines_of_the_numpy_section_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (lines,) = re.findall(r"## In NumPy\n.*?```python\n(.*?)```", README, re.S)
     exec(lines, {})
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_the_lines_of_the_numpy_page_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "numpy.md").read_text(encoding="utf-8"), re.S)
+    exec(lines, {})
     assert "(3, 32) (3, 29, 128)" in capsys.readouterr().out
     assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    paths = re.findall(r"`((?:src|native|tests|tools|docs|examples|benchmarks|\.ci)/[\w./-]*\w)`", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_readme_is_read_in_a_minute_and_a_half():
+    assert len(README.splitlines()) <= 150
+    (table,) = re.findall(r"\|---.*\n((?:\|.*\n)+)", README)
+    assert table.count("\n") <= 12
+    rows = BENCHMARKS.splitlines()
+    for row in table.splitlines():  # columns 5 and 10, the share of the roofline and Keras on torch, are left out
+        cells = row.strip("|").split("|")
+        like = [r for r in rows if r.startswith("|" + "|".join(cells[:4]))]
+        assert len(like) == 1, row
+        full = like[0].strip("|").split("|")
+        assert [c.strip().replace("\N{EN DASH}", "") for c in cells] == [c.strip() for c in (*full[:4], *full[5:10])], (
+            row
+        )
 
 
 def test_the_lines_of_the_keras_section_run(tmp_path, monkeypatch):
@@ -54,11 +89,8 @@ def test_the_lines_of_the_keras_section_run(tmp_path, monkeypatch):
     np.testing.assert_allclose(model.predict(x, verbose=0), predictions[0], rtol=0, atol=1e-6)
     model.compile("adam", "mse")
     names |= {"x": x, "y": y}
-    fit, trace = look.strip().rsplit("\n", 1)
-    exec(fit, names)
+    exec(look, names)
     assert "lstm/forget_mean" in model.history.history
-    names["x"] = np.random.default_rng(0).standard_normal((3, 6, 5)).astype("float32")  # "as the layer receives it"
-    exec(trace, names)
     assert Path("report.html").stat().st_size > 10_000
 
 
@@ -72,7 +104,7 @@ def test_the_lines_of_the_pytorch_section_run():
 
 
 def test_the_tables_come_from_the_benchmarks_file():
-    """Heads that README has, in their places; what was not timed stays as it is."""
+    """Heads that the page has, in their places; what was not timed stays as it is."""
 
     def row(mode, **seconds):
         common = {"shape": "tiny", "mode": mode, "floor_seconds": 0.125, "engine": None, "left_out": None}
@@ -93,8 +125,9 @@ def test_the_tables_come_from_the_benchmarks_file():
             "| tiny | 8,32,16,32 |" + " 2.00 / \N{EN DASH} / 30 |" * 4,
         ),
     ):  # fmt: skip
-        page = replaced(README, frame(records))
+        page = replaced(BENCHMARKS, frame(records))
         assert line in page.splitlines()
-        kept, new = set(README.splitlines()), [text for text in page.splitlines() if text not in README]
+        kept = set(BENCHMARKS.splitlines())
+        new = [text for text in page.splitlines() if text not in BENCHMARKS]
         assert new == [line]
         assert sum(text not in page.splitlines() for text in kept if text.startswith("| ")) > 5

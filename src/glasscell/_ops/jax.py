@@ -17,15 +17,12 @@ from glasscell._ops.operands import Operands, flatten, outputs_of
 Array = Any
 FEW_ROWS = 8
 
-HANDLERS = jax_handlers()
-for name, capsule in HANDLERS.items():
+for name, capsule in jax_handlers().items():
     jax.ffi.register_ffi_target(name, capsule, platform="cpu")
 
 
 def why_not_available(x: Array) -> str | None:
     """Finds the reason why the operation cannot serve this input; None if it can."""
-    if not HANDLERS:
-        return "this build of glasscell has no call from JAX (jaxlib's headers were missing); build it anew"
     if jax.default_backend() != "cpu":
         return f"JAX runs on {jax.default_backend()}, and the native engine is for CPUs"
     return None

@@ -39,7 +39,7 @@ def write_trace(path: str | Path, trace: Any) -> Path:
 def read_trace(path: str | Path) -> dict[str, Any]:
     """Reads the arguments of a `Trace` from a file. Raises: ValueError for what `write_trace` did not write."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
     except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         _refuse(path, f"a file that NumPy cannot read as .npz: {str(error).partition(chr(10))[0]}")

@@ -79,7 +79,7 @@ def gradient_flow(layer: Any, x: Any, dy: Any, **call: Any) -> Any:
     >>> flow.in_all("c"), flow.in_all("carousel")
     """
     if not isinstance(layer, (Trace, Traces)):
-        if not callable(getattr(layer, "trace", None)):
+        if not callable(getattr(layer, "trace", None)) or hasattr(layer, "shape"):  # the trace of a matrix is another
             raise TypeError(f"layer: expected one with trace(x), or its Trace, got {kind_of(layer)}")
         return flow_of_layer(layer, layer.trace(x, **call), dy, flow_of_trace)
     if x is not None or call:

@@ -37,7 +37,7 @@ def _back(layer: Any, traces: Trace | Traces, dy: Any, flow: Flow) -> tuple[Any,
     if isinstance(traces, Trace):
         found, dx = flow(traces, _of_h(layer, traces, dy))
         return found, dx[:, ::-1] if traces.go_backwards else dx
-    if hasattr(layer, "layers"):
+    if hasattr(layer, "layers") and all(name.startswith("layer ") for name in traces.names):
         return _one_after_another(layer.layers, traces, dy, flow)
     if traces.names == ["forward", "backward"]:
         return _both(layer, traces, dy, flow)

@@ -161,9 +161,11 @@ class Trace:
 
         >>> lstm.trace(x).with_names(features=["rain", "melt"], steps=days)
         """
-        (B, T, H), inputs = self.h.shape, -1 if self.x is None else self.x.shape[2]
+        B, T, H = self.h.shape
+        if features is not None and self.x is None:
+            raise ValueError(f"features: expected None for a trace without its x, got {described(features)}")
         new = {
-            "feature_names": _names("features", features, (inputs,)),
+            "feature_names": _names("features", features, () if self.x is None else self.x.shape[2:]),
             "unit_names": _names("units", units, (H,)),
             "step_names": _names("steps", steps, (T,), (B, T)),
         }
@@ -249,9 +251,12 @@ def _write_report(path: str | Path, traces: dict[str, dict[str, Array]], title: 
 def selection(name: str, index: Any, size: int) -> Any:
     """Makes an index of an axis a slice, or an array of indices. Raises: ValueError naming the argument."""
     expected = f"{name}: expected indices in {-size}..{size - 1}" if size else f"{name}: expected none, for it has none"
-    if index is None or isinstance(index, slice):
-        return slice(None) if index is None else index
+    if index is None:
+        return slice(None)
     try:
+        if isinstance(index, slice):
+            index.indices(size)
+            return index
         found = np.arange(size)[index if isinstance(index, (int, np.integer)) else np.asarray(index)]
     except (IndexError, TypeError, ValueError):
         raise ValueError(f"{expected}, got {described(index)}") from None

@@ -18,7 +18,7 @@ from glasscell._trace import ACTIVATIONS, AXES, RECORDED
 
 Array = npt.NDArray[Any]
 
-DIMENSIONS = {"B": "row", "T": "time", "H": "unit", "I": "feature", "4H": "column", "G": "mask_of_gate"}
+DIMENSIONS = {"B": "row", "T": "time", "H": "unit", "I": "feature", "4H": "column"}
 COORDINATES = {"feature_names": "feature", "unit_names": "unit", "step_names": "step"}
 BOOLS = ("mask", "reset")
 
@@ -79,7 +79,10 @@ def to_dataset(trace: Any) -> Any:
         raise ImportError(
             f"to_xarray needs {error.name}, which is not installed: pip install xarray", name=error.name
         ) from None
-    named = {name: (tuple(DIMENSIONS[a] for a in axes), getattr(trace, name)) for name, axes in AXES.items()}
+    named = {
+        name: (tuple(DIMENSIONS.get(a, f"{name}_gate") for a in axes), getattr(trace, name))  # G: 1 or 4, of each mask
+        for name, axes in AXES.items()
+    }
     named = {COORDINATES.get(name, name): value for name, value in named.items() if value[1] is not None}
     coordinates = {name: named.pop(name) for name in COORDINATES.values() if name in named}
     activations = {name: getattr(trace, name) for name in ACTIVATIONS}

@@ -7,8 +7,10 @@ import types
 
 import numpy as np
 import pytest
+import torch
 
 import glasscell as gc
+import glasscell.torch
 from compare import arrays_of, assert_same_results
 from drawn import B, H, I, T, draw, layer, twice_tanh
 from glasscell import Trace
@@ -139,7 +141,7 @@ def test_to_xarray(trace, monkeypatch):
     for dimensions, array in (*arrays.values(), *coordinates.values()):
         assert len(dimensions) == array.ndim
         for name, size in zip(dimensions, array.shape, strict=True):
-            assert name == "mask_of_gate" or sizes.setdefault(name, size) == size
+            assert sizes.setdefault(name, size) == size
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(ImportError, match=r"^to_xarray needs xarray, which is not installed: pip install xarray$"):
         trace.to_xarray()
@@ -176,6 +178,10 @@ REFUSED = {
     "kernel: expected that of the Dense layer beside its bias, got None": lambda t: output_sources(t, 0, 0, bias=[1]),
     "open, closed: expected 0 <= closed <= open <= 1": lambda t: saturation(t, open=0.1, closed=0.2),
     "count: expected a positive integer, got 0": lambda t: gate_terms(*RAN(t), gate="i").largest(0),
+    r"rows: expected indices in -3\.\.2, got slice\('a'": lambda t: t.at(rows=slice("a", "b")),
+    "features: expected None for a trace without its x": lambda t: Trace(**t.asdict()).with_names(features=["a"]),
+    "layer: expected the traces of one call of a stack or of two directions, got .*'layer 0'": lambda t: (
+        gradient_flow(glasscell.torch.LSTM(I, H, 2).trace(torch.zeros(T, B, I)), None, draw(T, B, H))),
     "features: expected 4 names, got 2 of them": lambda t: t.with_names(features=["a", "b"]),
     "units: expected 5 names, got 3": lambda t: t.with_names(units=3),
     "steps: expected 6 or 3 x 6 names, got 5 of them": lambda t: t.with_names(steps=DAYS[1:]),

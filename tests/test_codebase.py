@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import glasscell
-from glasscell import _native
+from glasscell import _native, insight
 from glasscell._cells import activations
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +30,19 @@ PUBLIC = {
     "num_threads",
     "set_num_threads",
     "show_config",
+}
+INSIGHT = {
+    "GateTerms",
+    "GradientFlow",
+    "MemorySources",
+    "OutputSources",
+    "Saturation",
+    "gate_terms",
+    "gradient_flow",
+    "half_life",
+    "memory_sources",
+    "output_sources",
+    "saturation",
 }
 
 
@@ -60,6 +73,12 @@ def test_public_names():
     assert shown == PUBLIC
 
 
+def test_public_names_of_insight():
+    assert set(insight.__all__) == INSIGHT
+    shown = {name for name, value in vars(insight).items() if not (name.startswith("_") or inspect.ismodule(value))}
+    assert shown == INSIGHT
+
+
 def test_users_are_shown_public_names_only():
     """Names that begin with an underscore promise nothing: no page or example that users read leads to one."""
     shown = [ROOT / "README.md", *(ROOT / "examples").glob("*.py"), *(ROOT / "docs").glob("*.md")]
@@ -68,9 +87,9 @@ def test_users_are_shown_public_names_only():
         assert not found, f"{path.name}: {found}"
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC))
+@pytest.mark.parametrize("name", sorted(PUBLIC | INSIGHT))
 def test_public_names_have_docstrings(name):
-    value = getattr(glasscell, name)
+    value = getattr(insight if name in INSIGHT else glasscell, name)
     assert value.__module__.startswith("glasscell")
     assert value.__doc__
     if inspect.isclass(value):

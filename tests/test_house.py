@@ -14,10 +14,12 @@ PYTHON = {
     "_files": set(),
     "_cells": set(),
     "_ops": {"_native", "_cells"},
-    "_trace": {"_ops"},
+    "_trace": {"_cells", "_ops"},
+    "_trace_files": {"_cells", "_files", "_trace"},
     "_layers": {"_native", "_cells", "_ops", "_trace"},
     "keras": {"_cells", "_doors", "_ops", "_trace"},
     "torch": {"_cells", "_doors", "_ops", "_trace"},
+    "insight": {"_cells", "_trace"},
     "_report": {"_files"},
     "data": set(),
     "threads": {"_native"},
@@ -29,7 +31,11 @@ PYTHON = {
     "": {"_config", "_cells", "_layers", "_ops", "_trace", "threads"},
 }
 # Imports against the arrows, each inside the one function that needs it.
-WHEN_CALLED = {("_trace", "_write_report", "_report"), ("_trace", "_write_report", "_doors")}
+WHEN_CALLED = {
+    ("_trace", "_write_report", "_report"),
+    ("_trace", "_write_report", "_doors"),
+    *(("_trace", function, "_trace_files") for function in ("save", "load", "to_xarray")),
+}
 
 CPP = {
     "interface": {"interface"},

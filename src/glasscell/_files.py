@@ -18,15 +18,15 @@ from pathlib import Path
 UNFINISHED, FINISHED = ".unfinished-", ".finished"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file in one step, so that no reader ever sees a part of it; a file that is there is replaced.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, of text or of bytes, in one step: no reader ever sees a part of it; one that is there is replaced.
 
     Raises: OSError naming `path` where it cannot be written; the file that was there stays.
     """
     _check_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
     except OSError as error:  # by the name that the caller knows
         raise type(error)(error.errno, error.strerror, str(path)) from None

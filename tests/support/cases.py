@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def run(case: Case, engine: str, dtype: Any = np.float64) -> dict[str, np.ndarra
     results: dict[str, np.ndarray] = {}
     results["output"], results["h"], results["c"] = layer(**arguments)
     trace = layer.trace(**arguments)
-    results |= {f"trace.{field.name}": getattr(trace, field.name) for field in fields(trace) if field.name != "mask"}
+    results |= {f"trace.{name}": array for name, array in trace.asdict().items() if name != "mask"}
     output, pullback = layer.vjp(**arguments)
     np.testing.assert_array_equal(output, results["output"])  # kept for the gradient or not: the same bits
     gradients = pullback(*case.cotangents(dtype))

@@ -49,8 +49,8 @@ def assert_same_bits(got: Any, expected: Any, what: object = "") -> None:
 
 
 def arrays_of(result: Any, name: str = "") -> dict[str, np.ndarray]:
-    """Names every array in dictionaries, sequences, traces and gradients; None is left out."""
-    if result is None:
+    """Names every array in dictionaries, sequences, traces and gradients; None and functions are left out."""
+    if result is None or callable(result):
         return {}
     parts = vars(result) if is_dataclass(result) else result
     if isinstance(parts, (tuple, list)):

@@ -107,6 +107,13 @@ class Call:
         kept: Array = (self.step_flags & KEEP) != 0
         return kept[:, ::-1] if self.options.go_backwards else kept
 
+    def reset_steps(self) -> Array | None:
+        """Marks the steps before which the state is zero: (B, T) bool, in processing order; None without any."""
+        if self.step_flags is None:
+            return None
+        reset: Array = (self.step_flags & RESET) != 0
+        return (reset[:, ::-1] if self.options.go_backwards else reset) if reset.any() else None
+
     def detached(self) -> Call:
         """Copies the arrays that may be the caller's own: the caller may write into them."""
         dropout, recurrent_dropout = (

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 import glasscell as gc
+from glasscell import _native
 from glasscell._ops import operands
 from glasscell._ops.operands import Operands, flatten
 from native_call import two_directions
 
+_native.set_teams("always")  # whatever else runs on the machine
 B, T, I, H = 2, 50, 16, 32  # work for two threads: in one direction by rows, in two each on a thread
 rng = np.random.default_rng(0)
 x = rng.standard_normal((B, T, I)).astype(np.float32)

@@ -120,6 +120,12 @@ def test_no_long_files():
     assert not {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > 400}
 
 
+def test_names_of_test_files_are_unique():
+    """Each file of tests is a module by its name alone: pytest refuses a second one."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert [name for name in set(names) if names.count(name) > 1 and name != "conftest.py"] == []
+
+
 # A sum of two products, one of them with c: the forget gate times the state, and what comes in.
 NEW_STATE = r"(?m)^\s*c\w* = [\w.()]+ \* c\w* \+ [\w.()]+ \* [\w.()]+$"
 

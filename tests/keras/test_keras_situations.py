@@ -19,7 +19,7 @@ import glasscell.keras as ours
 from compare import assert_close
 
 # JAX and TensorFlow take their time over single operations. `.ci/run` takes 150 on each backend.
-SITUATIONS = int(os.environ.get("SITUATIONS", {"torch": "48", "tensorflow": "16"}.get(BACKEND, "8")))
+SITUATIONS = int(os.environ.get("SITUATIONS", {"torch": "32", "tensorflow": "8"}.get(BACKEND, "8")))
 SHAPES = [(2, 3, 3, 3), (3, 4, 2, 5), (1, 2, 4, 1)]  # B, T, F, H: few, for some backends compile for each
 
 

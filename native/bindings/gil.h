@@ -36,6 +36,10 @@ __attribute__((noinline)) inline PyGILState_STATE take_gil() {
     return state;
 }
 
+// The multiply-adds from which on a call gives the GIL up. A smaller one keeps it: others wait no longer than some
+// microseconds.
+constexpr double kWorthReleasing = 50e3;
+
 // Gives the GIL up while it lives.
 class WithoutGil {
   public:

@@ -102,8 +102,7 @@ void backward(In<T> x, OptionalIn<uint8_t> step_flags, nb::list inputs, nb::list
 template <class T> bool take(nb::handle from, Array<T>& array) { return from.is_none() || array.take(from.ptr()); }
 
 // Runs packed weights over x, from the state h0, c0 or from zeros. hT and cT get the final state, h every output where it
-// is no None. Returns whether it has run: not where an array is none of T, or of another shape. Small calls keep the GIL:
-// others wait no longer than some microseconds.
+// is no None. Returns whether it has run: not where an array is none of T, or of another shape.
 template <class T>
 bool infer(const PackedWeights<T>& packed, const nb::handle (&arrays)[6], Options options) {
     In<T> x, h0, c0;
@@ -128,7 +127,6 @@ bool infer(const PackedWeights<T>& packed, const nb::handle (&arrays)[6], Option
     if ((h0.data() && !fits(h0)) || (c0.data() && !fits(c0))) return false;
     call.h0 = start(h0, call.hT), call.c0 = start(c0, call.cT);
     if (h.data()) call.h = checked("h", h, {call.B, call.time, call.H});
-    constexpr double kWorthReleasing = 50e3;  // multiply-adds
     if (multiply_adds(call) < kWorthReleasing)
         run_forward(call);
     else

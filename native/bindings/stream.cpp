@@ -53,7 +53,6 @@ template <class T> class Stream {
     // Nothing here throws: `busy_` would stay.
     void run() {
         if (call_.B == 0) return;
-        constexpr double kWorthReleasing = 50e3;  // multiply-adds; others wait no longer than some microseconds
         if (work_ < kWorthReleasing) return pass_->run(call_);
         const WithoutGil released;
         pass_->run(call_);

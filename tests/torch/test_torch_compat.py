@@ -92,3 +92,28 @@ def test_modes_below_autograd_are_seen():
     with Mode():
         assert compat.dispatch_modes_active(), MOVED.format("_len_torch_dispatch_stack")
     assert not compat.dispatch_modes_active()
+
+
+def test_weights_that_are_parameters_are_seen():
+    module, moved = torch.nn.LSTM(3, 4), MOVED.format("_flat_weight_refs")
+    assert compat.own_weights(module) is module._flat_weights, moved
+    seen = []
+    module.forward = lambda x: seen.append(compat.own_weights(module))
+    func.functional_call(module, {"bias_hh_l0": torch.zeros(16)}, (torch.ones(2, 3),))
+    module._parameters["bias_hh_l0"] = torch.nn.Parameter(torch.ones(16))
+    seen.append(compat.own_weights(module))
+    assert seen == [None, None], moved
+    module._update_flat_weights()
+    assert compat.own_weights(module)[3] is module.bias_hh_l0, moved
+    register_parametrization(module, "weight_hh_l0", torch.nn.Tanh())
+    assert compat.own_weights(module) is None, moved
+
+
+def test_memory_is_that_of_the_tensor():
+    tensor = torch.arange(6.0).view(2, 3)
+    array = compat.array_at(tensor.data_ptr(), tensor.shape, tensor.dtype)
+    array[1, 2] = 9
+    assert tensor[1, 2] == 9
+    for t in (tensor, tensor.t(), tensor[:, 1:], tensor[:0], torch.complex(tensor, tensor).conj().imag):
+        assert (compat.memory_of(t) == t.numpy(force=True)).all()
+        assert compat.memory_of(t).shape == t.shape

@@ -38,3 +38,12 @@ def at_hand(*tensors: Tensor) -> bool:
     if transforms_active() or (not torch.compiler.is_compiling() and dispatch_modes_active()):
         return False
     return all(type(t) in PLAIN and not t.is_meta for t in tensors)
+
+
+def nothing_between(x: Tensor) -> bool:
+    """Whether this is eager code on tensors as they are: without compiler, export, transform, mode and forward mode."""
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    if torch.is_autocast_enabled("cpu") or transforms_active() or dispatch_modes_active():
+        return False
+    return forward_ad.unpack_dual(x).primal is x

@@ -26,7 +26,7 @@ from glasscell._ops.operands import (
     read_by_backward,
     residual_shapes,
 )
-from glasscell._ops.torch_compat import PLAIN, array_of, is_batched_cotangent
+from glasscell._ops.torch_compat import PLAIN, is_batched_cotangent, memory_of
 from glasscell._ops.torch_eligibility import at_hand, why_in_torch
 
 PLACEHOLDERS = {
@@ -57,14 +57,8 @@ def placeholders(like: Tensor) -> tuple[Tensor, Tensor]:
     return PLACEHOLDERS[like.dtype], PLACEHOLDERS[torch.uint8]
 
 
-def _array(tensor: Tensor) -> Any:
-    """A tensor of our own as an aligned array."""
-    array = (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy(force=True)
-    return array if array.flags.aligned else array.copy()
-
-
 def _forward_arrays(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], *rest: Any) -> list[Any]:
-    return engine.forward(array_of(x), _array(step_flags), [array_of(t) for t in inputs], *rest)
+    return engine.forward(memory_of(x), memory_of(step_flags), [memory_of(t) for t in inputs], *rest)
 
 
 def _forward(*operands: Any) -> list[Tensor]:
@@ -76,9 +70,8 @@ def _backward(
     x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], codes: list[int], residuals: Any, cotangents: Any, dx: bool
 ) -> list[Tensor]:
     """Calls `operands.backward` on the tensors' arrays."""
-    own, given = ([array_of(t) for t in tensors] for tensors in (inputs, cotangents))
-    tape = [_array(t) for t in residuals]
-    results = engine.backward(array_of(x), _array(step_flags), own, codes, tape, given, dx)
+    own, tape, given = ([memory_of(t) for t in tensors] for tensors in (inputs, residuals, cotangents))
+    results = engine.backward(memory_of(x), memory_of(step_flags), own, codes, tape, given, dx)
     return [torch.from_numpy(array) for array in results]
 
 
@@ -117,22 +110,33 @@ def _parts(codes: list[int], row: Sequence[Any]) -> tuple[Any, Any, list[Any], l
     return x, step_flags, tensors[:inputs], tensors[inputs:residuals], tensors[residuals:]
 
 
-def _gradients(
-    ctx: Any, cotangents: Sequence[Tensor | None], needed: Sequence[bool], backward: Callable[..., list[Tensor]]
+def gradients(
+    codes: list[int],
+    saved: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    backward: Callable[..., list[Tensor]] = _backward,
 ) -> list[Any]:
-    """The gradients of x, where it is needed, and of all of `INPUTS`."""
-    x, step_flags, inputs, residuals, _ = _parts(ctx.codes, ctx.saved_tensors)
+    """The gradients of x, where it is needed, and of all of `INPUTS`, by the rule that is cheapest here.
+
+    saved: the flat row up to `RESIDUALS`. cotangents: of each direction's hT, cT and h.
+    """
+    x, step_flags, inputs, residuals, _ = _parts(codes, saved)
     placeholder, _ = placeholders(x)
-    outputs = (t for own in each(cotangents, ctx.results) for t in own[:OUTPUTS])
-    wanted = [placeholder if t is None else t for t in outputs]
+    wanted = [placeholder if t is None else t for t in cotangents]
     if why_in_torch(*wanted) is not None or any(map(is_batched_cotangent, wanted)):
-        return list(equations.gradients(x, step_flags, inputs, ctx.codes, wanted, needed))
+        return list(equations.gradients(x, step_flags, inputs, codes, wanted, needed))
     again = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # someone may differentiate once more
     if again or (backward is _backward and not at_hand(x, *inputs, *wanted)):
-        dx, *found = _Backward.apply(ctx.codes, needed[0], x, step_flags, *inputs, *residuals, *wanted)
+        dx, *found = _Backward.apply(codes, needed[0], x, step_flags, *inputs, *residuals, *wanted)
     else:
-        dx, *found = backward(x, step_flags, inputs, ctx.codes, residuals, wanted, needed[0])
+        dx, *found = backward(x, step_flags, inputs, codes, residuals, wanted, needed[0])
     return [none_if_placeholder(dx), *input_gradients([none_if_placeholder(t) for t in found])]
+
+
+def _gradients(ctx: Any, cotangents: Sequence[Tensor | None], *rest: Any) -> list[Any]:
+    outputs = [t for own in each(cotangents, ctx.results) for t in own[:OUTPUTS]]
+    return gradients(ctx.codes, ctx.saved_tensors, outputs, *rest)
 
 
 def _differentiate(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:

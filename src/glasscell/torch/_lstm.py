@@ -15,6 +15,7 @@ from glasscell._trace import Traces
 from glasscell.torch import _options as options
 from glasscell.torch._arguments import kind_of
 from glasscell.torch._pass import run, traced
+from glasscell.torch._plain import run_plain
 from glasscell.torch._prepare import PROJECTED, Prepared, hand_out, prepare, why_not_traced
 from glasscell.torch._tools import Tools
 
@@ -133,6 +134,12 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         RuntimeError for wrong shapes, the ValueError is one too.
         """
         _check_module("forward", self)
+        if lengths is None and mask is None and reset is None:
+            plain = run_plain(self, input, hx)
+            if plain is not None:
+                if self.engine_used != "native":
+                    self.engine_used = "native"
+                return plain
         steps = {"lengths": lengths, "mask": mask, "reset": reset}
         if self._traces is not None:
             return self._trace_pass(prepare(self, "native", input, hx, **steps), self._traces)

@@ -1,0 +1,172 @@
+"""Runs an LSTM on plain tensors, in inference at once, in training as a function for autograd of one layer.
+
+Both do what the rules of `torch_rules` do, with less around the pass: it is what a short call spends its time on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glasscell import _native
+from glasscell._cells.checks import Array
+from glasscell._ops import aligned
+from glasscell._ops.operands import INPUTS, OPTION_CODES, RESIDUALS, WEIGHTS, inputs_of, residuals_of
+from glasscell._ops.torch_compat import PLAIN, array_at, is_batched_cotangent, memory_of
+from glasscell._ops.torch_eligibility import nothing_between
+from glasscell._ops.torch_rules import gradients, placeholders
+
+NATIVE = (torch.float32, torch.float64)
+H_ALL = RESIDUALS.index("h")
+Outputs = tuple[Tensor, Tensor, Tensor]
+
+
+def memory_of_plain(tensors: Sequence[Any], optional: bool = False) -> list[Any] | None:
+    """The memory of tensors of one dtype, to be read while the caller holds them; None for None where it is `optional`.
+
+    None altogether where one is no tensor as most are: of PyTorch's own class, on the CPU, float32 or float64,
+    contiguous, with memory.
+    """
+    arrays: list[Any] = []
+    dtype = tensors[0].dtype
+    if dtype not in NATIVE:
+        return None
+    for t in tensors:
+        if t is None and optional:
+            arrays.append(None)
+            continue
+        if type(t) not in PLAIN or t.dtype is not dtype or not t.is_cpu or t.is_nested or t.layout is not torch.strided:
+            return None
+        if not t.is_contiguous() or t.is_neg() or not (address := t.data_ptr()):
+            return None
+        arrays.append(array_at(address, t.shape, dtype))
+    return arrays
+
+
+def infer(like: Tensor, arrays: list[Array], end: int, own: int, codes: list[int], shape: tuple[int, ...]) -> Outputs:
+    """Runs layers over `x: (B, T, I)`, each over the one before, without gradients.
+
+    arrays: x; up to `end` h and c of `shape`, (layers * directions, B, H), or none for zeros; then the weights, `own`
+    of each layer and direction, as PyTorch has them: (4H, I), (4H, H) and no or two biases, (4H,).
+    codes: the option codes of the directions. like: a tensor to make others like it.
+
+    Returns the output, (B, T, directions * H), and the final h and c.
+    Raises: ValueError where an array does not fit.
+    """
+    y, (count, B, H), directions = arrays[0], shape, len(codes) // OPTION_CODES
+    h0, c0 = arrays[1:end] or [np.zeros(shape, y.dtype)] * 2
+    hT, cT = like.new_empty(shape), like.new_empty(shape)
+    h, c = array_at(hT.data_ptr(), shape, like.dtype), array_at(cT.data_ptr(), shape, like.dtype)
+    for layer in range(0, count, directions):
+        inputs: list[Any] = []
+        residuals: list[Any] = []
+        for k in range(layer, layer + directions):
+            W, R, *biases = arrays[end + k * own : end + (k + 1) * own]
+            inputs += inputs_of(W, R, biases[0] + biases[1] if biases else None, h0[k], c0[k], None, None)
+            residuals += residuals_of(h[k], c[k], aligned.empty((B, y.shape[1], H), y.dtype))
+        _native.forward(y, None, inputs, codes, residuals)
+        y = residuals[H_ALL] if directions == 1 else _in_time(*residuals[H_ALL :: len(RESIDUALS)])
+    return torch.from_numpy(y), hT, cT
+
+
+def _in_time(h: Array, backwards: Array) -> Array:
+    """Joins the outputs of two directions to (B, T, 2H), the second one flipped back into time."""
+    return np.concatenate((h, backwards[:, ::-1]), 2)
+
+
+def train(
+    x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], codes: list[int], time_first: bool
+) -> Outputs:
+    """Runs one layer in one direction over `x: (B, T, I)`, with gradients. Arguments as `infer` takes them, as tensors.
+
+    Returns the output, (T, B, H) if `time_first`, else (B, T, H), and the final h and c, (1, B, H).
+    """
+    W, R, *biases = weights
+    h0, c0 = (t[0] for t in states) if states else (None, None)
+    bias = biases[0] + biases[1] if biases else None
+    outputs: Outputs = _ForwardAtHand.apply(codes, time_first, x, W, R, bias, h0, c0)
+    return outputs
+
+
+class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
+    """The pass of `train` as autograd knows it, of plain tensors. The bias and the initial states may be None.
+
+    Profilers show it under the name of the function of `torch_rules` that does the same for several directions.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, codes: list[int], time_first: bool, x: Tensor, *inputs: Any) -> Outputs:
+        (B, T, _), H = x.shape, inputs[1].shape[1]
+        read, own = memory_of(x), [None if t is None else memory_of(t) for t in inputs]
+        hT, cT = x.new_empty((1, B, H)), x.new_empty((1, B, H))
+        final = [array_at(t.data_ptr(), (B, H), t.dtype) for t in (hT, cT)]
+        tape = [aligned.empty(shape, read.dtype) for shape in ((B, T, H), (B, T, H), (B, T, 4, H))]
+        if _native.needs_raw_gates(codes[0], codes[1]):
+            tape.append(aligned.empty((B, T, 4, H), read.dtype))
+        _native.forward(read, None, _with_states(own, B), codes, residuals_of(*final, *tape))
+        kept = [torch.from_numpy(array) for array in tape]
+        ctx.codes, ctx.time_first = codes, time_first
+        ctx.save_for_backward(x, *inputs, *kept)
+        ctx.set_materialize_grads(False)
+        y = kept[0].transpose(0, 1) if time_first else kept[0]
+        return y.clone(memory_format=torch.contiguous_format), hT, cT  # the gradient keeps the other
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> tuple[Any, ...]:
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        dy = dy.transpose(0, 1) if ctx.time_first and dy is not None else dy
+        cotangents = [None if dh is None else dh[0], None if dc is None else dc[0], dy]
+        found = None
+        if not torch.is_grad_enabled() and nothing_between(saved[0]):
+            found = _gradients(ctx.codes, saved, cotangents, needed)
+        return None, None, *(found or _gradients_elsewhere(ctx.codes, saved, cotangents, needed))
+
+
+def _with_states(inputs: list[Any], B: int) -> list[Any]:
+    """All `INPUTS` from those up to c0, with zeros for no initial state."""
+    W, R, b, h0, c0 = inputs
+    if h0 is None:
+        h0 = c0 = np.zeros((B, R.shape[1]), R.dtype)
+    return inputs_of(W, R, b, h0, c0, None, None)
+
+
+def _gradients(
+    codes: list[int], saved: Sequence[Any], cotangents: Sequence[Any], needed: Sequence[bool]
+) -> list[Any] | None:
+    """The gradients of x and of `WEIGHTS`, None where they are not needed; nothing where a tensor is not plain.
+
+    saved: x, `INPUTS` up to c0, and what `_ForwardAtHand` has kept. cotangents: of hT, cT and h.
+    """
+    for t in cotangents:
+        if t is not None and is_batched_cotangent(t):
+            return None
+    given = [None if t is None else t.contiguous() for t in cotangents]
+    arrays = memory_of_plain([*saved, *given], optional=True)
+    if arrays is None:
+        return None
+    (x, *inputs), tape, own = arrays[: 1 + len(WEIGHTS)], arrays[1 + len(WEIGHTS) : len(saved)], arrays[len(saved) :]
+    inputs = _with_states(inputs, len(x))
+    found = [np.empty(x.shape, x.dtype) if needed[0] else None]
+    found += [None if t is None else np.empty(t.shape, x.dtype) for t in inputs[: len(WEIGHTS)]]
+    _native.backward(x, None, inputs, codes, residuals_of(None, None, *tape), own, found)
+    return [torch.from_numpy(g) if need and g is not None else None for need, g in zip(needed, found, strict=True)]
+
+
+def _gradients_elsewhere(
+    codes: list[int], saved: Sequence[Any], cotangents: Sequence[Any], needed: Sequence[bool]
+) -> list[Any]:
+    """The same gradients by the rules of `torch_rules`: someone looks at the operations, or differentiates them."""
+    (x, *inputs), tape = saved[: 1 + len(WEIGHTS)], saved[1 + len(WEIGHTS) :]
+    W, R, b, h0, c0 = inputs
+    if h0 is None:
+        h0 = c0 = x.new_zeros((len(x), R.shape[1]))
+    placeholder, no_flags = placeholders(x)
+    row = [*inputs_of(W, R, b, h0, c0, None, None), *residuals_of(None, None, *tape)]
+    row = [placeholder if t is None else t for t in row]
+    masks = [False] * (len(INPUTS) - len(WEIGHTS))
+    found = gradients(codes, [x, no_flags, *row], cotangents, [*needed, *masks])
+    return [g if need else None for need, g in zip(needed, found[: len(needed)], strict=True)]

@@ -22,6 +22,7 @@ from glasscell._ops.torch_rules import gradients, placeholders
 
 NATIVE = (torch.float32, torch.float64)
 H_ALL = RESIDUALS.index("h")
+KEPT = 7  # of what a `_ForwardAtHand` saves, the tape comes after x and its six inputs
 Outputs = tuple[Tensor, Tensor, Tensor]
 
 
@@ -47,20 +48,19 @@ def memory_of_plain(tensors: Sequence[Any], optional: bool = False) -> list[Any]
     return arrays
 
 
-def infer(like: Tensor, arrays: list[Array], end: int, own: int, codes: list[int], shape: tuple[int, ...]) -> Outputs:
+def infer(arrays: list[Array], end: int, own: int, codes: list[int], shape: tuple[int, ...]) -> Outputs:
     """Runs layers over `x: (B, T, I)`, each over the one before, without gradients.
 
     arrays: x; up to `end` h and c of `shape`, (layers * directions, B, H), or none for zeros; then the weights, `own`
     of each layer and direction, as PyTorch has them: (4H, I), (4H, H) and no or two biases, (4H,).
-    codes: the option codes of the directions. like: a tensor to make others like it.
+    codes: the option codes of the directions.
 
     Returns the output, (B, T, directions * H), and the final h and c.
     Raises: ValueError where an array does not fit.
     """
     y, (count, B, H), directions = arrays[0], shape, len(codes) // OPTION_CODES
     h0, c0 = arrays[1:end] or [np.zeros(shape, y.dtype)] * 2
-    hT, cT = like.new_empty(shape), like.new_empty(shape)
-    h, c = array_at(hT.data_ptr(), shape, like.dtype), array_at(cT.data_ptr(), shape, like.dtype)
+    h, c = np.empty(shape, y.dtype), np.empty(shape, y.dtype)
     for layer in range(0, count, directions):
         inputs: list[Any] = []
         residuals: list[Any] = []
@@ -70,7 +70,7 @@ def infer(like: Tensor, arrays: list[Array], end: int, own: int, codes: list[int
             residuals += residuals_of(h[k], c[k], aligned.empty((B, y.shape[1], H), y.dtype))
         _native.forward(y, None, inputs, codes, residuals)
         y = residuals[H_ALL] if directions == 1 else _in_time(*residuals[H_ALL :: len(RESIDUALS)])
-    return torch.from_numpy(y), hT, cT
+    return torch.from_numpy(y), torch.from_numpy(h), torch.from_numpy(c)
 
 
 def _in_time(h: Array, backwards: Array) -> Array:
@@ -87,13 +87,12 @@ def train(
     """
     W, R, *biases = weights
     h0, c0 = (t[0] for t in states) if states else (None, None)
-    bias = biases[0] + biases[1] if biases else None
-    outputs: Outputs = _ForwardAtHand.apply(codes, time_first, x, W, R, bias, h0, c0)
+    outputs: Outputs = _ForwardAtHand.apply(codes, time_first, x, W, R, *(biases or (None, None)), h0, c0)
     return outputs
 
 
 class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
-    """The pass of `train` as autograd knows it, of plain tensors. The bias and the initial states may be None.
+    """The pass of `train` as autograd knows it, of plain tensors. Both biases may be None, and the initial states.
 
     Profilers show it under the name of the function of `torch_rules` that does the same for several directions.
     """
@@ -102,18 +101,20 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, codes: list[int], time_first: bool, x: Tensor, *inputs: Any) -> Outputs:
         (B, T, _), H = x.shape, inputs[1].shape[1]
         read, own = memory_of(x), [None if t is None else memory_of(t) for t in inputs]
-        hT, cT = x.new_empty((1, B, H)), x.new_empty((1, B, H))
-        final = [array_at(t.data_ptr(), (B, H), t.dtype) for t in (hT, cT)]
+        hT, cT = np.empty((1, B, H), read.dtype), np.empty((1, B, H), read.dtype)
         tape = [aligned.empty(shape, read.dtype) for shape in ((B, T, H), (B, T, H), (B, T, 4, H))]
         if _native.needs_raw_gates(codes[0], codes[1]):
             tape.append(aligned.empty((B, T, 4, H), read.dtype))
-        _native.forward(read, None, _with_states(own, B), codes, residuals_of(*final, *tape))
+        _native.forward(
+            read, None, _inputs(own, np.zeros((B, H), read.dtype)), codes, residuals_of(hT[0], cT[0], *tape)
+        )
         kept = [torch.from_numpy(array) for array in tape]
         ctx.codes, ctx.time_first = codes, time_first
         ctx.save_for_backward(x, *inputs, *kept)
         ctx.set_materialize_grads(False)
         y = kept[0].transpose(0, 1) if time_first else kept[0]
-        return y.clone(memory_format=torch.contiguous_format), hT, cT  # the gradient keeps the other
+        y = y.clone(memory_format=torch.contiguous_format)  # the gradient keeps the other
+        return y, torch.from_numpy(hT), torch.from_numpy(cT)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> tuple[Any, ...]:
@@ -126,20 +127,20 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
         return None, None, *(found or _gradients_elsewhere(ctx.codes, saved, cotangents, needed))
 
 
-def _with_states(inputs: list[Any], B: int) -> list[Any]:
-    """All `INPUTS` from those up to c0, with zeros for no initial state."""
-    W, R, b, h0, c0 = inputs
-    if h0 is None:
-        h0 = c0 = np.zeros((B, R.shape[1]), R.dtype)
-    return inputs_of(W, R, b, h0, c0, None, None)
+def _inputs(own: Sequence[Any], zeros: Any) -> list[Any]:
+    """All `INPUTS` from the own ones of a `_ForwardAtHand`: one bias from two, and zeros for no initial state."""
+    W, R, b1, b2, h0, c0 = own
+    return inputs_of(
+        W, R, None if b1 is None else b1 + b2, zeros if h0 is None else h0, zeros if c0 is None else c0, None, None
+    )
 
 
 def _gradients(
     codes: list[int], saved: Sequence[Any], cotangents: Sequence[Any], needed: Sequence[bool]
 ) -> list[Any] | None:
-    """The gradients of x and of `WEIGHTS`, None where they are not needed; nothing where a tensor is not plain.
+    """The gradients of x and of a `_ForwardAtHand`'s inputs; nothing where a tensor is not plain.
 
-    saved: x, `INPUTS` up to c0, and what `_ForwardAtHand` has kept. cotangents: of hT, cT and h.
+    saved: x, the inputs, and what the function has kept. cotangents: of hT, cT and h.
     """
     for t in cotangents:
         if t is not None and is_batched_cotangent(t):
@@ -148,25 +149,27 @@ def _gradients(
     arrays = memory_of_plain([*saved, *given], optional=True)
     if arrays is None:
         return None
-    (x, *inputs), tape, own = arrays[: 1 + len(WEIGHTS)], arrays[1 + len(WEIGHTS) : len(saved)], arrays[len(saved) :]
-    inputs = _with_states(inputs, len(x))
+    (x, *own), tape, above = arrays[:KEPT], arrays[KEPT : len(saved)], arrays[len(saved) :]
+    inputs = _inputs(own, np.zeros((len(x), own[1].shape[1]), x.dtype))
     found = [np.empty(x.shape, x.dtype) if needed[0] else None]
     found += [None if t is None else np.empty(t.shape, x.dtype) for t in inputs[: len(WEIGHTS)]]
-    _native.backward(x, None, inputs, codes, residuals_of(None, None, *tape), own, found)
-    return [torch.from_numpy(g) if need and g is not None else None for need, g in zip(needed, found, strict=True)]
+    _native.backward(x, None, inputs, codes, residuals_of(None, None, *tape), above, found)
+    return _where_needed([None if g is None else torch.from_numpy(g) for g in found], needed)
 
 
 def _gradients_elsewhere(
     codes: list[int], saved: Sequence[Any], cotangents: Sequence[Any], needed: Sequence[bool]
 ) -> list[Any]:
     """The same gradients by the rules of `torch_rules`: someone looks at the operations, or differentiates them."""
-    (x, *inputs), tape = saved[: 1 + len(WEIGHTS)], saved[1 + len(WEIGHTS) :]
-    W, R, b, h0, c0 = inputs
-    if h0 is None:
-        h0 = c0 = x.new_zeros((len(x), R.shape[1]))
+    (x, *own), (dx, dW, dR, db1, db2, dh0, dc0) = saved[:KEPT], needed
     placeholder, no_flags = placeholders(x)
-    row = [*inputs_of(W, R, b, h0, c0, None, None), *residuals_of(None, None, *tape)]
+    row = [*_inputs(own, x.new_zeros((len(x), own[1].shape[1]))), *residuals_of(None, None, *saved[KEPT:])]
     row = [placeholder if t is None else t for t in row]
-    masks = [False] * (len(INPUTS) - len(WEIGHTS))
-    found = gradients(codes, [x, no_flags, *row], cotangents, [*needed, *masks])
-    return [g if need else None for need, g in zip(needed, found[: len(needed)], strict=True)]
+    wanted = [dx, dW, dR, db1 or db2, dh0, dc0, *[False] * (len(INPUTS) - len(WEIGHTS))]
+    return _where_needed(gradients(codes, [x, no_flags, *row], cotangents, wanted), needed)
+
+
+def _where_needed(found: Sequence[Any], needed: Sequence[bool]) -> list[Any]:
+    """The gradients of x and of a `_ForwardAtHand`'s inputs, from those of x and `WEIGHTS`: one bias is in two."""
+    dx, dW, dR, db, dh0, dc0 = found[: 1 + len(WEIGHTS)]
+    return [g if need else None for g, need in zip((dx, dW, dR, db, db, dh0, dc0), needed, strict=True)]

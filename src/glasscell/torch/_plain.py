@@ -54,12 +54,12 @@ def _run(lstm: Any, codes: list[int], tensors: list[Any], states: int) -> Output
     if len(arrays) != end + count * own or (states and not arrays[1].shape == arrays[2].shape == shape):
         return None
     if torch.is_grad_enabled() and any([t.requires_grad for t in tensors]):
-        if count > 1:
+        if count > 1 or (lstm.bias and arrays[end + 2].shape != arrays[end + 3].shape):
             return None
         y, h, c = train(tensors[0], tensors[1:end], tensors[end:], codes, not lstm.batch_first)
         return y, (h, c)
     try:
-        y, h, c = infer(tensors[0], arrays, end, own, codes, shape)
+        y, h, c = infer(arrays, end, own, codes, shape)
     except ValueError:  # weights that do not fit: `prepare` has the words for them
         return None
     return y if lstm.batch_first else y.transpose(0, 1).contiguous(), (h, c)

@@ -143,6 +143,23 @@ template <class T> void bind(nb::module_& m) {
           nb::arg("bias").noconvert().none());
 }
 
+// Shows Python the memory of an AlignedBuffer, which lives as long as a view of it.
+int view_memory(PyObject* self, Py_buffer* view, int flags) {
+    const AlignedBuffer& buffer = *nb::inst_ptr<AlignedBuffer>(self);
+    return PyBuffer_FillInfo(view, self, buffer.as<void>(), Py_ssize_t(buffer.bytes()), 0, flags);
+}
+
+PyType_Slot kMemorySlots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(view_memory)}, {0, nullptr}};
+
+void bind_memory(nb::module_& m) {
+    block_cache_limit();  // a bad GLASSCELL_BLOCK_CACHE_MB fails at import
+    nb::class_<AlignedBuffer>(m, "AlignedBuffer", nb::type_slots(kMemorySlots)).def(nb::init<size_t>(), nb::arg("bytes"));
+    m.attr("LARGE_BLOCK") = kLargeBlock;
+    m.def("block_cache_bytes", &block_cache_bytes);
+    m.def("block_cache_limit", &block_cache_limit);
+    m.def("set_block_cache", &set_block_cache, nb::arg("limit"), nb::arg("idle_milliseconds"));
+}
+
 // The positions and names that Python takes from here.
 template <size_t N> nb::tuple names(const char* const (&of)[N]) {
     nb::list list;
@@ -160,6 +177,7 @@ NB_MODULE(_native, m) {
     bind<float>(m);
     bind<double>(m);
     bind_streams(m);
+    bind_memory(m);
     m.attr("INPUTS") = names(kInputNames);
     m.attr("WEIGHTS") = kWeights;
     m.attr("RESIDUALS") = names(kResidualNames);

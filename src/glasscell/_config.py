@@ -17,7 +17,8 @@ def show_config() -> dict[str, Any]:
 
     `threads_of` tells whose threads they are: with `glasscell.torch` imported those of PyTorch's OpenMP.
     `targets` are the instruction sets this build has and this machine can run, best first; `target` is the one in
-    use (GLASSCELL_TARGET forces one). Frameworks are looked up, not imported.
+    use (GLASSCELL_TARGET forces one). `block_cache_mb` is the most memory that is kept from call to call
+    (GLASSCELL_BLOCK_CACHE_MB sets it, 0 for none). Frameworks are looked up, not imported.
     """
     import platform
 
@@ -31,6 +32,7 @@ def show_config() -> dict[str, Any]:
         "targets": _native.targets(),
         "threads": _native.num_threads(),
         "threads_of": "PyTorch (OpenMP)" if _native.uses_openmp_threads() else "glasscell",
+        "block_cache_mb": _native.block_cache_limit() >> 20,
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         **{name: _version(name) for name in FRAMEWORKS},
     }

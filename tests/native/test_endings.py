@@ -160,7 +160,7 @@ def test_ctrl_c_ends_a_long_call(which, target, sizes, first):
 def test_a_call_polls_within_a_step(which, sizes, threads, transposed_weights):
     """A call polls every four million multiply-adds of the thread that made it, a millisecond or so, and every four
     million numbers that are packed. Told to stop, it does nothing more."""
-    engine = ("backward", "cpu_count", "dispatch", "forward", "partition", "team", "thread_pool")
+    engine = ("backward", "block_cache", "cpu_count", "dispatch", "forward", "partition", "team", "thread_pool")
     files = [*(f"engine/{name}.cpp" for name in engine), "kernel/target.cpp"]
     _, polls = program("cancellation.cpp", *files, options=("-DGLASSCELL_TARGET=baseline",))
     command = [polls, which, threads, *sizes, transposed_weights]

@@ -10,13 +10,14 @@ namespace {
 
 std::atomic<long> count{0}, alive{0}, most{0};
 
-void* taken(void* memory) {
-    if (!memory) return memory;
+void* taken(void* memory, long size) {
     count.fetch_add(1);
-    const long size = long(malloc_usable_size(memory)), now = alive.fetch_add(size) + size;
+    const long now = alive.fetch_add(size) + size;
     for (long old = most.load(); now > old && !most.compare_exchange_weak(old, now);) {}
     return memory;
 }
+
+void* taken(void* memory) { return memory ? taken(memory, long(malloc_usable_size(memory))) : nullptr; }
 
 void given_back(void* memory) {
     if (memory) alive.fetch_sub(long(malloc_usable_size(memory)));
@@ -45,6 +46,17 @@ void* realloc(void* memory, size_t size) {
 void free(void* memory) {
     given_back(memory);
     __libc_free(memory);
+}
+
+// Memory that comes from the system at once.
+void* mmap(void* at, size_t size, int protection, int flags, int file, off_t offset) noexcept {
+    void* const memory = system_mmap(at, size, protection, flags, file, offset);
+    return memory == MAP_FAILED || file >= 0 ? memory : taken(memory, long(size));
+}
+int munmap(void* memory, size_t size) noexcept {
+    const int failed = int(syscall(SYS_munmap, memory, size));
+    if (!failed) alive.fetch_sub(long(size));
+    return failed;
 }
 
 long allocations() { return count.load(); }  // ever made

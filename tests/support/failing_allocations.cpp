@@ -57,6 +57,10 @@ int posix_memalign(void** result, size_t alignment, size_t size) {
     *result = memory;
     return 0;
 }
+void* mmap(void* at, size_t size, int protection, int flags, int file, off_t offset) noexcept {
+    if (file < 0 && fails(CALLER)) return errno = ENOMEM, MAP_FAILED;
+    return system_mmap(at, size, protection, flags, file, offset);
+}
 
 void count_those_of(uintptr_t begin, uintptr_t end) { first = begin, last = end; }
 

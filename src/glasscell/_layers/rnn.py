@@ -22,6 +22,7 @@ from glasscell._layers.lstm_cell import LSTMCell, generator
 from glasscell._layers.plain import run_plain
 from glasscell._layers.serialized import deserialized, serialized
 from glasscell._layers.stacked import StackedRNNCells
+from glasscell._ops import aligned
 from glasscell._ops.call import Call, Engine, Gradients, Outputs, Result, SequenceOptions
 from glasscell._ops.numpy import ENGINES, run
 from glasscell._trace import Trace, Traces
@@ -378,7 +379,7 @@ class RNN:
     def _output(self, call: Call, h: Array) -> Array:
         """The output, which the caller may write into, of the h that a tape or a state keeps."""
         zeroed = self._zeroed(call, h)
-        return h.copy() if zeroed is h else zeroed
+        return aligned.copy(h) if zeroed is h else zeroed
 
     def _zeroed(self, call: Call, h: Array) -> Array:
         zeroed_steps = self._zeroed_steps(call)

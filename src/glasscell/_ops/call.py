@@ -14,6 +14,7 @@ import numpy as np
 from glasscell._cells.checks import Array, State, check_array, check_state, read_array, shapes
 from glasscell._cells.layouts import LSTMWeights
 from glasscell._cells.lstm import Options
+from glasscell._ops import aligned
 
 Keep = Literal["state", "sequence", "checkpoints", "tape", "trace"]
 Engine = Literal["auto", "native", "reference"]
@@ -121,7 +122,7 @@ class Call:
         )
         return replace(
             self,
-            x=self.x.copy(),
+            x=aligned.copy(self.x),
             initial=State(*(s.copy() for s in self.initial)),
             dropout_mask=dropout,
             recurrent_dropout_mask=recurrent_dropout,

@@ -120,9 +120,9 @@ def _backward(
     call: Call, codes: list[int], residuals: Tape | Checkpoints, dh_all: Array | None, dh: Array, dc: Array
 ) -> Gradients:
     """Computes the gradients of a call. Arguments as `Pullback` takes them."""
-    kernel, recurrent_kernel, bias = call.weights
+    (kernel, recurrent_kernel, bias), dtype = call.weights, call.x.dtype
     new = (call.x, kernel, recurrent_kernel, bias, dh, dc)
-    gradients = [None if like is None else np.empty_like(like) for like in new]
+    gradients = [None if like is None else aligned.empty(like.shape, dtype) for like in new]
     if isinstance(residuals, Checkpoints):
         kept = operands.residuals_of(h=residuals.h, cell_checkpoints=residuals.cell_checkpoints)
     else:

@@ -48,19 +48,20 @@ def memory_of_plain(tensors: Sequence[Any], optional: bool = False) -> list[Any]
     return arrays
 
 
-def infer(arrays: list[Array], end: int, own: int, codes: list[int], shape: tuple[int, ...]) -> Outputs:
+def infer(like: Tensor, arrays: list[Array], end: int, own: int, codes: list[int], shape: tuple[int, ...]) -> Outputs:
     """Runs layers over `x: (B, T, I)`, each over the one before, without gradients.
 
     arrays: x; up to `end` h and c of `shape`, (layers * directions, B, H), or none for zeros; then the weights, `own`
     of each layer and direction, as PyTorch has them: (4H, I), (4H, H) and no or two biases, (4H,).
-    codes: the option codes of the directions.
+    codes: the option codes of the directions. like: a tensor to make others like it.
 
     Returns the output, (B, T, directions * H), and the final h and c.
     Raises: ValueError where an array does not fit.
     """
     y, (count, B, H), directions = arrays[0], shape, len(codes) // OPTION_CODES
     h0, c0 = arrays[1:end] or [np.zeros(shape, y.dtype)] * 2
-    h, c = np.empty(shape, y.dtype), np.empty(shape, y.dtype)
+    hT, cT = like.new_empty(shape), like.new_empty(shape)
+    h, c = hT.numpy(), cT.numpy()
     for layer in range(0, count, directions):
         inputs: list[Any] = []
         residuals: list[Any] = []
@@ -70,7 +71,7 @@ def infer(arrays: list[Array], end: int, own: int, codes: list[int], shape: tupl
             residuals += residuals_of(h[k], c[k], aligned.empty((B, y.shape[1], H), y.dtype))
         _native.forward(y, None, inputs, codes, residuals)
         y = residuals[H_ALL] if directions == 1 else _in_time(*residuals[H_ALL :: len(RESIDUALS)])
-    return torch.from_numpy(y), torch.from_numpy(h), torch.from_numpy(c)
+    return torch.from_numpy(y), hT, cT
 
 
 def _in_time(h: Array, backwards: Array) -> Array:
@@ -101,12 +102,16 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, codes: list[int], time_first: bool, x: Tensor, *inputs: Any) -> Outputs:
         (B, T, _), H = x.shape, inputs[1].shape[1]
         read, own = memory_of(x), [None if t is None else memory_of(t) for t in inputs]
-        hT, cT = np.empty((1, B, H), read.dtype), np.empty((1, B, H), read.dtype)
+        hT, cT = x.new_empty((1, B, H)), x.new_empty((1, B, H))
         tape = [aligned.empty(shape, read.dtype) for shape in ((B, T, H), (B, T, H), (B, T, 4, H))]
         if _native.needs_raw_gates(codes[0], codes[1]):
             tape.append(aligned.empty((B, T, 4, H), read.dtype))
         _native.forward(
-            read, None, _inputs(own, np.zeros((B, H), read.dtype)), codes, residuals_of(hT[0], cT[0], *tape)
+            read,
+            None,
+            _inputs(own, np.zeros((B, H), read.dtype)),
+            codes,
+            residuals_of(hT.numpy()[0], cT.numpy()[0], *tape),
         )
         kept = [torch.from_numpy(array) for array in tape]
         ctx.codes, ctx.time_first = codes, time_first
@@ -114,7 +119,7 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
         ctx.set_materialize_grads(False)
         y = kept[0].transpose(0, 1) if time_first else kept[0]
         y = y.clone(memory_format=torch.contiguous_format)  # the gradient keeps the other
-        return y, torch.from_numpy(hT), torch.from_numpy(cT)
+        return y, hT, cT
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> tuple[Any, ...]:
@@ -151,8 +156,8 @@ def _gradients(
         return None
     (x, *own), tape, above = arrays[:KEPT], arrays[KEPT : len(saved)], arrays[len(saved) :]
     inputs = _inputs(own, np.zeros((len(x), own[1].shape[1]), x.dtype))
-    found = [np.empty(x.shape, x.dtype) if needed[0] else None]
-    found += [None if t is None else np.empty(t.shape, x.dtype) for t in inputs[: len(WEIGHTS)]]
+    found = [aligned.empty(x.shape, x.dtype) if needed[0] else None]
+    found += [None if t is None else aligned.empty(t.shape, x.dtype) for t in inputs[: len(WEIGHTS)]]
     _native.backward(x, None, inputs, codes, residuals_of(None, None, *tape), above, found)
     return _where_needed([None if g is None else torch.from_numpy(g) for g in found], needed)
 

@@ -48,20 +48,19 @@ def memory_of_plain(tensors: Sequence[Any], optional: bool = False) -> list[Any]
     return arrays
 
 
-def infer(like: Tensor, arrays: list[Array], end: int, own: int, codes: list[int], shape: tuple[int, ...]) -> Outputs:
+def infer(arrays: list[Array], end: int, own: int, codes: list[int], shape: tuple[int, ...]) -> Outputs:
     """Runs layers over `x: (B, T, I)`, each over the one before, without gradients.
 
     arrays: x; up to `end` h and c of `shape`, (layers * directions, B, H), or none for zeros; then the weights, `own`
     of each layer and direction, as PyTorch has them: (4H, I), (4H, H) and no or two biases, (4H,).
-    codes: the option codes of the directions. like: a tensor to make others like it.
+    codes: the option codes of the directions.
 
     Returns the output, (B, T, directions * H), and the final h and c.
     Raises: ValueError where an array does not fit.
     """
     y, (count, B, H), directions = arrays[0], shape, len(codes) // OPTION_CODES
     h0, c0 = arrays[1:end] or [np.zeros(shape, y.dtype)] * 2
-    hT, cT = like.new_empty(shape), like.new_empty(shape)
-    h, c = hT.numpy(), cT.numpy()
+    h, c = np.empty(shape, y.dtype), np.empty(shape, y.dtype)
     for layer in range(0, count, directions):
         inputs: list[Any] = []
         residuals: list[Any] = []
@@ -71,7 +70,7 @@ def infer(like: Tensor, arrays: list[Array], end: int, own: int, codes: list[int
             residuals += residuals_of(h[k], c[k], aligned.empty((B, y.shape[1], H), y.dtype))
         _native.forward(y, None, inputs, codes, residuals)
         y = residuals[H_ALL] if directions == 1 else _in_time(*residuals[H_ALL :: len(RESIDUALS)])
-    return torch.from_numpy(y), hT, cT
+    return torch.from_numpy(y), torch.from_numpy(h), torch.from_numpy(c)
 
 
 def _in_time(h: Array, backwards: Array) -> Array:
@@ -102,7 +101,7 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, codes: list[int], time_first: bool, x: Tensor, *inputs: Any) -> Outputs:
         (B, T, _), H = x.shape, inputs[1].shape[1]
         read, own = memory_of(x), [None if t is None else memory_of(t) for t in inputs]
-        hT, cT = x.new_empty((1, B, H)), x.new_empty((1, B, H))
+        hT, cT = np.empty((1, B, H), read.dtype), np.empty((1, B, H), read.dtype)
         tape = [aligned.empty(shape, read.dtype) for shape in ((B, T, H), (B, T, H), (B, T, 4, H))]
         if _native.needs_raw_gates(codes[0], codes[1]):
             tape.append(aligned.empty((B, T, 4, H), read.dtype))
@@ -111,7 +110,7 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
             None,
             _inputs(own, np.zeros((B, H), read.dtype)),
             codes,
-            residuals_of(hT.numpy()[0], cT.numpy()[0], *tape),
+            residuals_of(hT[0], cT[0], *tape),
         )
         kept = [torch.from_numpy(array) for array in tape]
         ctx.codes, ctx.time_first = codes, time_first
@@ -119,7 +118,7 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
         ctx.set_materialize_grads(False)
         y = kept[0].transpose(0, 1) if time_first else kept[0]
         y = y.clone(memory_format=torch.contiguous_format)  # the gradient keeps the other
-        return y, hT, cT
+        return y, torch.from_numpy(hT), torch.from_numpy(cT)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, dc: Tensor | None) -> tuple[Any, ...]:

@@ -59,7 +59,7 @@ def _run(lstm: Any, codes: list[int], tensors: list[Any], states: int) -> Output
         y, h, c = train(tensors[0], tensors[1:end], tensors[end:], codes, not lstm.batch_first)
         return y, (h, c)
     try:
-        y, h, c = infer(tensors[0], arrays, end, own, codes, shape)
+        y, h, c = infer(arrays, end, own, codes, shape)
     except ValueError:  # weights that do not fit: `prepare` has the words for them
         return None
     return y if lstm.batch_first else y.transpose(0, 1).contiguous(), (h, c)

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import random
 import subprocess
 import sys
 import time
@@ -81,18 +82,18 @@ def works(problem: Problem, threads: int) -> dict[str, Work]:
 
 def measure(shape: str, mode: str, beside: str, seconds: float) -> Record:
     """Times one row: the median seconds of a call by contestant."""
-    threads = gc.num_threads()
+    threads, order = gc.num_threads(), random.Random(0)
     try:
         contestants = works(draw_problem(SHAPES[shape], mode == "train"), threads)
         taken: dict[str, list[float]] = {name: [] for name in contestants}
         with situation(beside) as before:
             end = time.perf_counter() + seconds
             while time.perf_counter() < end or len(taken["one thread"]) < FEWEST:
-                for name, work in contestants.items():
+                for name in order.sample(list(contestants), len(contestants)):  # each after each of the others
                     before()
                     for _ in range(BURST):
                         start = time.perf_counter()
-                        work()
+                        contestants[name]()
                         taken[name].append(time.perf_counter() - start)
     finally:
         gc.set_num_threads(threads)

@@ -52,7 +52,9 @@ template <class T> std::vector<Schedule::Rows> Schedule::assign_rows(const Call<
 
 template <class T>
 Schedule::Schedule(const Call<T>& call, ThreadGrid grid, int64_t granularity)
-    : units_(grid.units), patience_(int64_t(multiply_adds(call) / (8 * kAlone))), rows_(assign_rows(call, grid.rows)),
+    : units_(grid.units),
+      together_(grid.units > 1 || (grid.rows > 1 && call.B <= (grid.rows - 1) * current_kernels<T>().tile_rows)),
+      patience_(int64_t(multiply_adds(call) / (8 * kAlone))), rows_(assign_rows(call, grid.rows)),
       slots_(size_t(grid.threads())), groups_(size_t(grid.rows)) {
     const int64_t H = call.H, blocks = (H + granularity - 1) / granularity;
     for (int group = 0; group < grid.rows; ++group) {

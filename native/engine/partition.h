@@ -98,7 +98,7 @@ class Schedule {
     // The bytes that run as `index` may need, where its rows need bytes(rows).
     template <class Bytes> size_t max_bytes(int index, Bytes bytes) const {
         const size_t item = bytes(items_[size_t(index)].count);
-        return index || units_ == 1 ? item : std::max(item, bytes(serial_.count));
+        return index || !together_ ? item : std::max(item, bytes(serial_.count));
     }
 
     // Runs work(item, index) for all items.
@@ -106,8 +106,8 @@ class Schedule {
         run(size(), cancellation, work, [](int) {});
     }
 
-    // Runs work(item, index) for all items, and rest(index) after each and on what remains of `threads` threads. Where
-    // the threads of a group cannot run at the same time, one thread computes all rows and units as index 0.
+    // Runs work(item, index) for all items, and rest(index) after each and on what remains of `threads` threads. Items
+    // that have to run at the same time, and cannot, leave all rows and units to one thread, as index 0.
     template <class Work, class Rest> void run(int threads, CancellationToken* cancellation, Work work, Rest rest) {
         auto one = [&](int index) {
             if (index < size()) work(items_[size_t(index)], index);
@@ -115,7 +115,7 @@ class Schedule {
         };
         const auto task = call_function<decltype(one)>;
         const int count = std::max(size(), threads);
-        if (units_ == 1) return run_tasks(count, task, &one, cancellation);
+        if (!together_) return run_tasks(count, task, &one, cancellation);
         start_groups();
         if (run_together(count, {size(), patience_, &groups_[0].waited}, task, &one, cancellation)) return;
         split(1, 1, cancellation, [&](int64_t, int64_t) { work(serial_, 0), rest(0); });
@@ -127,6 +127,9 @@ class Schedule {
     void start_groups();
 
     int units_;
+    // Whether the items run at the same time or not at all: groups wait for each other, and the parts of a tile of rows
+    // take one thread longer than the tile.
+    bool together_;
     int64_t patience_;  // nanoseconds: an eighth of what the call takes one thread, about
     std::vector<Rows> rows_;
     std::vector<BarrierSlot> slots_;

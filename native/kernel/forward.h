@@ -64,8 +64,11 @@ template <class T> WorkspaceBytes forward_workspace(const ForwardCall<T>& call, 
 // summed of both together: side by side in the processor, and into the tape, which is far away, in longer runs.
 constexpr int kPartBlocks = 4, kPartTiles = 8;
 
-// One row's sums of one block wait for each other, those of several blocks do not.
-constexpr int kRowBlocks = 2;
+// The sums of one row, or of two, wait for each other in one block, and not in several: as many as the registers hold.
+constexpr int kFewRowsBlocks = 2;
+constexpr int64_t blocks_at_once(int64_t rows) {
+    return rows == 1 || (rows + 1) * 4 * kFewRowsBlocks < kRegisters ? kFewRowsBlocks : 1;
+}
 
 // The part of a step that is summed and finished together.
 struct StepPart {
@@ -276,7 +279,7 @@ template <class T> struct ForwardLoop {
 
     // Sums the raw gates of a part into z: (rows, blocks, 4, lanes).
     template <bool PerGate> void sum_gates(const StepPart& part, T* z) {
-        const int64_t most = part.active == 1 ? kRowBlocks : 1;
+        const int64_t most = blocks_at_once(part.active);
         for (int64_t b = 0, blocks; b < part.blocks; b += blocks) {
             blocks = PerGate ? part.blocks : b + most <= part.blocks ? most : 1;
             const int64_t unit = part.unit + b * L, after = unit + blocks * L;
@@ -312,7 +315,7 @@ template <class T> struct ForwardLoop {
         if (PerGate)
             gate_tile_of<T>(n, weights.blocks, gates);
         else if (weights.blocks > 1)
-            gates_tile<T, 1, 4, kRowBlocks>(gates);
+            n == 1 ? gates_tile<T, 1, 4, kFewRowsBlocks>(gates) : gates_tile<T, 2, 4, kFewRowsBlocks>(gates);
         else
             gates_tile_of<T, 4, 1>(n, gates);
     }

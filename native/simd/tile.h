@@ -45,6 +45,7 @@ template <class Work> GLASSCELL_INLINE void with_vectors(int64_t vectors, Work w
 template <class T, int R, int N, int Blocks = 1>
 GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][Blocks * N], const T* const* a, const T* b, int64_t count,
                                  const T* next, int64_t block = 0) {
+    constexpr bool kHolds = R > 1 && (R + 1) * Blocks * N < kRegisters;
     const T* row[R];
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) row[r] = a[r];
@@ -52,7 +53,10 @@ GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][Blocks * N], const T* const* a, 
         if (Blocks == 1) __builtin_prefetch(next + k * kLanes<T>, 0, 2);
         V<T> column[Blocks * N];
         GLASSCELL_UNROLL
-        for (int n = 0; n < Blocks * N; ++n) column[n] = load<T>(b + n / N * block + n % N * kLanes<T>);
+        for (int n = 0; n < Blocks * N; ++n) {
+            column[n] = load<T>(b + n / N * block + n % N * kLanes<T>);
+            if (kHolds) hold(column[n]);
+        }
         GLASSCELL_UNROLL
         for (int r = 0; r < R; ++r) {
             const V<T> value = broadcast<T>(row[r][k]);

@@ -25,15 +25,19 @@ namespace glasscell::GLASSCELL_TARGET {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
-constexpr int kTileRows = 6;  // 6 rows x 4 vectors = 24 accumulators of 32 registers
+constexpr int kRegisters = 32;
+constexpr int kTileRows = 6;  // 6 rows x 4 vectors = 24 accumulators
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
-constexpr int kTileRows = 3;  // 12 accumulators of 16 registers
+constexpr int kRegisters = 16;
+constexpr int kTileRows = 3;
 #elif defined(__ARM_NEON)
 constexpr int kVectorBytes = 16;
+constexpr int kRegisters = 32;
 constexpr int kTileRows = 6;
 #else
 constexpr int kVectorBytes = 16;
+constexpr int kRegisters = 16;
 constexpr int kTileRows = 2;
 #endif
 
@@ -60,6 +64,18 @@ template <class T> GLASSCELL_INLINE V<T> load(const T* from) {
     V<T> v = {};
     memcpy(&v, from, sizeof v);
     return v;
+}
+
+// Keeps a vector in a register: a compiler may read it from memory again for each of its uses, which are bound by loads
+// then.
+template <class Vector> GLASSCELL_INLINE void hold(Vector& v) {
+#if defined(__x86_64__)
+    __asm__("" : "+v"(v));
+#elif defined(__ARM_NEON)
+    __asm__("" : "+w"(v));
+#else
+    (void)v;
+#endif
 }
 
 template <class T> GLASSCELL_INLINE void store(T* to, V<T> v) { memcpy(to, &v, sizeof v); }

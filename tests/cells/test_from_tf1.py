@@ -56,6 +56,7 @@ def test_a_step_is_that_of_the_op_that_tensorflow_kept(shape):
     )  # fmt: skip
     ours = stepped(LSTMWeights.from_tf1(a["kernel"], a["bias"]), a["x"], a["c"], a["h"])
     assert_close(ours, (theirs.h.numpy(), theirs.cs.numpy()), FLOAT32)
+    assert "[i, f, ci, o] = xh * w + b" in tf.raw_ops.LSTMBlockCell.__doc__  # which docs/cell.md says is not the order
 
 
 def test_variables_by_their_names_in_a_checkpoint():

@@ -140,7 +140,7 @@ def test_a_step_as_it_is_written_and_the_keyboard(page):
     page.keyboard.press("ArrowRight")
     assert page.inner_text(".time output") == "2 of 8"
     text = page.inner_text(".arithmetic")
-    assert "z_i = 0.0000·2.0000 + 0.3696·1.0000 + (-1.0000) = -0.6304" in text
+    assert "z_i = 0·2 + 0.3696·1 + (-1) = -0.6304" in text
     assert "c' = f·c + i·g = 0.6526·0.5568 + 0.3474·0.3536 = 0.4862" in text
     assert "h' = o·tanh(c') = 0.5000·tanh(0.4862) = 0.2256" in text
     slots = page.eval_on_selector_all("[data-slot]", "slots => slots.map(s => s.textContent)")

@@ -1,11 +1,16 @@
 """The pages in docs/: their code runs and prints what they show, links lead somewhere, docstrings become markup."""
 
 import importlib.util
+import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import glasscell as gc
+from glasscell.data import load_japanese_vowels
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -34,6 +39,16 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     figures = re.findall(r"savefig\(\"([^\"]+)\"", code)
     shown = re.findall(r"!\[[^]]*\]\(([^) ]+)", page.read_text(encoding="utf-8"))
     assert [figure for figure in figures if not any((page.parent / s) == (DOCS / figure) for s in shown)] == []
+
+
+def test_the_trained_cell_is_as_good_as_the_page_says():
+    saved = json.loads((DOCS / "_static" / "cell" / "trained.json").read_text(encoding="utf-8"))
+    lstm, test = gc.LSTM(8), load_japanese_vowels().test
+    lstm.set_weights([np.float32(saved[name]) for name in ("kernel", "recurrent_kernel", "bias")])
+    x = ((test.x - np.float32(saved["mean"])) / np.sqrt(np.float32(saved["variance"]))).astype("float32")
+    answers = (lstm(x, lengths=test.lengths) @ saved["dense_kernel"] + saved["dense_bias"]).argmax(1)
+    assert (answers == test.labels).mean() == pytest.approx(saved["accuracy"], abs=1e-12)
+    assert f"{saved['accuracy']:.1%} of the recordings".replace("%", " %") in (DOCS / "cell.md").read_text()
 
 
 def test_pages_are_found():

@@ -10,16 +10,20 @@ function written(value) {
   return Number(text) === 0 ? text.replace("-", "") : text;
 }
 
-/* A number as a factor in a sum: what is negative stands in brackets. */
-const factor = (value) => (value < 0 ? `(${written(value)})` : written(value));
+/* A number that somebody chose, without the zeros at its end. */
+const short = (value) => String(Number(value.toFixed(DIGITS)));
+
+/* A number as a part of a sum: what is negative stands in brackets. */
+const bracketed = (text) => (text.startsWith("-") ? `(${text})` : text);
+const factor = (value) => bracketed(written(value));
 
 function sumOf(gate, unit, x, weights) {
   const { parts, z } = unit;
   const column = GATES.indexOf(gate);
   if (x.length === 1) {
     const W = weights.kernel[0][column], R = weights.recurrent_kernel[0][column];
-    const terms = `${factor(x[0])}·${factor(W)} + ${factor(unit.before.h[0])}·${factor(R)} + ${factor(parts[gate].b)}`;
-    return `${terms} = ${written(z[gate])}`;
+    const [x0, w, r, b] = [x[0], W, R, parts[gate].b].map((value) => bracketed(short(value)));
+    return `${x0}·${w} + ${factor(unit.before.h[0])}·${r} + ${b} = ${written(z[gate])}`;
   }
   const { x: fromX, h: fromH, b } = parts[gate];
   return `${factor(fromX)} + ${factor(fromH)} + ${factor(b)} = ${written(z[gate])}`;
@@ -75,7 +79,7 @@ function scales(values, steps) {
   const low = Math.min(-1, ...values), high = Math.max(1, ...values);
   return {
     low, high,
-    across: (t) => 46 + (steps === 1 ? 0 : (t / (steps - 1)) * 556),
+    across: (t) => 46 + (steps === 1 ? 0 : (t / (steps - 1)) * 396),
     down: (value) => 12 + ((high - value) / (high - low)) * 150,
   };
 }
@@ -84,7 +88,7 @@ function scales(values, steps) {
 function drawChart(svg, run, current, unit) {
   const { low, high, across, down } = scales(run.flatMap((units) => LINES.map((name) => units[unit][name])), run.length);
   const nodes = [low, 0, high].flatMap((value) => [
-    svgNode("line", { class: "grid", x1: 46, x2: 602, y1: down(value), y2: down(value) }),
+    svgNode("line", { class: "grid", x1: 46, x2: 442, y1: down(value), y2: down(value) }),
     svgNode("text", { x: 40, y: down(value) + 4, "text-anchor": "end" }, value.toFixed(1)),
   ]);
   nodes.push(svgNode("line", { class: "now", x1: across(current), x2: across(current), y1: 8, y2: 166 }),
@@ -94,7 +98,7 @@ function drawChart(svg, run, current, unit) {
   for (const { name, y } of ends) {
     const points = run.map((units, t) => `${across(t)},${down(units[unit][name])}`).join(" ");
     nodes.push(svgNode("polyline", { class: `line-${name}`, points }),
-      svgNode("text", { class: `name-${name}`, x: 612, y: y + 4 }, name));
+      svgNode("text", { class: `name-${name}`, x: 450, y: y + 4 }, name));
   }
   svg.replaceChildren(...nodes);
 }

@@ -27,7 +27,7 @@ html_theme = "furo"  # light and dark, and nothing from another host
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_copy_source = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 copybutton_selector = "div.highlight-python pre, div.highlight-console pre"
 
 

@@ -49,7 +49,7 @@ def trained_cell(folder: Path) -> dict[str, Any]:
     recordings = []
     for k in RECORDINGS:
         x = (test.x[k, : test.lengths[k]] - np.float32(cell["mean"])) / np.sqrt(np.float32(cell["variance"]))
-        recordings.append({"name": f"recording {k}", "x": np.round(x.astype(float), 4).tolist()})
+        recordings.append({"name": f"recording {k}", "x": np.round(x.astype(float), 7).tolist()})
     return {**{name: cell[name] for name in ("kernel", "recurrent_kernel", "bias")}, "recordings": recordings}
 
 

@@ -10,12 +10,14 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 # Each step says first what it does and how long that takes: on two cores, and for what is downloaded at 10 MB/s.
 SAY = @echo "==>"
 INSTALL := $(PIP) --config-settings=build-dir=build/$(COMPILER)
+# PyTorch by its exact version: without it, the newest build brings gigabytes that nothing here uses.
+TORCH := torch==2.13.0
 WHEELS := build/wheels/$(COMPILER)
 # What is installed comes from one compiler at a time.
-STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-* $(VENV)/.bench-*)) && touch $@
+STAMP = rm -f $(filter-out %-$(COMPILER),$(wildcard $(VENV)/.train-* $(VENV)/.test-* $(VENV)/.bench-* $(VENV)/.docs-*)) && touch $@
 SOURCES := pyproject.toml CMakeLists.txt $(shell find native src third_party -type f -not -name '*.pyc')
 
-.PHONY: demo test lint bench wheel clean
+.PHONY: demo test lint bench docs wheel clean
 
 demo: $(VENV)/.train-$(COMPILER)
 	$(SAY) "Training an LSTM on real speech: some ten seconds, then its report"
@@ -30,6 +32,12 @@ test: $(VENV)/.test-$(COMPILER)
 bench: $(VENV)/.bench-$(COMPILER)
 	$(SAY) "Timing every shape in every mode: half an hour; BENCH=\"--grid quick\" takes some minutes"
 	@$(BIN)/python -m benchmarks --grid full $(BENCH)
+
+# A warning is an error, and so is a link inside the site that leads nowhere.
+docs: $(VENV)/.docs-$(COMPILER)
+	$(SAY) "Building the site: half a minute; then open docs/_build/index.html"
+	@KERAS_BACKEND=jax $(BIN)/python -m sphinx -q -W --keep-going -E -b html docs docs/_build
+	@$(BIN)/python docs/check_links.py docs/_build
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -61,15 +69,20 @@ $(VENV)/.bench-$(COMPILER): $(VENV)/.python $(VENV)/.frameworks $(SOURCES)
 	@$(INSTALL) '.[bench]'
 	@$(STAMP)
 
+$(VENV)/.docs-$(COMPILER): $(VENV)/.python $(SOURCES)
+	$(SAY) "Compiling glasscell, and installing Sphinx and what the pages import: two minutes, 400 MB to download"
+	@$(PIP) $(TORCH)
+	@$(INSTALL) '.[docs]'
+	@$(STAMP)
+
 wheel: $(VENV)/.python
 	$(SAY) "Compiling glasscell: half a minute"
 	@rm -rf $(WHEELS)
 	@$(BIN)/python -m pip wheel --quiet --no-deps --config-settings=build-dir=build/$(COMPILER) --wheel-dir $(WHEELS) .
 
-# PyTorch by its exact version: without it, the newest build brings gigabytes that nothing here uses.
 $(VENV)/.frameworks: $(VENV)/.python
 	$(SAY) "Installing PyTorch, TensorFlow and JAX: two minutes, 600 MB to download"
-	@$(PIP) torch==2.13.0 tensorflow-cpu jax
+	@$(PIP) $(TORCH) tensorflow-cpu jax
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -41,6 +43,29 @@ class LSTMWeights(NamedTuple):
                 "LSTM.from_torch(module).weights has those of a whole module"
             )
         return _one_direction(dict(zip(TORCH, (weight_ih, weight_hh, bias_ih, bias_hh), strict=True)), "")
+
+    @classmethod
+    def from_tf1(cls, kernel: Any, bias: Any = None, forget_bias: float = 1.0) -> LSTMWeights:
+        """From TensorFlow 1's one `kernel: (I + H, 4H)` and `bias: (4H,)`, whose columns are i, g, f, o.
+
+        The rows of x come first, those of h after them. Takes what `BasicLSTMCell`, `LSTMCell` and `LSTMBlockCell` of
+        `tf.nn.rnn_cell` and `tf.contrib.rnn` keep: two arrays, or in place of `kernel` a mapping of the variables of
+        one cell by their names in a checkpoint, such as `rnn/lstm_cell/kernel` and `rnn/lstm_cell/bias`.
+
+        forget_bias: what such a cell adds to the forget gate when it runs. It is in no variable: it becomes part of the
+        bias here. 1.0 unless the cell was made with another.
+
+        Raises: TypeError or ValueError naming the argument, for what does not fit, and for the variables of peepholes
+        (`w_f_diag`, `w_i_diag`, `w_o_diag`) and of a projection, which the cell has not.
+
+            cell = glasscell.LSTMCell(64)
+            cell.set_weights(glasscell.LSTMWeights.from_tf1(kernel, bias))
+        """
+        if isinstance(kernel, Mapping):
+            if bias is not None:
+                raise TypeError(f"bias: expected None beside a mapping, which has it, got {described(bias)}")
+            kernel, bias = _tf1_variables(kernel)
+        return _from_tf1(kernel, bias, forget_bias)
 
     def to_torch(self) -> dict[str, Array]:
         """PyTorch's arrays by the names of `from_torch`, with all of the bias in `bias_ih` and zeros in `bias_hh`.
@@ -168,6 +193,45 @@ def _read(name: str, value: Any) -> Array:
         value = value.detach()
         value = value if value.is_meta else value.cpu()
     return read_array(name, value)
+
+
+def _tf1_variables(named: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The kernel and the bias of one cell of TensorFlow 1 by their names. Raises: ValueError for any other variable."""
+    found = dict[str, Any]()
+    for name, value in named.items():
+        scope, _, last = str(name).removesuffix(":0").rpartition("/")
+        kind = {"w_f_diag": "a peephole", "w_i_diag": "a peephole", "w_o_diag": "a peephole"}.get(last)
+        kind = "a projection" if scope.rpartition("/")[2] == "projection" else kind
+        if kind:
+            raise ValueError(f"{name}: expected the kernel and the bias alone, got {kind}, which the cell has not")
+        if last not in ("kernel", "bias") or last in found:
+            raise ValueError(f"{name}: expected the kernel and the bias of one cell, got {', '.join(map(str, named))}")
+        found[last] = value
+    for last in ("kernel", "bias"):
+        if last not in found:
+            raise ValueError(f"{last}: expected the kernel and the bias of one cell, got nothing of this name")
+    return found["kernel"], found["bias"]
+
+
+def _from_tf1(kernel: Any, bias: Any, forget_bias: Any) -> LSTMWeights:
+    """The weights from TensorFlow 1's, with `forget_bias` added to the bias of f. Raises: as `LSTMWeights.from_tf1`."""
+    for name, value, shape in (("kernel", kernel, "(I + H, 4H)"), ("bias", bias, "(4H,)")):
+        if value is None:
+            raise TypeError(f"{name}: expected an array of shape {shape}, got None")
+    if isinstance(forget_bias, bool) or not isinstance(forget_bias, numbers.Real) or not math.isfinite(forget_bias):
+        raise ValueError(f"forget_bias: expected a finite number, got {described(forget_bias)}")
+    kernel = read_array("kernel", kernel)
+    if kernel.dtype.kind != "f":
+        raise TypeError(f"kernel: expected a float dtype, got {kernel.dtype}")
+    units = kernel.shape[1] // 4 if kernel.ndim == 2 else 0
+    if not units or kernel.shape[1] != 4 * units or kernel.shape[0] <= units:
+        raise ValueError(f"kernel: expected shape (I + H, 4H) with I and H from 1, got {kernel.shape}")
+    bias = check_array("bias", bias, (4 * units,), kernel.dtype, "(4H,)")
+    i, g, f, o = np.split(np.vstack([kernel, bias]), 4, axis=1)
+    f[-1] += kernel.dtype.type(forget_bias)
+    ordered = np.hstack([i, f, g, o])
+    inputs = len(kernel) - units
+    return LSTMWeights(*(part.copy() for part in (ordered[:inputs], ordered[inputs:-1], ordered[-1]))).checked()
 
 
 def to_onnx(weights: LSTMWeights) -> dict[str, Array]:

@@ -1,0 +1,62 @@
+// The cell from inside, at the chosen step and unit: the diagram, why each gate stands as it does, what the unit says.
+
+import { answerOf, partOfUnit } from "../data/answer.js";
+import { activationOf } from "../data/sources.js";
+import { cellDiagram, describeCell, equations, flows } from "../drawing/cell.js";
+import { gateReasons, termRow } from "../drawing/terms.js";
+import { describeUnit } from "../text/describe.js";
+import { element } from "../text/elements.js";
+import { stepText } from "../text/words.js";
+
+/** Shows the cell in a place of the page. scales: by quantity. */
+export function showInside(place, cell, scales, now) {
+  const rows = now.other === null ? [now.row] : [now.row, now.other];
+  place.replaceChildren(...rows.map((row) => oneRow(cell, scales, row, now, rows.length > 1)));
+}
+
+function oneRow(cell, scales, row, { time, unit, label }, named) {
+  const flow = flows(cell, row, time, unit, activationOf(cell));
+  const largest = { c: scales.c.largest, h: scales.h.largest };
+  const heading = `${named ? `${cell.rows[row]}: ` : ""}${cell.unitName(unit)} at ${stepText(cell, row, time)}`;
+  const lines = equations(flow).map(([text, shown]) => element("div", {}, element("dt", {}, text), element("dd", {}, ...shown)));
+  return element(
+    "div",
+    { class: "inside", "data-row": row },
+    element("h3", {}, heading),
+    ...notes(cell, row, time),
+    cellDiagram(flow, largest, describeCell(flow)),
+    element("dl", { class: "equations" }, ...lines),
+    element("p", { class: "soft" }, describeUnit(cell, row, unit)),
+    ...reasons(cell, row, time, unit),
+    ...votes(cell, row, time, unit, label),
+  );
+}
+
+function notes(cell, row, time) {
+  const said = [];
+  if (cell.wasReset(row, time)) said.push("Before this step the state was set to zero.");
+  if (!cell.ran(row, time)) said.push("The mask skipped this step: its gates were never computed, and c and h stay as they were.");
+  return said.map((text) => element("p", { class: "note" }, text));
+}
+
+function reasons(cell, row, time, unit) {
+  if (!cell.ran(row, time)) return [];
+  const heading = element("h3", {}, "Why each gate stands as it does");
+  if (!cell.knowsWeights) return [heading, element("p", { class: "soft" }, "The page does not have the weights and the input.")];
+  const text = "Each gate is s(z), the candidate a(z), and z is the sum of these: the bias, what each input feature brings, and what the h of each unit brings from the step before. The largest are named.";
+  return [heading, element("p", { class: "soft" }, text), element("div", { class: "reasons" }, ...gateReasons(cell, row, time, unit))];
+}
+
+/** What the unit adds to the logit of each class. */
+function votes(cell, row, time, unit, label) {
+  if (!cell.answer) return [];
+  const chosen = label ?? answerOf(cell, row);
+  const parts = partOfUnit(cell, row, time, unit);
+  const largest = Math.max(...parts.map(Math.abs), 1e-9);
+  const rows = parts.map((value, k) => termRow([cell.answer.classes[k], value], largest, { class: k === chosen ? "chosen" : null }));
+  return [
+    element("h3", {}, "What this unit does for the answer"),
+    element("p", { class: "soft" }, "Its h times its weight, in the logit of each class."),
+    element("table", { class: "votes" }, ...rows),
+  ];
+}

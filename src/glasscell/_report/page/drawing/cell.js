@@ -1,7 +1,7 @@
 // Draws the cell as a diagram: one step of one unit, with its numbers, each path as wide as its number is large.
 
 import { number, signed } from "../text/words.js";
-import { shownNumber, svgElement } from "../text/elements.js";
+import { element, shownNumber, svgElement } from "../text/elements.js";
 
 // The paths, from where to where; what flows in each is in `flows`.
 const PATHS = {
@@ -24,8 +24,8 @@ const LABELS = {
   kept: [225, 40, "middle"],
   new: [586, 40, "end"],
   written: [310, 104, "start"],
-  seen: [460, 140, "start"],
-  h: [586, 150, "end"],
+  seen: [464, 141, "start"],
+  h: [586, 190, "end"],
 };
 const WIDEST = 15;
 const WORDS = { c: "c", kept: "f * c", new: "c'", written: "i * g", seen: "a(c')", h: "h'" };
@@ -42,8 +42,8 @@ export function flows(cell, row, time, unit, activation) {
 export function cellDiagram(flow, largest, description) {
   return svgElement(
     "svg",
-    { viewBox: "0 0 600 292", role: "img", "aria-label": description, class: flow.ran ? "cell" : "cell skipped-step" },
-    svgElement("rect", { x: 72, y: 12, width: 466, height: 258, rx: 16, class: "glass" }),
+    { viewBox: "0 0 600 300", role: "img", "aria-label": description, class: flow.ran ? "cell" : "cell skipped-step" },
+    svgElement("rect", { x: 72, y: 12, width: 466, height: 252, rx: 16, class: "glass" }),
     ...inputs(),
     ...Object.entries(PATHS).map(([name, d]) => path(name, d, flow[name], largest)),
     ...Object.entries(NODES).flatMap(([sign, places]) => places.map((place) => node(sign, place))),
@@ -61,7 +61,7 @@ function path(name, d, value, largest) {
 }
 
 function node(sign, [x, y]) {
-  return svgElement("g", { class: "node" }, svgElement("circle", { cx: x, cy: y, r: 13 }), svgElement("text", { x, y: y + 5 }, sign));
+  return svgElement("g", { class: "node" }, svgElement("circle", { cx: x, cy: y, r: 13 }), svgElement("text", { x, y: y + 5, "text-anchor": "middle" }, sign));
 }
 
 /** A gate: its letter, its number, and a bar as full as it is open. */
@@ -74,15 +74,15 @@ function gateBox(name, x, value) {
     svgElement("rect", { x: x - 38, y: 214, width: 76, height: 40, rx: 8, class: "box" }),
     svgElement("rect", { x: x - 32, y: 245, width: 64, height: 4, rx: 2, class: "track" }),
     svgElement("rect", { x: x - 32, y: 245, width: (64 * share).toFixed(1), height: 4, rx: 2, class: `fill ${kind}` }),
-    svgElement("text", { x, y: 237 }, svgElement("tspan", { class: "symbol" }, `${name} `), name === "g" ? signed(value) : number(value)),
+    svgElement("text", { x, y: 237, "text-anchor": "middle" }, svgElement("tspan", { class: "symbol" }, `${name} `), name === "g" ? signed(value) : number(value)),
   );
 }
 
 /** The lines that bring x and h into the gates. */
 function inputs() {
-  const lines = Object.values(GATE_BOXES).map((x) => svgElement("path", { d: `M${x} 280 V254`, class: "wire" }));
-  const text = svgElement("text", { x: 14, y: 285, class: "label", "text-anchor": "start" }, "x and h of before");
-  return [svgElement("path", { d: "M118 280 H450", class: "wire" }), ...lines, text];
+  const lines = Object.values(GATE_BOXES).map((x) => svgElement("path", { d: `M${x} 272 V254`, class: "wire" }));
+  const text = svgElement("text", { x: 300, y: 289, class: "label", "text-anchor": "middle" }, "x, and h of the step before");
+  return [svgElement("path", { d: "M150 272 H450", class: "wire" }), ...lines, text];
 }
 
 function label(name, [x, y, anchor], value) {
@@ -93,8 +93,9 @@ function label(name, [x, y, anchor], value) {
 /** The two lines below the diagram, with the numbers of this step. */
 export function equations(flow) {
   const shown = (name) => shownNumber(name, flow[name], number(flow[name]));
+  const product = (...names) => element("span", { class: "product" }, shown(names[0]), " * ", shown(names[1]));
   const lines = [
-    ["c' = f * c + i * g", [shown("new"), " = ", shown("f"), " * ", shown("c"), " + ", shown("i"), " * ", shown("g")]],
+    ["c' = f * c + i * g", [shown("new"), " = ", product("f", "c"), " + ", product("i", "g")]],
     ["h' = o * a(c')", [shown("h"), " = ", shown("o"), " * ", Number.isNaN(flow.seen) ? "a(c')" : shown("seen")]],
   ];
   if (flow.ran) return lines;

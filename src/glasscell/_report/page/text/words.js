@@ -37,5 +37,5 @@ export function endsOf(scale) {
 export function scaleText(scale) {
   if (scale.kind === "gate") return "";
   if (scale.high === scale.largest) return "the largest of all rows";
-  return `98 of 100 values; the largest is ${number(scale.largest)}`;
+  return `98 of 100 lie within; largest ${number(scale.largest)}`;
 }

@@ -1,6 +1,6 @@
 // The cell from inside, at the chosen step and unit: the diagram, why each gate stands as it does, what the unit says.
 
-import { answerOf, partOfUnit } from "../data/answer.js";
+import { partOfUnit } from "../data/answer.js";
 import { activationOf } from "../data/sources.js";
 import { cellDiagram, describeCell, equations, flows } from "../drawing/cell.js";
 import { gateReasons, termRow } from "../drawing/terms.js";
@@ -8,28 +8,27 @@ import { describeUnit } from "../text/describe.js";
 import { element } from "../text/elements.js";
 import { stepText } from "../text/words.js";
 
-/** Shows the cell in a place of the page. scales: by quantity. */
+/** Shows the cell in a place of the page: first the diagram of each row, then why its gates stand so. scales: by quantity. */
 export function showInside(place, cell, scales, now) {
   const rows = now.other === null ? [now.row] : [now.row, now.other];
-  place.replaceChildren(...rows.map((row) => oneRow(cell, scales, row, now, rows.length > 1)));
+  const heading = (row) => (rows.length > 1 ? [element("p", { class: "of" }, cell.rows[row])] : []);
+  const diagrams = rows.map((row) => element("div", { class: "inside", "data-row": row }, ...heading(row), ...diagramOf(cell, scales, row, now)));
+  const whys = rows.map((row) => [...reasons(cell, row, now), ...votes(cell, row, now)]).map((parts, k) => [rows[k], parts]);
+  const shown = whys.filter(([, parts]) => parts.length);
+  place.replaceChildren(...diagrams, ...shown.map(([row, parts]) => element("div", { class: "inside why", "data-row": row }, ...heading(row), ...parts)));
 }
 
-function oneRow(cell, scales, row, { time, unit, label }, named) {
+function diagramOf(cell, scales, row, { time, unit }) {
   const flow = flows(cell, row, time, unit, activationOf(cell));
   const largest = { c: scales.c.largest, h: scales.h.largest };
-  const heading = `${named ? `${cell.rows[row]}: ` : ""}${cell.unitName(unit)} at ${stepText(cell, row, time)}`;
   const lines = equations(flow).map(([text, shown]) => element("div", {}, element("dt", {}, text), element("dd", {}, ...shown)));
-  return element(
-    "div",
-    { class: "inside", "data-row": row },
-    element("h3", {}, heading),
+  return [
+    element("h3", {}, `${cell.unitName(unit)} at ${stepText(cell, row, time)}`),
     ...notes(cell, row, time),
     cellDiagram(flow, largest, describeCell(flow)),
     element("dl", { class: "equations" }, ...lines),
     element("p", { class: "soft" }, describeUnit(cell, row, unit)),
-    ...reasons(cell, row, time, unit),
-    ...votes(cell, row, time, unit, label),
-  );
+  ];
 }
 
 function notes(cell, row, time) {
@@ -39,7 +38,7 @@ function notes(cell, row, time) {
   return said.map((text) => element("p", { class: "note" }, text));
 }
 
-function reasons(cell, row, time, unit) {
+function reasons(cell, row, { time, unit }) {
   if (!cell.ran(row, time)) return [];
   const heading = element("h3", {}, "Why each gate stands as it does");
   if (!cell.knowsWeights) return [heading, element("p", { class: "soft" }, "The page does not have the weights and the input.")];
@@ -48,12 +47,11 @@ function reasons(cell, row, time, unit) {
 }
 
 /** What the unit adds to the logit of each class. */
-function votes(cell, row, time, unit, label) {
+function votes(cell, row, { time, unit, label }) {
   if (!cell.answer) return [];
-  const chosen = label ?? answerOf(cell, row);
   const parts = partOfUnit(cell, row, time, unit);
   const largest = Math.max(...parts.map(Math.abs), 1e-9);
-  const rows = parts.map((value, k) => termRow([cell.answer.classes[k], value], largest, { class: k === chosen ? "chosen" : null }));
+  const rows = parts.map((value, k) => termRow([cell.answer.classes[k], value], largest, { class: k === label ? "chosen" : null }));
   return [
     element("h3", {}, "What this unit does for the answer"),
     element("p", { class: "soft" }, "Its h times its weight, in the logit of each class."),

@@ -21,5 +21,5 @@ export function namedSteps(cell, row, unit, name, scale, time) {
     }
     return button;
   });
-  return element("div", { class: letters ? "steps letters" : "steps", role: "group", "aria-label": "Steps by name" }, ...buttons);
+  return element("div", { class: letters ? "steps characters" : "steps", role: "group", "aria-label": "Steps by name" }, ...buttons);
 }

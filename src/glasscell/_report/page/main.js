@@ -5,7 +5,7 @@ import { answerOf } from "./data/answer.js";
 import { orderOf } from "./data/order.js";
 import { gateScale, signedScale } from "./data/scale.js";
 import { GATES, gateTerms, logitSources, memorySources, outputSources } from "./data/sources.js";
-import { setPrinting } from "./drawing/colours.js";
+import { forgetStyles, setPrinting } from "./drawing/colours.js";
 import { namedSteps } from "./views/steps.js";
 import { ChoiceBar } from "./control/choices.js";
 import { showInside } from "./views/inside.js";
@@ -84,6 +84,7 @@ byId("steps").addEventListener("click", (event) => {
 
 /** Draws everything again, where its size or its colours have changed. */
 function redraw() {
+  forgetStyles();
   views.forget();
   show(choice.now);
   if (data.result) showResult(data.result);

@@ -7,9 +7,8 @@ export const RIGHT = 12;
 export const AXIS = 20; // pixels below a view, for the marks of time
 const FONT = "11px system-ui, sans-serif";
 
-/** A canvas as wide as its place, `height` pixels high and sharp on any screen, with room for the axis; its context, and where steps stand. */
-export function prepared(canvas, height, steps, hasAxis) {
-  const width = canvas.parentElement.clientWidth || 300;
+/** A canvas of this size, sharp on any screen, with room for the axis below; its context, and where steps stand. */
+export function prepared(canvas, width, height, steps, hasAxis) {
   const ratio = Math.max(window.devicePixelRatio || 1, 1);
   canvas.width = Math.round(width * ratio);
   const whole = height + (hasAxis ? AXIS : 3);

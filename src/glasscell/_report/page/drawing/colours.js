@@ -1,7 +1,10 @@
 // The colours of values: maps that colour-blind eyes can read, for light and dark pages.
 
 // Viridis (Smith, van der Walt and Firing), from closed to open.
-const GATE = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+const GATE = [
+  "#440154", "#48186a", "#472d7b", "#424086", "#3b528b", "#33638d", "#2c728e", "#26828e", "#21918c",
+  "#1fa088", "#28ae80", "#3fbc73", "#5ec962", "#84d44b", "#addc30", "#d8e219", "#fde725",
+];
 // Blue below zero and orange above; zero fades into the page.
 const SIGNED = {
   light: ["#053061", "#2166ac", "#6aacd0", "#c5dfec", "#f7f7f5", "#fbdcb8", "#f0a04b", "#c05f10", "#7f3b08"],
@@ -9,6 +12,7 @@ const SIGNED = {
 };
 
 let printing = false;
+const found = new Map(); // the colours of the styles that were asked for
 
 /** Takes the light colours while the page is printed. */
 export function setPrinting(value) {
@@ -22,7 +26,13 @@ export function isDark() {
 
 /** A colour that the styles define, such as "--ink". */
 export function styled(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  if (!found.has(name)) found.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return found.get(name);
+}
+
+/** Asks the styles anew, which light, dark or paper have changed. */
+export function forgetStyles() {
+  found.clear();
 }
 
 /** The 256 colours of a scale, from its low to its high end: [red, green, blue] each. */

@@ -6,10 +6,9 @@ import { number, percent, signed, stepText } from "./words.js";
 const STATES = ["c", "h"];
 
 /** A heat map of a gate or state in one row: its size, what is typical, and the chosen number. */
-export function describeHeatMap(cell, name, title, row, now) {
-  const values = valuesThatRan(cell, name, row);
+export function describeHeatMap(cell, name, title, row, now, usual) {
   const chosen = `${cell.unitName(now.unit)} is ${number(cell.value(name, row, now.time, now.unit))} at ${stepText(cell, row, now.time)}.`;
-  return `${title}, heat map of ${cell.size} units over ${cell.steps} steps. ${typical(values, name)} ${chosen}`;
+  return `${title}, heat map of ${cell.size} units over ${cell.steps} steps. ${usual} ${chosen}`;
 }
 
 /** The input in one row, and the chosen number. */
@@ -27,8 +26,9 @@ export function describeAnswer(cell, row, now, values) {
   return truth ? `${said}; right is ${classes[truth[row]]}, ${number(values[truth[row]])}.` : `${said}.`;
 }
 
-/** What is typical of a quantity, over the steps that ran. */
-export function typical(values, name) {
+/** What is typical of a quantity in one row, over the steps that ran. */
+export function typical(cell, name, row) {
+  const values = valuesThatRan(cell, name, row);
   if (!values.length) return "No step ran.";
   if ([...STATES, "g"].includes(name)) return `Mean size ${number(mean(values.map(Math.abs)))}.`;
   const share = (test) => percent(values.filter(test).length / values.length);
@@ -36,7 +36,7 @@ export function typical(values, name) {
 }
 
 /** The values of a quantity in one row, of all units at the steps that ran. */
-export function valuesThatRan(cell, name, row) {
+function valuesThatRan(cell, name, row) {
   const units = Array.from({ length: cell.size }, (_, unit) => unit);
   return timesThatRan(cell, row).flatMap((time) => units.map((unit) => cell.value(name, row, time, unit)));
 }

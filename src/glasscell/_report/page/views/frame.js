@@ -52,19 +52,24 @@ export class Views {
   draw(now) {
     const rows = now.other === null ? [now.row] : [now.row, now.other];
     this.place.classList.toggle("two", rows.length > 1);
-    for (const card of this.cards) {
-      card.heading.textContent = card.title(now);
-      card.views.forEach((view, k) => this.drawView(view, rows, now, k === 0, k === card.views.length - 1));
+    for (const { views } of this.cards) views.forEach((view) => this.fitCanvases(view, rows));
+    const width = this.place.querySelector(".canvas").clientWidth; // of all of them: asked once, for each asking costs
+    for (const { heading, title, views } of this.cards) {
+      heading.textContent = title(now);
+      views.forEach((view, k) => this.drawView(view, rows, now, width, k === views.length - 1));
+      views[0].canvases.childNodes.forEach(({ firstChild }, k) => (firstChild.textContent = rows.length > 1 ? this.cell.rows[rows[k]] : ""));
     }
   }
 
-  drawView(view, rows, now, isFirst, isLast) {
+  fitCanvases(view, rows) {
     while (view.canvases.children.length > rows.length) view.canvases.lastChild.remove();
     while (view.canvases.children.length < rows.length) view.canvases.append(this.canvasOf(view));
+  }
+
+  drawView(view, rows, now, width, isLast) {
     rows.forEach((row, k) => {
-      const [name, canvas] = view.canvases.children[k].children;
-      name.textContent = isFirst && rows.length > 1 ? this.cell.rows[row] : "";
-      view.draw(prepared(canvas, view.height(), this.cell.steps, isLast), row, now);
+      const canvas = view.canvases.children[k].lastChild;
+      view.draw(prepared(canvas, width, view.height(), this.cell.steps, isLast), row, now);
       canvas.setAttribute("aria-label", view.describe(row, now));
     });
     view.readout.replaceChildren(...rows.map((row) => view.read(row, now)));

@@ -4,7 +4,7 @@ import { extent } from "../data/scale.js";
 import { styled } from "../drawing/colours.js";
 import { drawHeatMap, pictureOf, placeAt } from "../drawing/heatmap.js";
 import { drawLines, lineOf } from "../drawing/lines.js";
-import { describeHeatMap, describeInput } from "../text/describe.js";
+import { describeHeatMap, describeInput, typical } from "../text/describe.js";
 import { shownNumber } from "../text/elements.js";
 import { HEAT_TEXT } from "../text/views.js";
 import { number } from "../text/words.js";
@@ -24,7 +24,7 @@ export function heatViews({ cell, scales, orderNow, picture }) {
       },
       pick: (share) => ({ unit: orderNow()[placeAt(share, cell.size)] }),
       read: (row, now) => readout(`${name} ${row}`, cell.value(name, row, now.time, now.unit)),
-      describe: (row, now) => describeHeatMap(cell, name, title, row, now),
+      describe: (row, now) => describeHeatMap(cell, name, title, row, now, picture(`words of ${name}`, row, () => typical(cell, name, row))),
     };
   });
 }

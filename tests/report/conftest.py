@@ -1,0 +1,40 @@
+"""One browser for all tests of pages, offline; what its console says fails the test."""
+
+import shutil
+
+import pytest
+
+from browsers import Window
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if BROWSER is None:
+        pytest.skip("no chromium or google-chrome on PATH")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def window(browser):
+    """Opens pages; at the end each must have kept silent and asked for nothing but itself."""
+    opened = []
+
+    def open_(path, **options):
+        opened.append(Window(browser, path, **options))
+        return opened[-1]
+
+    yield open_
+    for one in opened:
+        one.context.close()
+        one.check()

@@ -75,15 +75,14 @@ def left_out(trace: Trace, part: Part) -> str:
     """Says what of a trace is not on the page, and how to choose; empty where all is."""
     B, T, H = trace.h.shape
     said = [
-        f"{what} of {all_:,} {noun}"
-        for what, some, all_, noun in (
-            (f"the first {part.rows}", part.rows, B, "rows"),
-            (f"the first {part.steps:,}", part.steps, T, "steps"),
-            (f"the {part.units.size} units with the largest cell state", part.units.size, H, "units"),
+        f"{what} of {size:,}{noun}"
+        for what, shown, size, noun in (
+            (_first(part.rows), part.rows, B, " rows"),
+            (_first(part.steps), part.steps, T, " steps"),
+            (f"the {count(part.units.size, 'unit')} with the largest cell state", part.units.size, H, ""),
         )
-        if some < all_
+        if shown < size
     ]
-    said = [text.replace(" units with the largest cell state of", " with the largest cell state of") for text in said]
     if trace.kernel is not None and not part.weights:
         said.append("neither the input nor the weights")
     if not said:
@@ -93,3 +92,12 @@ def left_out(trace: Trace, part: Part) -> str:
         f"Shown are {listed}, for a page holds no more than 3 MB. "
         "trace.at(rows=..., times=..., units=...).report(path) shows those of your choice."
     )
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _first(number: int) -> str:
+    return "the first" if number == 1 else f"the first {number:,}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glasscell._report.data import Answer, trace_data
-from glasscell._report.size import FLOATS, Part, left_out, part_of
+from glasscell._report.size import FLOATS, Part, count, left_out, part_of
 from glasscell._report.write import check_path, write_page
 from glasscell._trace import Trace
 
@@ -56,10 +56,6 @@ def page_data(
         rows = row_names or [f"row {row}" for row in range(parts[name].rows)]
         cells.append({**trace_data(trace, parts[name], name, rows, answer), "leftOut": left_out(trace, parts[name])})
     return {"cells": cells, **others}
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def percent(share: float) -> str:

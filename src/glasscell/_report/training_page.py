@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from glasscell._report.data import Answer
-from glasscell._report.trace_page import count, page_data, parts_of, percent
+from glasscell._report.size import count
+from glasscell._report.trace_page import page_data, parts_of, percent
 from glasscell._report.write import filled, write_page
 from glasscell._trace import Trace
 

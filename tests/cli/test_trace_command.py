@@ -75,7 +75,11 @@ def test_page(folder, tmp_path, capsys, model, data, cells, rows):
     assert (code, said, wrong) == (None, f"Written to {page}\n", "")
     found = data_of(page)
     assert [cell["name"] for cell in found["cells"]] == cells
-    assert found["cells"][0]["arrays"]["f"]["shape"] == [rows, 4 if data == "words.csv" else T, 5 if model in DENSE else 4]
+    assert found["cells"][0]["arrays"]["f"]["shape"] == [
+        rows,
+        4 if data == "words.csv" else T,
+        5 if model in DENSE else 4,
+    ]
     assert found["cells"][0]["featureNames"] == (["rain", "<b>melt</b>", "wind"] if data == "x.csv" else None)
     assert (found["cells"][0]["answer"] is not None) == (model in DENSE)
     assert "<b>melt" not in page.read_text(encoding="utf-8")

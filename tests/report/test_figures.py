@@ -100,5 +100,5 @@ def test_units_that_never_forget_and_no_step():
     always = gc.Trace(**{**trace.asdict(), "f": np.ones((1, 4, 3), "f4")})
     (axes,) = report.half_lives(always).axes
     assert np.isfinite(axes.lines[0].get_ydata()).all()
-    with pytest.raises(ValueError, match="^trace: expected steps that ran, got none$"):
+    with pytest.raises(ValueError, match=r"^trace: expected steps that ran, got none$"):
         report.half_lives(cell.trace(np.ones((1, 4, 2), "f4"), lengths=[0]))

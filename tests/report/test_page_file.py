@@ -53,7 +53,10 @@ def test_a_page_is_one_file_of_at_most_3_megabytes(tmp_path):
     html = path.read_text(encoding="utf-8")
     markup = re.sub(r"<(script|style).*?</\1>", "", html, flags=re.S)
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', markup) == []
-    assert not re.search(r"\bimport\b.*from|@import|https?://(?!www\.w3\.org/2000/svg)", html.partition('id="data"')[2].partition("</script>")[2])
+    assert not re.search(
+        r"\bimport\b.*from|@import|https?://(?!www\.w3\.org/2000/svg)",
+        html.partition('id="data"')[2].partition("</script>")[2],
+    )
     assert len(scripts()) < 80_000
     again = make_trace(2, 100, 128, 12).report(tmp_path / "again.html")
     assert again.read_bytes() == path.read_bytes()
@@ -65,7 +68,11 @@ def test_a_page_is_one_file_of_at_most_3_megabytes(tmp_path):
         ((5, 100, 128, 12), (3, 100, 128), "Shown are the first 3 of 5 rows, for a page holds no more than 3 MB."),
         ((20, 3, 4, 3), (12, 3, 4), "Shown are the first 12 of 20 rows, for"),
         ((1, 5000, 16, 3), (1, 2500, 16), "Shown are the first 2,500 of 5,000 steps, for"),
-        ((2, 120, 1024, 3), (1, 100, 64), "the first of 2 rows, the first 100 of 120 steps and the 64 units with the largest"),
+        (
+            (2, 120, 1024, 3),
+            (1, 100, 64),
+            "the first of 2 rows, the first 100 of 120 steps and the 64 units with the largest",
+        ),
         ((1, 4, 8, 60000), (1, 4, 8), "Shown are neither the input nor the weights, for"),
     ],
 )
@@ -88,7 +95,9 @@ def test_what_is_too_large_is_cut_and_the_page_says_so(tmp_path, sizes, shape, s
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (9, 1, 3000), (1, 9000, 9000)])
 def test_any_trace_has_a_part_that_fits(sizes):
-    arrays = dict.fromkeys(("i", "f", "g", "o", "c", "h", "zi", "zf", "zg", "zo"), np.broadcast_to(np.float32(0.5), sizes))
+    arrays = dict.fromkeys(
+        ("i", "f", "g", "o", "c", "h", "zi", "zf", "zg", "zo"), np.broadcast_to(np.float32(0.5), sizes)
+    )
     part = part_of(gc.Trace(**arrays), 2**19)
     assert min(part.rows, part.steps, part.units.size) >= 1
     assert part.rows * part.steps * (9 * part.units.size + sizes[2]) <= 2**19
@@ -174,7 +183,9 @@ def test_scripts_import_what_there_is_and_share_one_scope():
             used |= wanted
             assert all(len(re.findall(rf"\b{name}\b", text)) > 1 for name in wanted), f"{path.name}: {line.group()}"
     assert [name for name in set(names) if names.count(name) > 1] == []
-    within = {name for path in SCRIPTS for name in exported[path] if len(re.findall(rf"\b{name}\b", path.read_text())) > 1}
+    within = {
+        name for path in SCRIPTS for name in exported[path] if len(re.findall(rf"\b{name}\b", path.read_text())) > 1
+    }
     assert {name for found in exported.values() for name in found} <= used | within
     assert not re.search(r"^(import|export)\b", scripts(), re.M)
 

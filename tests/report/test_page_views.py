@@ -96,7 +96,8 @@ SPLIT = """([row, time, unit, label]) => {
   const terms = cell.ran(row, time) ? GATES.map((gate) => gateTerms(cell, row, time, unit, gate)) : [];
   return [
     flat(memorySources(cell, row, time, unit)), flat(outputSources(cell, row, time, unit)),
-    flat(logitSources(cell, row, time, label)), terms.map(({ bias, inputs, recurrent }) => [bias, ...inputs, ...recurrent]),
+    flat(logitSources(cell, row, time, label)),
+    terms.map(({ bias, inputs, recurrent }) => [bias, ...inputs, ...recurrent]),
   ];
 }"""
 
@@ -104,7 +105,10 @@ SPLIT = """([row, time, unit, label]) => {
 def test_the_sums_are_those_of_insight(window, trace, tmp_path):
     """Term by term, with masks, resets, initial states and dropout, in each direction of time."""
     rng = np.random.default_rng(1)
-    drop = {"dropout_mask": rng.integers(0, 2, (4, B, I)).astype("f4"), "recurrent_dropout_mask": rng.integers(0, 2, (B, H)).astype("f4")}
+    drop = {
+        "dropout_mask": rng.integers(0, 2, (4, B, I)).astype("f4"),
+        "recurrent_dropout_mask": rng.integers(0, 2, (B, H)).astype("f4"),
+    }
     plain, dense = traced(2, mask=MASK, reset=RESET, **drop)
     for k, one in enumerate([trace[0], plain]):
         seen = window(one.report(tmp_path / f"{k}.html", dense=dense))
@@ -147,7 +151,9 @@ def test_keyboard_alone_reaches_every_choice(seen):
     for _ in range(25):
         seen.page.keyboard.press("Tab")
         reached.add(seen.run("document.activeElement.dataset.choice || document.activeElement.id"))
-    shown = seen.run("[...document.querySelectorAll('[data-choice]')].filter(e => e.offsetParent).map(e => e.dataset.choice)")
+    shown = seen.run(
+        "[...document.querySelectorAll('[data-choice]')].filter(e => e.offsetParent).map(e => e.dataset.choice)"
+    )
     assert {"glass", "play", *shown} <= reached
     assert {"row", "other", "unit", "way", "input", "feature", "time", "label"} == set(shown)
 
@@ -237,8 +243,10 @@ PIXELS = """([view, times, count]) => {
   const ratio = canvas.width / canvas.clientWidth;
   const context = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
   context.drawImage(canvas, 0, 0);
-  const step = (canvas.clientWidth - 56) / times, height = canvas.clientHeight - (canvas.hasAttribute("data-axis") ? 20 : 3);
-  const at = (t, u) => context.getImageData((44 + (t + 0.5) * step) * ratio, ((u + 0.5) * height / count) * ratio, 1, 1).data;
+  const height = canvas.clientHeight - (canvas.hasAttribute("data-axis") ? 20 : 3);
+  const x = (t) => (44 + ((t + 0.5) * (canvas.clientWidth - 56)) / times) * ratio;
+  const y = (u) => (((u + 0.5) * height) / count) * ratio;
+  const at = (t, u) => context.getImageData(x(t), y(u), 1, 1).data;
   return Array.from({ length: times }, (_, t) => Array.from({ length: count }, (_, u) => [...at(t, u)].slice(0, 3)));
 }"""
 
@@ -272,7 +280,10 @@ def test_means_do_not_count_the_padding(seen, trace):
     seen.choose(row=1, time=3)
     label = seen.run("[...document.querySelectorAll('#view-f canvas')].at(-1).getAttribute('aria-label')")
     ran = trace[0].f[1, :9]
-    assert f"Mean {ran.mean():.3f}; {100 * (ran > 0.9).mean():.1f} % above 0.9, {100 * (ran < 0.1).mean():.1f} % below" in label
+    assert (
+        f"Mean {ran.mean():.3f}; {100 * (ran > 0.9).mean():.1f} % above 0.9, {100 * (ran < 0.1).mean():.1f} % below"
+        in label
+    )
     life = half_life(trace[0], 1, units=seen.now()["unit"])[0]
     assert (f"after {life:.1f} steps" if life < 10 else f"after {round(life):,} steps") in seen.text("#inside")
 

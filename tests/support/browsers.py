@@ -53,13 +53,13 @@ class Window:
     def numbers(self, within="body"):
         """Every number that is shown there, as {name: value}; NaN where it was never computed."""
         found = self.run(
-            "place => [...document.querySelectorAll(place + ' .number')].map(n => [n.dataset.name, n.dataset.value])", within
+            "place => [...document.querySelectorAll(place + ' .number')].map(n => [n.dataset.name, n.dataset.value])",
+            within,
         )
         return {name: float(value.replace("Infinity", "inf")) for name, value in found}
 
     def text(self, place):
         return self.page.inner_text(place)
-
 
     def start(self):
         """Chooses anew what was chosen at first."""

@@ -124,8 +124,8 @@ def build_app() -> "Typer":
         data: Annotated[
             Path,
             typer.Argument(
-                help="What the model receives: .npy; .npz with one array, or one named x; or .csv, a line for each step "
-                "of one sequence, names of the features in the first; of a model of tokens a line for each sequence.",
+                help="What the model receives: .npy; .npz with one array, or one named x; or .csv, a line for each "
+                "step of one sequence, or, for a model of tokens, for each sequence; its first line may be names.",
                 metavar="DATA",
             ),
         ],

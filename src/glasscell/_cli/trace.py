@@ -1,4 +1,4 @@
-"""`glasscell trace`: a page of what an LSTM in a Keras file did with some data. Files are data: nothing in them runs."""
+"""`glasscell trace`: a page of what an LSTM in a Keras file did with some data. Nothing in the files is executed."""
 
 from __future__ import annotations
 
@@ -114,8 +114,9 @@ def load_model(path: Path) -> Any:
         raise Refusal(f"MODEL: expected a .keras file, as model.save('model.keras') writes it, got {str(path)!r}")
     if not path.is_file():
         raise Refusal(f"MODEL: expected a file, got {str(path)!r}, which is not there")
-    import glasscell.keras  # noqa: F401  chooses the backend, and knows its own layers
     import keras
+
+    import glasscell.keras  # noqa: F401  chooses the backend, and knows its own layers
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
@@ -171,7 +172,9 @@ def _behind(model: Any, layer: Any) -> Any:
     if isinstance(model, keras.Sequential):  # whose layers keep the tensors of every time that it was built
         rest = model.layers[model.layers.index(layer) + 1 :]
         return next((one for one in rest if not isinstance(one, keras.layers.Dropout)), None)
-    return next((one for one in model.layers if isinstance(one, keras.layers.Dense) and one.input is layer.output), None)
+    return next(
+        (one for one in model.layers if isinstance(one, keras.layers.Dense) and one.input is layer.output), None
+    )
 
 
 def _first_line(error: object) -> str:

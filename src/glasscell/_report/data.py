@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from glasscell import insight
-from glasscell._report.size import Part
 from glasscell._cells.arguments import described
 from glasscell._cells.checks import read_array
+from glasscell._report.size import Part
 from glasscell._trace import RECORDED, Trace
 
 Array = npt.NDArray[Any]
@@ -128,12 +128,14 @@ def _numbers(value: Any) -> Any:
 
 def _packed(array: Array) -> dict[str, Any]:
     little = np.ascontiguousarray(array, "<f4")
-    return {"shape": list(little.shape), "base64": base64.b64encode(little).decode()}
+    return {"shape": list(little.shape), "base64": base64.b64encode(little.tobytes()).decode()}
 
 
 def _texts(names: Any) -> list[str]:
     texts = (str(name) for name in names)
-    return [text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}" for text in texts]
+    return [
+        text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}" for text in texts
+    ]
 
 
 def as_json(data: Any) -> str:

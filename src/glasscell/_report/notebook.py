@@ -60,7 +60,8 @@ def _averaged(values: Array, most: int) -> Array:
     """At most `most` rows, each the mean of the numbers in its share of the rows; NaN where it has none."""
     shares = np.array_split(values, min(most, len(values)))
     sums, counts = (np.stack([part.sum(0) for part in parts]) for parts in _known(shares))
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    means: Array = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return means
 
 
 def _known(shares: list[Array]) -> tuple[list[Array], list[Array]]:

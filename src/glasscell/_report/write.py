@@ -28,7 +28,9 @@ FOLDER = resources.files("glasscell._report") / "page"
 IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\.\.?/([\w./-]+)";\n', re.M)
 
 
-def write_page(path: str | os.PathLike[str], *, title: str, lead: str, data: Any, above: str = "", below: str = "") -> Path:
+def write_page(
+    path: str | os.PathLike[str], *, title: str, lead: str, data: Any, above: str = "", below: str = ""
+) -> Path:
     """Write a page, whole or not at all. above, below: markup around the views. Returns: its path.
 
     Raises: TypeError for a path of another kind; OSError where the file cannot be written.

@@ -15,7 +15,9 @@ from glasscell.report._style import SKIPPED, canvas, styled, time_axis
 
 Array = npt.NDArray[Any]
 
-SIGNED = LinearSegmentedColormap.from_list("glasscell", ["#053061", "#2166ac", "#6aacd0", "#f7f7f5", "#f0a04b", "#c05f10", "#7f3b08"])
+SIGNED = LinearSegmentedColormap.from_list(
+    "glasscell", ["#053061", "#2166ac", "#6aacd0", "#f7f7f5", "#f0a04b", "#c05f10", "#7f3b08"]
+)
 TITLES = {
     "f": "forget gate", "i": "input gate", "o": "output gate", "g": "candidate", "c": "cell state", "h": "hidden state",
 }  # fmt: skip

@@ -16,7 +16,8 @@ from glasscell.report._style import DASHES, INK, LINES, canvas, styled, time_axi
 def half_lives(trace: Trace, rows: Any = None) -> Figure:
     """The half-life of each unit, sorted, on a logarithmic axis. Units that never forget stand at the top edge.
 
-    Those whose forget gate was 0 once have the half-life 0, and stand at the bottom. `insight.half_life` is the formula.
+    Those whose forget gate was 0 once have the half-life 0, and stand at the bottom. The formula is that of
+    `insight.half_life`.
 
     trace: a `Trace`. rows: as `Trace.at` takes them; None for all.
     Returns: a `matplotlib.figure.Figure`.

@@ -39,7 +39,8 @@ function open(next) {
   cell = next;
   ordered = null;
   scales = Object.fromEntries(["i", "f", "o"].map((name) => [name, gateScale(cell.arrays[name].values)]));
-  for (const name of ["g", "c", "h", ...(cell.features ? ["x"] : [])]) scales[name] = signedScale(cell.arrays[name].values);
+  for (const name of ["g", "c", "h", ...(cell.features ? ["x"] : [])])
+    scales[name] = signedScale(cell.arrays[name].values);
   views.open(cell, scales);
   byId("left-out").textContent = cell.leftOut;
   byId("left-out").hidden = !cell.leftOut;
@@ -98,7 +99,10 @@ redraw();
 bar.show(choice.now);
 new ResizeObserver(() => choice.set({})).observe(byId("views"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) {
+for (const [event, printing] of [
+  ["beforeprint", true],
+  ["afterprint", false],
+]) {
   addEventListener(event, () => {
     setPrinting(printing);
     redraw();

@@ -13,9 +13,15 @@ function fill(select, pairs, chosen) {
 export class ChoiceBar {
   /** cells: all of the page. cellOf: gives the chosen one. orderNow: the places of its units from top to bottom. */
   constructor(bar, choice, cells, cellOf, orderNow) {
-    this.parts = Object.fromEntries([...bar.querySelectorAll("[data-choice]")].map((part) => [part.dataset.choice, part]));
+    this.parts = Object.fromEntries(
+      [...bar.querySelectorAll("[data-choice]")].map((part) => [part.dataset.choice, part]),
+    );
     Object.assign(this, { choice, cells, cellOf, orderNow });
-    fill(this.parts.cell, cells.map((cell, k) => [k, cell.name || "cell"]), 0);
+    fill(
+      this.parts.cell,
+      cells.map((cell, k) => [k, cell.name || "cell"]),
+      0,
+    );
     for (const [name, part] of Object.entries(this.parts)) {
       part.addEventListener("input", () => this.chosen(name, part.value));
     }
@@ -26,7 +32,10 @@ export class ChoiceBar {
     const texts = ["way", "input", "colour"];
     if (name === "cell") return this.choice.set({ cell: Number(value), fresh: true });
     if (name === "other") return this.choice.set({ other: value === "" ? null : Number(value) });
-    const row = name === "row" ? { label: null, other: Number(value) === this.choice.now.other ? null : this.choice.now.other } : {};
+    const row =
+      name === "row"
+        ? { label: null, other: Number(value) === this.choice.now.other ? null : this.choice.now.other }
+        : {};
     this.choice.set({ ...row, [name]: texts.includes(name) ? value : Number(value) });
   }
 
@@ -38,7 +47,11 @@ export class ChoiceBar {
     parts.cell.value = String(now.cell);
     fill(parts.row, rows, now.row);
     fill(parts.other, [["", "none"], ...rows.filter(([row]) => row !== now.row)], now.other ?? "");
-    fill(parts.unit, this.orderNow().map((unit) => [unit, cell.unitName(unit)]), now.unit);
+    fill(
+      parts.unit,
+      this.orderNow().map((unit) => [unit, cell.unitName(unit)]),
+      now.unit,
+    );
     fill(parts.way, waysToSort(cell), now.way);
     fill(parts.feature, features, now.feature);
     fill(parts.label, cell.answer ? cell.answer.classes.map((name, k) => [k, name]) : [], now.label);

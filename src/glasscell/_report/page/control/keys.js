@@ -22,7 +22,12 @@ export function listenToKeys(views, choice, cellOf, orderNow, player) {
 function changeOf(key, { time, unit }, cell, order) {
   const to = (step) => ({ time: Math.max(0, Math.min(cell.steps - 1, step)) });
   const times = {
-    ArrowLeft: time - 1, ArrowRight: time + 1, PageUp: time - FAR, PageDown: time + FAR, Home: 0, End: cell.steps - 1,
+    ArrowLeft: time - 1,
+    ArrowRight: time + 1,
+    PageUp: time - FAR,
+    PageDown: time + FAR,
+    Home: 0,
+    End: cell.steps - 1,
   };
   if (key in times) return to(times[key]);
   const down = { ArrowUp: -1, ArrowDown: 1 }[key];

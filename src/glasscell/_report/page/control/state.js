@@ -35,5 +35,13 @@ export function firstChoice(cell, row = 0) {
   for (let other = 1; other < cell.size; other++) {
     if (Math.abs(cell.value("c", row, time, other)) > Math.abs(cell.value("c", row, time, unit))) unit = other;
   }
-  return { row, other: null, time, unit, feature: 0, way: cell.arrays.half_life ? "half-life" : "number", input: cell.features > 6 ? "heat map" : "lines" };
+  return {
+    row,
+    other: null,
+    time,
+    unit,
+    feature: 0,
+    way: cell.arrays.half_life ? "half-life" : "number",
+    input: cell.features > 6 ? "heat map" : "lines",
+  };
 }

@@ -27,7 +27,11 @@ export class Cell {
     this.features = this.arrays.x?.shape[2] ?? 0;
     this.knowsWeights = ["x", "h0", "kernel", "recurrent_kernel"].every((name) => name in this.arrays);
     if (data.answer) {
-      this.answer = { ...data.answer, kernel: new NumberArray(data.answer.kernel), bias: new NumberArray(data.answer.bias) };
+      this.answer = {
+        ...data.answer,
+        kernel: new NumberArray(data.answer.kernel),
+        bias: new NumberArray(data.answer.bias),
+      };
     }
   }
 

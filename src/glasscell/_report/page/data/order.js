@@ -6,7 +6,12 @@ import { logits } from "./answer.js";
 export function waysToSort(cell) {
   return [
     ["number", "number"],
-    ...(cell.arrays.half_life ? [["half-life", "half-life, longest first"], ["saturation", "saturation, most first"]] : []),
+    ...(cell.arrays.half_life
+      ? [
+          ["half-life", "half-life, longest first"],
+          ["saturation", "saturation, most first"],
+        ]
+      : []),
     ["size", "size of c, largest first"],
     ...(cell.arrays.x ? [["input", "correlation of h with an input"]] : []),
     ...(cell.answer ? [["answer", "correlation of h with the logit"]] : []),
@@ -29,7 +34,9 @@ function markOf(cell, row, way, feature, label) {
   const times = timesThatRan(cell, row);
   const series = (name, unit) => times.map((time) => cell.value(name, row, time, unit));
   if (way === "size") return (unit) => mean(series("c", unit).map(Math.abs));
-  const other = times.map((time) => (way === "input" ? cell.arrays.x.at(row, time, feature) : logits(cell, row, time)[label]));
+  const other = times.map((time) =>
+    way === "input" ? cell.arrays.x.at(row, time, feature) : logits(cell, row, time)[label],
+  );
   return (unit) => Math.abs(correlation(series("h", unit), other));
 }
 

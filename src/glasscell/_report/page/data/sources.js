@@ -18,7 +18,8 @@ export function gateTerms(cell, row, time, unit, gate) {
   const hBefore = (j) => (cell.wasReset(row, time) ? 0 : time ? cell.allH.at(row, time - 1, j) : h0.at(row, j));
   const inputs = new Float64Array(kernel.shape[0]);
   const recurrent = new Float64Array(recurrent_kernel.shape[0]);
-  for (let j = 0; j < inputs.length; j++) inputs[j] = x.at(row, time, j) * masked(dropout_mask, j) * kernel.at(j, k, unit);
+  for (let j = 0; j < inputs.length; j++)
+    inputs[j] = x.at(row, time, j) * masked(dropout_mask, j) * kernel.at(j, k, unit);
   for (let j = 0; j < recurrent.length; j++) {
     recurrent[j] = hBefore(j) * masked(recurrent_dropout_mask, j) * recurrent_kernel.at(j, k, unit);
   }

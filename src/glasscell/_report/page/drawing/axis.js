@@ -20,7 +20,16 @@ export function prepared(canvas, width, height, steps, hasAxis) {
   context.clearRect(0, 0, width, whole);
   context.font = FONT;
   const step = (width - LEFT - RIGHT) / steps;
-  return { context, width, height, step, steps, hasAxis, left: (time) => LEFT + time * step, middle: (time) => LEFT + (time + 0.5) * step };
+  return {
+    context,
+    width,
+    height,
+    step,
+    steps,
+    hasAxis,
+    left: (time) => LEFT + time * step,
+    middle: (time) => LEFT + (time + 0.5) * step,
+  };
 }
 
 /** The step below a point of a canvas, kept inside the axis. */

@@ -16,7 +16,14 @@ const PATHS = {
   o: "M450 214 V177",
   h: "M463 164 H586",
 };
-const NODES = { "×": [[150, 56], [300, 148], [450, 164]], "+": [[300, 56]] };
+const NODES = {
+  "×": [
+    [150, 56],
+    [300, 148],
+    [450, 164],
+  ],
+  "+": [[300, 56]],
+};
 const GATE_BOXES = { f: 150, i: 250, g: 350, o: 450 };
 // The places of the numbers: x, y, and where the text is anchored.
 const LABELS = {
@@ -57,11 +64,21 @@ function path(name, d, value, largest) {
   const most = name === "h" ? largest.h : ["c", "kept", "new", "written"].includes(name) ? largest.c : 1;
   const size = Number.isFinite(value) ? Math.min(1, Math.abs(value) / (most || 1)) : 0;
   const kind = ["f", "i", "o"].includes(name) ? "gate" : value < 0 ? "minus" : "plus";
-  return svgElement("path", { d, class: `path ${kind}`, "stroke-width": (1 + (WIDEST - 1) * size).toFixed(1), "data-path": name });
+  return svgElement("path", {
+    d,
+    class: `path ${kind}`,
+    "stroke-width": (1 + (WIDEST - 1) * size).toFixed(1),
+    "data-path": name,
+  });
 }
 
 function node(sign, [x, y]) {
-  return svgElement("g", { class: "node" }, svgElement("circle", { cx: x, cy: y, r: 13 }), svgElement("text", { x, y: y + 5, "text-anchor": "middle" }, sign));
+  return svgElement(
+    "g",
+    { class: "node" },
+    svgElement("circle", { cx: x, cy: y, r: 13 }),
+    svgElement("text", { x, y: y + 5, "text-anchor": "middle" }, sign),
+  );
 }
 
 /** A gate: its letter, its number, and a bar as full as it is open. */
@@ -74,14 +91,23 @@ function gateBox(name, x, value) {
     svgElement("rect", { x: x - 38, y: 214, width: 76, height: 40, rx: 8, class: "box" }),
     svgElement("rect", { x: x - 32, y: 245, width: 64, height: 4, rx: 2, class: "track" }),
     svgElement("rect", { x: x - 32, y: 245, width: (64 * share).toFixed(1), height: 4, rx: 2, class: `fill ${kind}` }),
-    svgElement("text", { x, y: 237, "text-anchor": "middle" }, svgElement("tspan", { class: "symbol" }, `${name} `), name === "g" ? signed(value) : number(value)),
+    svgElement(
+      "text",
+      { x, y: 237, "text-anchor": "middle" },
+      svgElement("tspan", { class: "symbol" }, `${name} `),
+      name === "g" ? signed(value) : number(value),
+    ),
   );
 }
 
 /** The lines that bring x and h into the gates. */
 function inputs() {
   const lines = Object.values(GATE_BOXES).map((x) => svgElement("path", { d: `M${x} 272 V254`, class: "wire" }));
-  const text = svgElement("text", { x: 300, y: 289, class: "label", "text-anchor": "middle" }, "x, and h of the step before");
+  const text = svgElement(
+    "text",
+    { x: 300, y: 289, class: "label", "text-anchor": "middle" },
+    "x, and h of the step before",
+  );
   return [svgElement("path", { d: "M150 272 H450", class: "wire" }), ...lines, text];
 }
 
@@ -99,7 +125,10 @@ export function equations(flow) {
     ["h' = o * a(c')", [shown("h"), " = ", shown("o"), " * ", Number.isNaN(flow.seen) ? "a(c')" : shown("seen")]],
   ];
   if (flow.ran) return lines;
-  return [["c' = c", [shown("new"), " = ", shown("c")]], ["h' = h", [shown("h")]]];
+  return [
+    ["c' = c", [shown("new"), " = ", shown("c")]],
+    ["h' = h", [shown("h")]],
+  ];
 }
 
 /** The diagram in one sentence. */
@@ -108,6 +137,7 @@ export function describeCell(flow) {
   const { f, c, i, g, o, h } = flow;
   return (
     `The cell state goes from ${number(c)} to ${number(flow.new)}: the forget gate keeps ${number(f)} of it, ` +
-    `and the input gate lets ${number(i)} of the candidate ${number(g)} in. The output gate shows ${number(o)}; h is ${number(h)}.`
+    `and the input gate lets ${number(i)} of the candidate ${number(g)} in. ` +
+    `The output gate shows ${number(o)}; h is ${number(h)}.`
   );
 }

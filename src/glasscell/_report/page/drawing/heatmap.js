@@ -28,7 +28,9 @@ export function drawHeatMap(view, picture, time, chosen, labels) {
   context.drawImage(picture, 0, 0, steps, picture.height, LEFT, 0, width - LEFT - RIGHT, height);
   const each = height / picture.height;
   const every = niceStep(picture.height, Math.max(2, Math.floor(height / 22)));
-  const marks = labels.map((text, place) => [text, (place + 0.5) * each]).filter(([, y], place) => place % every === 0 && (y > 6 || each > 8));
+  const marks = labels
+    .map((text, place) => [text, (place + 0.5) * each])
+    .filter(([, y], place) => place % every === 0 && (y > 6 || each > 8));
   drawSideMarks(view, marks);
   drawTimeAxis(view);
   drawCrosshair(view, time, chosen < 0 ? null : { top: chosen * each, height: each });

@@ -82,6 +82,10 @@ function drawGround(view, y, low, high) {
     context.stroke();
   }
   const apart = (value) => value === low || Math.abs(y(value) - y(low)) > 12;
-  const short = (value) => (Number.isInteger(value) ? String(value).replace("-", "−") : number(value).replace(/\d$/, ""));
-  drawSideMarks(view, marks.filter(apart).map((value) => [short(value), y(value)]));
+  const short = (value) =>
+    Number.isInteger(value) ? String(value).replace("-", "−") : number(value).replace(/\d$/, "");
+  drawSideMarks(
+    view,
+    marks.filter(apart).map((value) => [short(value), y(value)]),
+  );
 }

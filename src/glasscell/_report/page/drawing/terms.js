@@ -27,10 +27,20 @@ export function gateReasons(cell, row, time, unit) {
     const value = cell.value(gate, row, time, unit);
     const largest = Math.max(...terms.map(([, term]) => Math.abs(term)), 1e-9);
     const heading = element(
-      "h4", {}, element("b", {}, gate), ` = ${gate === "g" ? "a" : "s"}(`, shownNumber(`z${gate}`, raw, signed(raw)), ") = ",
+      "h4",
+      {},
+      element("b", {}, gate),
+      ` = ${gate === "g" ? "a" : "s"}(`,
+      shownNumber(`z${gate}`, raw, signed(raw)),
+      ") = ",
       shownNumber(gate, value, number(value)),
     );
-    return element("div", { class: "reason" }, heading, element("table", {}, ...terms.map((term) => termRow(term, largest))));
+    return element(
+      "div",
+      { class: "reason" },
+      heading,
+      element("table", {}, ...terms.map((term) => termRow(term, largest))),
+    );
   });
 }
 

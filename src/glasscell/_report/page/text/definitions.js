@@ -29,7 +29,12 @@ export function showDefinitions(place, cell) {
     : "Time runs from left to right, step 0 first.";
   place.replaceChildren(
     element("table", { class: "equation-table" }, ...lines),
-    element("div", {}, element("dl", { class: "letters" }, ...letters), element("p", {}, `${order} Steps that a mask skipped are grey, and no mean counts them.`)),
+    element(
+      "div",
+      {},
+      element("dl", { class: "letters" }, ...letters),
+      element("p", {}, order, " Steps that a mask skipped are grey, and no mean counts them."),
+    ),
   );
 }
 

@@ -7,15 +7,16 @@ const STATES = ["c", "h"];
 
 /** A heat map of a gate or state in one row: its size, what is typical, and the chosen number. */
 export function describeHeatMap(cell, name, title, row, now, usual) {
-  const chosen = `${cell.unitName(now.unit)} is ${number(cell.value(name, row, now.time, now.unit))} at ${stepText(cell, row, now.time)}.`;
+  const value = number(cell.value(name, row, now.time, now.unit));
+  const chosen = `${cell.unitName(now.unit)} is ${value} at ${stepText(cell, row, now.time)}.`;
   return `${title}, heat map of ${cell.size} units over ${cell.steps} steps. ${usual} ${chosen}`;
 }
 
 /** The input in one row, and the chosen number. */
 export function describeInput(cell, row, now) {
   const value = cell.arrays.x.at(row, now.time, now.feature);
-  const place = stepText(cell, row, now.time);
-  return `Input, ${cell.features} features over ${cell.steps} steps. ${cell.featureName(now.feature)} is ${number(value)} at ${place}.`;
+  const chosen = `${cell.featureName(now.feature)} is ${number(value)} at ${stepText(cell, row, now.time)}.`;
+  return `Input, ${cell.features} features over ${cell.steps} steps. ${chosen}`;
 }
 
 /** What the Dense layer gives after the chosen step. */
@@ -59,13 +60,17 @@ export function describePlace(cell, now) {
   const { row, time, unit } = now;
   const at = `${stepText(cell, row, time)}, ${cell.unitName(unit)}`;
   if (!cell.ran(row, time)) return `${at}: skipped; c stays ${number(cell.value("c", row, time, unit))}.`;
-  return `${at}: ${["i", "f", "g", "o", "c", "h"].map((n) => `${n} ${number(cell.value(n, row, time, unit))}`).join(", ")}.`;
+  const said = ["i", "f", "g", "o", "c", "h"].map((name) => `${name} ${number(cell.value(name, row, time, unit))}`);
+  return `${at}: ${said.join(", ")}.`;
 }
 
 /** What is known of the chosen unit: how long it remembers, how often its gates are saturated. */
 export function describeUnit(cell, row, unit) {
   if (!cell.arrays.half_life) return "";
   const life = cell.arrays.half_life.at(row, unit);
-  const half = Number.isFinite(life) ? `Half of what it stores is left after ${life < 10 ? life.toFixed(1) : Math.round(life).toLocaleString("en")} steps` : "It never forgets";
-  return `${Number.isNaN(life) ? "No step ran" : half}; its gates are saturated, above 0.9 or below 0.1, in ${percent(cell.arrays.saturated.at(row, unit))} of the steps.`;
+  if (Number.isNaN(life)) return "No step ran.";
+  const steps = life < 10 ? life.toFixed(1) : Math.round(life).toLocaleString("en");
+  const half = Number.isFinite(life) ? `Half of what it stores is left after ${steps} steps` : "It never forgets";
+  const share = percent(cell.arrays.saturated.at(row, unit));
+  return `${half}; its gates are saturated, above 0.9 or below 0.1, in ${share} of the steps.`;
 }

@@ -2,12 +2,38 @@
 
 export const HEAT_TEXT = {
   x: ["Input", "what the cell received", "The numbers of each step, as the cell got them."],
-  i: ["Input gate", "how much each unit writes", "Steps at which many units open together: there the cell met something worth noting."],
-  f: ["Forget gate", "how much of its memory each unit keeps", "Rows that stay open are long memories; a dark column is a moment when much is forgotten at once."],
-  g: ["Candidate", "what would be written if i were fully open", "It counts only where the input gate is open, for the memory receives i * g."],
-  o: ["Output gate", "how much of its memory each unit shows", "A unit whose output gate is closed remembers and keeps silent."],
-  c: ["Cell state", "the memory", "A long stripe of one colour is something carried through time; colour that builds up is evidence being gathered; a stripe that flips is a memory replaced."],
-  h: ["Hidden state", "the output, and what the cell hears of itself", "What the rest of the model sees. Its colours have a scale of their own: compare c and h in the view of one unit, where both stand on one scale."],
+  i: [
+    "Input gate",
+    "how much each unit writes",
+    "Steps at which many units open together: there the cell met something worth noting.",
+  ],
+  f: [
+    "Forget gate",
+    "how much of its memory each unit keeps",
+    "Rows that stay open are long memories; a dark column is a moment when much is forgotten at once.",
+  ],
+  g: [
+    "Candidate",
+    "what would be written if i were fully open",
+    "It counts only where the input gate is open, for the memory receives i * g.",
+  ],
+  o: [
+    "Output gate",
+    "how much of its memory each unit shows",
+    "A unit whose output gate is closed remembers and keeps silent.",
+  ],
+  c: [
+    "Cell state",
+    "the memory",
+    "A long stripe of one colour is something carried through time; colour that builds up is evidence being " +
+      "gathered; a stripe that flips is a memory replaced.",
+  ],
+  h: [
+    "Hidden state",
+    "the output, and what the cell hears of itself",
+    "What the rest of the model sees. Its colours have a scale of their own: compare c and h in the view of one " +
+      "unit, where both stand on one scale.",
+  ],
 };
 
 export const UNIT_TEXT = {
@@ -18,6 +44,6 @@ export const UNIT_TEXT = {
 };
 
 export const ANSWER_TEXT = {
-  beliefs: ["What the model would answer", "asked after every step; solid: the chosen class, dashed: its strongest rival"],
+  beliefs: ["What the model would answer", "asked after every step; solid: the chosen class, dashed: its rival"],
   logit: ["Which steps spoke for the class", "its logit at the chosen step, as a sum over the steps, of all units"],
 };

@@ -21,13 +21,19 @@ export class Views {
   open(cell, scales) {
     this.pictures.clear();
     const context = {
-      cell, scales, orderNow: this.orderNow, inputNow: () => this.choice.now.input,
+      cell,
+      scales,
+      orderNow: this.orderNow,
+      inputNow: () => this.choice.now.input,
       picture: (id, row, make) => this.picture(`${id} ${row}`, make),
     };
     this.cell = cell;
     this.cards = [
       { title: () => "All units", views: [...(cell.features ? [inputView(context)] : []), ...heatViews(context)] },
-      { title: (now) => `${cell.unitName(now.unit)[0].toUpperCase()}${cell.unitName(now.unit).slice(1)} alone`, views: unitViews(context) },
+      {
+        title: (now) => `${cell.unitName(now.unit)[0].toUpperCase()}${cell.unitName(now.unit).slice(1)} alone`,
+        views: unitViews(context),
+      },
       ...(cell.answer ? [{ title: () => "The answer", views: answerViews(context) }] : []),
     ];
     this.place.replaceChildren(...this.cards.map((card) => this.cardOf(card)));
@@ -45,7 +51,13 @@ export class Views {
     const symbol = view.symbol ? [element("b", {}, view.symbol)] : [];
     const heading = element("h4", {}, ...symbol, view.title, element("span", { class: "short" }, view.short));
     const legend = view.scale ? [legendOf(view)] : [];
-    return element("figure", { id: `view-${view.id}` }, element("div", { class: "view-head" }, heading, ...legend, view.readout), view.canvases, view.note);
+    return element(
+      "figure",
+      { id: `view-${view.id}` },
+      element("div", { class: "view-head" }, heading, ...legend, view.readout),
+      view.canvases,
+      view.note,
+    );
   }
 
   /** Draws everything as it is chosen now. */
@@ -57,7 +69,9 @@ export class Views {
     for (const { heading, title, views } of this.cards) {
       heading.textContent = title(now);
       views.forEach((view, k) => this.drawView(view, rows, now, width, k === views.length - 1));
-      views[0].canvases.childNodes.forEach(({ firstChild }, k) => (firstChild.textContent = rows.length > 1 ? this.cell.rows[rows[k]] : ""));
+      views[0].canvases.childNodes.forEach(
+        ({ firstChild }, k) => (firstChild.textContent = rows.length > 1 ? this.cell.rows[rows[k]] : ""),
+      );
     }
   }
 

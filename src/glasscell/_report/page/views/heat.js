@@ -15,16 +15,34 @@ export function heatViews({ cell, scales, orderNow, picture }) {
     const [title, short] = HEAT_TEXT[name];
     const read = (row) => (time, unit) => cell.value(name, row, time, unit);
     return {
-      id: name, symbol: name, title, short, scale,
+      id: name,
+      symbol: name,
+      title,
+      short,
+      scale,
       height: () => Math.max(60, Math.min(112, 6 * cell.size)),
       draw: (view, row, now) => {
         const order = orderNow();
         const drawn = picture(name, row, () => pictureOf(cell, row, order, scale, read(row)));
-        drawHeatMap(view, drawn, now.time, order.indexOf(now.unit), order.map((unit) => String(cell.units[unit])));
+        drawHeatMap(
+          view,
+          drawn,
+          now.time,
+          order.indexOf(now.unit),
+          order.map((unit) => String(cell.units[unit])),
+        );
       },
       pick: (share) => ({ unit: orderNow()[placeAt(share, cell.size)] }),
       read: (row, now) => readout(`${name} ${row}`, cell.value(name, row, now.time, now.unit)),
-      describe: (row, now) => describeHeatMap(cell, name, title, row, now, picture(`words of ${name}`, row, () => typical(cell, name, row))),
+      describe: (row, now) =>
+        describeHeatMap(
+          cell,
+          name,
+          title,
+          row,
+          now,
+          picture(`words of ${name}`, row, () => typical(cell, name, row)),
+        ),
     };
   });
 }
@@ -41,10 +59,21 @@ export function inputView({ cell, scales, inputNow, picture }) {
   const drawAsLines = (view, row, now) => {
     const others = features.filter((k) => k !== now.feature);
     const line = (k, colour, wide) => lineOf(cell, row, (time) => value(row, time, k), styled(colour), wide);
-    drawLines(view, cell, row, [...others.map((k) => line(k, "--faint", 1)), line(now.feature, "--one", 2.2)], ends, now.time);
+    drawLines(
+      view,
+      cell,
+      row,
+      [...others.map((k) => line(k, "--faint", 1)), line(now.feature, "--one", 2.2)],
+      ends,
+      now.time,
+    );
   };
   return {
-    id: "x", symbol: "x", title, short, scale: scales.x,
+    id: "x",
+    symbol: "x",
+    title,
+    short,
+    scale: scales.x,
     height: () => (inputNow() === "lines" ? 96 : Math.max(60, Math.min(112, 8 * cell.features))),
     draw: (...given) => (inputNow() === "lines" ? drawAsLines : drawHeat)(...given),
     pick: (share) => (inputNow() === "lines" ? {} : { feature: placeAt(share, cell.features) }),

@@ -23,11 +23,17 @@ function lossCurves(loss, valLoss) {
     svgElement("text", { x: LEFT_MARGIN - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)),
   ]);
   const epochs = [1, Math.ceil(loss.length / 2), loss.length].filter((epoch, k, all) => all.indexOf(epoch) === k);
-  const below = epochs.map((epoch) => svgElement("text", { x: x(epoch - 1), y: HEIGHT - 12, "text-anchor": "middle" }, `epoch ${epoch}`));
+  const below = epochs.map((epoch) =>
+    svgElement("text", { x: x(epoch - 1), y: HEIGHT - 12, "text-anchor": "middle" }, `epoch ${epoch}`),
+  );
   const label = `Loss by epoch. Training ends at ${lastOf(loss)}, validation at ${lastOf(valLoss)}.`;
   return svgElement(
-    "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, class: "chart" },
-    ...marks, ...below, ...curve(loss, x, y, "one"), ...curve(valLoss, x, y, "two"),
+    "svg",
+    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, class: "chart" },
+    ...marks,
+    ...below,
+    ...curve(loss, x, y, "one"),
+    ...curve(valLoss, x, y, "two"),
   );
 }
 
@@ -38,7 +44,12 @@ function curve(values, x, y, kind) {
     drawing = value > 0;
     return command;
   });
-  const dots = values.length < 3 ? values.flatMap((v, k) => (v > 0 ? [svgElement("circle", { cx: x(k), cy: y(v), r: 4, class: `dot ${kind}` })] : [])) : [];
+  const dots =
+    values.length < 3
+      ? values.flatMap((v, k) =>
+          v > 0 ? [svgElement("circle", { cx: x(k), cy: y(v), r: 4, class: `dot ${kind}` })] : [],
+        )
+      : [];
   return [svgElement("path", { d: d.join(" "), class: `curve ${kind}` }), ...dots];
 }
 
@@ -60,7 +71,11 @@ export function lastOf(values) {
 function confusionTable(counts, classes, asked, answered) {
   const colours = coloursOf({ kind: "signed" });
   const cellOf = (count, row, column, sum) => {
-    const td = element("td", { class: row === column ? "right" : count ? "wrong" : "none" }, count ? String(count) : "·");
+    const td = element(
+      "td",
+      { class: row === column ? "right" : count ? "wrong" : "none" },
+      count ? String(count) : "·",
+    );
     if (count) {
       const share = 0.5 + (row === column ? -0.42 : 0.42) * Math.sqrt(count / sum);
       const colour = colours[Math.round(255 * share)];
@@ -71,8 +86,18 @@ function confusionTable(counts, classes, asked, answered) {
   };
   const rows = counts.map((row, k) => {
     const sum = row.reduce((a, b) => a + b, 0) || 1;
-    return element("tr", {}, element("th", { scope: "row" }, classes[k]), ...row.map((count, column) => cellOf(count, k, column, sum)));
+    return element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, classes[k]),
+      ...row.map((count, column) => cellOf(count, k, column, sum)),
+    );
   });
-  const head = element("tr", {}, element("th", {}, `${asked} ↓  ${answered} →`), ...classes.map((name) => element("th", { scope: "col" }, name)));
+  const head = element(
+    "tr",
+    {},
+    element("th", {}, `${asked} ↓  ${answered} →`),
+    ...classes.map((name) => element("th", { scope: "col" }, name)),
+  );
   return element("table", { class: "counts" }, element("thead", {}, head), element("tbody", {}, ...rows));
 }

@@ -11,7 +11,11 @@ export function namedSteps(cell, row, unit, name, scale, time) {
   const buttons = cell.stepNames[row].map((text, step) => {
     const value = cell.ran(row, step) ? cell.value(name, row, step, unit) : NaN;
     const attributes = { type: "button", tabindex: -1, "data-step": step, class: step === time ? "chosen" : null };
-    const button = element("button", { ...attributes, title: `${stepText(cell, row, step)}: ${name} ${number(value)}` }, text || " ");
+    const button = element(
+      "button",
+      { ...attributes, title: `${stepText(cell, row, step)}: ${name} ${number(value)}` },
+      text || " ",
+    );
     if (Number.isNaN(value)) {
       button.classList.add("skipped");
     } else {
@@ -21,5 +25,9 @@ export function namedSteps(cell, row, unit, name, scale, time) {
     }
     return button;
   });
-  return element("div", { class: letters ? "steps characters" : "steps", role: "group", "aria-label": "Steps by name" }, ...buttons);
+  return element(
+    "div",
+    { class: letters ? "steps characters" : "steps", role: "group", "aria-label": "Steps by name" },
+    ...buttons,
+  );
 }

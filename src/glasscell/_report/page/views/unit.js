@@ -11,16 +11,29 @@ import { number, signed, stepText } from "../text/words.js";
 import { readout } from "./heat.js";
 
 export const LOW = 84; // pixels of the height of a view of lines or bars
-const STYLES = { i: ["--one", []], f: ["--two", [7, 3]], o: ["--three", [2, 3]], c: ["--one", []], h: ["--two", [7, 3]] };
+const STYLES = {
+  i: ["--one", []],
+  f: ["--two", [7, 3]],
+  o: ["--three", [2, 3]],
+  c: ["--one", []],
+  h: ["--two", [7, 3]],
+};
 
 export function unitViews(context) {
   const { cell, scales } = context;
   const { c0, h0 } = cell.arrays;
   return [
-    linesView(cell, "unit-gates", ["i", "f", "o"], UNIT_TEXT.gates, () => [scales.f.low, Math.max(scales.i.high, scales.f.high, scales.o.high)]),
-    linesView(cell, "unit-states", ["c", "h"], UNIT_TEXT.states, (lines) => extent(lines.flatMap((line) => line.values))),
+    linesView(cell, "unit-gates", ["i", "f", "o"], UNIT_TEXT.gates, () => [
+      scales.f.low,
+      Math.max(scales.i.high, scales.f.high, scales.o.high),
+    ]),
+    linesView(cell, "unit-states", ["c", "h"], UNIT_TEXT.states, (lines) =>
+      extent(lines.flatMap((line) => line.values)),
+    ),
     ...(c0 ? [sourcesView(cell, "memory", "c", UNIT_TEXT.memory, ofUnit(cell, memorySources))] : []),
-    ...(c0 && h0 && activationOf(cell) ? [sourcesView(cell, "output", "h", UNIT_TEXT.output, ofUnit(cell, outputSources))] : []),
+    ...(c0 && h0 && activationOf(cell)
+      ? [sourcesView(cell, "output", "h", UNIT_TEXT.output, ofUnit(cell, outputSources))]
+      : []),
   ];
 }
 
@@ -32,13 +45,19 @@ function ofUnit(cell, sources) {
 function linesView(cell, id, names, [title, short], rangeOf) {
   const value = (name, row, time, now) => cell.value(name, row, time, now.unit);
   return {
-    id, symbol: names.join(" "), title, short,
+    id,
+    symbol: names.join(" "),
+    title,
+    short,
     height: () => LOW,
     draw: (view, row, now) => {
-      const lines = names.map((name) => lineOf(cell, row, (time) => value(name, row, time, now), styled(STYLES[name][0]), 2, STYLES[name][1]));
+      const lines = names.map((name) =>
+        lineOf(cell, row, (time) => value(name, row, time, now), styled(STYLES[name][0]), 2, STYLES[name][1]),
+      );
       drawLines(view, cell, row, lines, rangeOf(lines), now.time);
     },
-    read: (row, now) => element("span", { class: "keyed" }, ...names.map((name) => keyed(name, value(name, row, now.time, now)))),
+    read: (row, now) =>
+      element("span", { class: "keyed" }, ...names.map((name) => keyed(name, value(name, row, now.time, now)))),
     describe: (row, now) => {
       const said = names.map((name) => `${name} ${number(value(name, row, now.time, now))}`);
       return `${title}: ${cell.unitName(now.unit)} at ${stepText(cell, row, now.time)}: ${said.join(", ")}.`;
@@ -55,7 +74,10 @@ function keyed(name, value) {
 /** A view of the parts of a sum over the steps. find(row, now): the parts. */
 export function sourcesView(cell, id, symbol, [title, short], find) {
   return {
-    id, symbol, title, short,
+    id,
+    symbol,
+    title,
+    short,
     height: () => LOW,
     draw: (view, row, now) => drawBars(view, cell, row, find(row, now), now.time),
     read: (row, now) => readout(`${id} ${row}`, total(find(row, now)), signed),

@@ -11,7 +11,7 @@ class Window:
             viewport={"width": width, "height": 1000}, color_scheme=scheme, offline=True, reduced_motion="reduce"
         )
         self.page = self.context.new_page()
-        self.page.set_default_timeout(5000)
+        self.page.set_default_timeout(60_000)  # a limit for a machine that others keep busy
         self.said, self.asked = [], []
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
@@ -26,7 +26,7 @@ class Window:
         """Waits until what was chosen last is drawn: two frames."""
         self.run("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
-    def until(self, script, seconds=5.0):
+    def until(self, script, seconds=60.0):
         """Waits until an expression holds. Playwright's own way to wait needs eval, which the page forbids."""
         end = time.monotonic() + seconds
         while not self.run(script):

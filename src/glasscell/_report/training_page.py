@@ -37,7 +37,7 @@ def training_report(
         title="Who is speaking?",
         lead="Nine men say two Japanese vowels, one after the other. An LSTM hears 7 to 29 short frames of sound, one "
         "each 6.4 ms, and names the speaker.",
-        data=page_data(traces, parts_of(traces), answer=answer, row_names=row_names, result=result),
+        data=page_data(traces, parts_of(traces), answer=answer, row_names=row_names, result=result, hasBeside=True),
         above=_result(metrics, row_names),
         below=filled("training_below.html"),
     )

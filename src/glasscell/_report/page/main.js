@@ -28,7 +28,7 @@ let ordered; // what the order was made for
 const cellOf = () => cell;
 const orderNow = () => order;
 
-const choice = new Choice({ cell: 0, colour: "c", ...firstChoice(cells[0]) });
+const choice = new Choice({ cell: 0, colour: "c", ...firstChoice(cells[0], data.hasBeside) });
 const views = new Views(byId("views"), choice, orderNow);
 const player = new Player(choice, cellOf, byId("play"));
 const bar = new ChoiceBar(byId("choices"), choice, cells, cellOf, orderNow);
@@ -59,7 +59,7 @@ function sort({ row, way, feature, label }) {
 function show(now) {
   if (now.fresh) {
     open(cells[now.cell]);
-    Object.assign(choice.now, firstChoice(cell), { label: null, fresh: false });
+    Object.assign(choice.now, firstChoice(cell, data.hasBeside), { label: null, fresh: false });
     now = choice.now;
   }
   if (cell.answer && now.label == null) {

@@ -28,8 +28,12 @@ export class Choice {
   }
 }
 
-/** What is chosen first in a cell: its first row, the last step that ran there, the unit with the largest state. */
-export function firstChoice(cell, row = 0) {
+/**
+ * What is chosen first in a cell: its first row, the last step that ran there, the unit with the largest state there.
+ * hasBeside: whether the second row stands beside it.
+ */
+export function firstChoice(cell, hasBeside) {
+  const row = 0;
   const time = cell.lastStep(row);
   let unit = 0;
   for (let other = 1; other < cell.size; other++) {
@@ -37,7 +41,7 @@ export function firstChoice(cell, row = 0) {
   }
   return {
     row,
-    other: null,
+    other: hasBeside && cell.rows.length > 1 ? 1 : null,
     time,
     unit,
     feature: 0,

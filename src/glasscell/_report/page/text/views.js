@@ -1,5 +1,9 @@
 // The words of the views: a title, what it is in a few words, and what to look for.
 
+export const ALL_UNITS =
+  "Time runs to the right, a step a column; each line of pixels is one unit, and the numbers on the left say which.";
+export const GREY = "Grey steps were skipped.";
+
 export const HEAT_TEXT = {
   x: ["Input", "what the cell received", "The numbers of each step, as the cell got them."],
   i: [

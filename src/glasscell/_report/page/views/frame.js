@@ -7,6 +7,7 @@
 import { AXIS, prepared, stepAt } from "../drawing/axis.js";
 import { drawLegend } from "../drawing/heatmap.js";
 import { element } from "../text/elements.js";
+import { ALL_UNITS, GREY } from "../text/views.js";
 import { endsOf, scaleText } from "../text/words.js";
 import { answerViews } from "./answer.js";
 import { heatViews, inputView } from "./heat.js";
@@ -29,7 +30,11 @@ export class Views {
     };
     this.cell = cell;
     this.cards = [
-      { title: () => "All units", views: [...(cell.features ? [inputView(context)] : []), ...heatViews(context)] },
+      {
+        title: () => "All units",
+        note: cell.mask ? `${ALL_UNITS} ${GREY}` : ALL_UNITS,
+        views: [...(cell.features ? [inputView(context)] : []), ...heatViews(context)],
+      },
       {
         title: (now) => `${cell.unitName(now.unit)[0].toUpperCase()}${cell.unitName(now.unit).slice(1)} alone`,
         views: unitViews(context),
@@ -41,7 +46,8 @@ export class Views {
 
   cardOf(card) {
     card.heading = element("h3", {});
-    return element("div", { class: "card" }, card.heading, ...card.views.map((view) => this.figureOf(view)));
+    const note = card.note ? [element("p", { class: "soft" }, card.note)] : [];
+    return element("div", { class: "card" }, card.heading, ...note, ...card.views.map((view) => this.figureOf(view)));
   }
 
   figureOf(view) {

@@ -77,7 +77,8 @@ export function inputView({ cell, scales, inputNow, picture }) {
     height: () => (inputNow() === "lines" ? 96 : Math.max(60, Math.min(112, 8 * cell.features))),
     draw: (...given) => (inputNow() === "lines" ? drawAsLines : drawHeat)(...given),
     pick: (share) => (inputNow() === "lines" ? {} : { feature: placeAt(share, cell.features) }),
-    read: (row, now) => readout(`x ${row}`, value(row, now.time, now.feature)),
+    read: (row, now) =>
+      readout(`x ${row}`, value(row, now.time, now.feature), (x) => `${cell.featureName(now.feature)} ${number(x)}`),
     describe: (row, now) => describeInput(cell, row, now),
   };
 }

@@ -25,16 +25,28 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def context(browser):
+    return browser.new_context(offline=True)
+
+
+@pytest.fixture(scope="session")
+def tab(context):
+    return context.new_page()
+
+
 @pytest.fixture
-def window(browser):
-    """Opens pages; at the end each must have kept silent and asked for nothing but itself."""
+def window(tab):
+    """Opens pages, one after the other; at the end each must have kept silent and asked for nothing but itself."""
     opened = []
 
     def open_(path, **options):
-        opened.append(Window(browser, path, **options))
+        for one in opened[-1:]:
+            one.leave()
+        opened.append(Window(tab, path, **options))
         return opened[-1]
 
     yield open_
+    opened[-1].leave()
     for one in opened:
-        one.context.close()
         one.check()

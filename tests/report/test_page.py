@@ -119,9 +119,9 @@ def test_hostile_names_do_nothing(window, tmp_path):
     assert HOSTILE[1] in seen.run("document.querySelector('[data-choice=cell]').textContent")
 
 
-def test_the_page_forbids_other_scripts_and_the_network(browser, trained):
+def test_the_page_forbids_other_scripts_and_the_network(tab, trained):
     """Even a script that had found its way into the page would not run, and nothing could be sent."""
-    seen = Window(browser, trained)
+    seen = Window(tab, trained)
     smuggle = """() => {
       const script = document.createElement("script");
       script.textContent = "globalThis.smuggled = true";
@@ -133,15 +133,15 @@ def test_the_page_forbids_other_scripts_and_the_network(browser, trained):
     assert seen.run(smuggle) == "refused"
     assert seen.run("globalThis.smuggled === undefined")
     assert len([text for text in seen.said if "Content Security Policy" in text]) >= 3
-    seen.context.close()
+    seen.leave()
 
 
-def test_the_browser_tests_can_fail(browser, tmp_path):
+def test_the_browser_tests_can_fail(tab, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("<!doctype html><title>x</title><script>nothing()</script>")
-    seen = Window(browser, page)
+    seen = Window(tab, page)
     assert "nothing is not defined" in seen.said[0]
-    seen.context.close()
+    seen.leave()
 
 
 def test_the_page_of_a_training_run(window, trained):

@@ -45,10 +45,8 @@ def page(trace, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opened(browser, page):
-    window = Window(browser, page)
-    yield window
-    window.context.close()
+def opened(context, page):
+    return Window(context.new_page(), page)
 
 
 @pytest.fixture
@@ -128,6 +126,30 @@ def test_the_sums_are_those_of_insight(window, trace, tmp_path):
                 np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-15)
 
 
+def test_a_part_of_the_units_is_split_alike(window, trace, tmp_path, monkeypatch):
+    """Where not all units fit: those that are shown keep their own numbers, names, weights and initial state."""
+    monkeypatch.setattr("glasscell._report.trace_page.FLOATS", 500)
+    monkeypatch.setattr("glasscell._report.size.FEWEST_STEPS", T)
+    monkeypatch.setattr("glasscell._report.size.FEWEST_UNITS", 2)
+    whole = trace[0].at(rows=[2]).with_names(units="abcdef")
+    seen = window(whole.report(tmp_path / "page.html"))
+    units = seen.run("glasscell.cells[0].units")
+    assert 1 < len(units) < H
+    assert "units with the largest cell state of 6" in seen.text("#left-out")
+    for place, unit in enumerate(units):
+        for time in (0, 4, 9):  # the first step is skipped: h is that of before
+            seen.choose(time=time, unit=place)
+            assert seen.text("#inside h3").startswith(f"unit {unit} ({'abcdef'[unit]}) at step {time}")
+            numbers = seen.numbers()
+            np.testing.assert_allclose(numbers["output 0"], whole.h[0, time, unit], rtol=1e-5)
+            if time:
+                terms = seen.run(
+                    "([t, u]) => glasscell.gateTerms(glasscell.cells[0], 0, t, u, 'f').recurrent", [time, place]
+                )
+                want = gate_terms(whole, 0, time, unit, gate="f").recurrent[:, 0]
+                np.testing.assert_allclose(terms, want, rtol=1e-12)
+
+
 def test_keys_move_the_numbers(seen, trace):
     trace, _ = trace
     seen.select("way", "number")
@@ -180,11 +202,13 @@ def test_playing_walks_through_time_and_stops_at_the_end(seen):
     assert "Pause" in seen.text("#play")
     seen.until(f"glasscell.choice.now.time === {T - 1}")
     seen.until("document.querySelector('#play').textContent.includes('Play')")
-    seen.press(" ")
+    seen.page.focus("#glass")
+    seen.page.keyboard.press(" ")
     assert "Pause" in seen.text("#play")
-    assert seen.now()["time"] <= 1
-    seen.press(" ")
+    seen.until(f"glasscell.choice.now.time < {T - 1}")  # from the first step again
+    seen.page.keyboard.press(" ")
     assert "Play" in seen.text("#play")
+    assert seen.now()["time"] < T - 1
 
 
 def test_the_slider_and_the_list_of_units(seen):

@@ -4,27 +4,34 @@ import time
 
 
 class Window:
-    """A page in a window of its own, and what it said and asked for."""
+    """A page of a report in a tab of a browser, and what it said and asked for."""
 
-    def __init__(self, browser, path, width=1400, scheme="light"):
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 1000}, color_scheme=scheme, offline=True, reduced_motion="reduce"
-        )
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)  # a limit for a machine that others keep busy
-        self.said, self.asked = [], []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append("a dialog"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(path.as_uri())
+    def __init__(self, tab, path, width=1400, scheme="light"):
+        self.page, self.said, self.asked = tab, [], []
+        self.listeners = {
+            "console": lambda message: self.said.append(message.text),
+            "pageerror": lambda error: self.said.append(str(error)),
+            "dialog": lambda dialog: (self.said.append("a dialog"), dialog.dismiss()),
+            "request": lambda request: self.asked.append(request.url),
+        }
+        tab.set_default_timeout(60_000)  # a limit for a machine that others keep busy
+        tab.set_viewport_size({"width": width, "height": 1000})
+        tab.emulate_media(color_scheme=scheme, media="screen")
+        for event, listener in self.listeners.items():
+            tab.on(event, listener)
+        tab.goto(path.as_uri())
+
+    def leave(self):
+        """Stops listening."""
+        for event, listener in self.listeners.items():
+            self.page.remove_listener(event, listener)
 
     def run(self, script, argument=None):
         return self.page.evaluate(script, argument)
 
     def settle(self):
-        """Waits until what was chosen last is drawn: two frames."""
-        self.run("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        """Waits until what was chosen last is drawn, which the next frame does before it calls this."""
+        self.run("() => new Promise(done => requestAnimationFrame(done))")
 
     def until(self, script, seconds=60.0):
         """Waits until an expression holds. Playwright's own way to wait needs eval, which the page forbids."""

@@ -127,7 +127,8 @@ def _numbers(value: Any) -> Any:
 
 
 def _packed(array: Array) -> dict[str, Any]:
-    little = np.ascontiguousarray(array, "<f4")
+    with np.errstate(over="ignore"):  # float64 beyond float32 is shown as infinite
+        little = np.ascontiguousarray(array, "<f4")
     return {"shape": list(little.shape), "base64": base64.b64encode(little.tobytes()).decode()}
 
 

@@ -38,7 +38,7 @@ def write_page(
     check_path(path)
     style, script = styles(), scripts()
     html = filled(
-        "page.html", title=escape(title), lead=escape(lead), above=above, below=below, style=style, script=script,
+        "page.html", title=escape(str(title)), lead=escape(lead), above=above, below=below, style=style, script=script,
         data=as_json(data), style_digest=_digest(style), script_digest=_digest(script),
     )  # fmt: skip
     try:

@@ -5,7 +5,7 @@ import { answerOf } from "./data/answer.js";
 import { orderOf } from "./data/order.js";
 import { gateScale, signedScale } from "./data/scale.js";
 import { GATES, gateTerms, logitSources, memorySources, outputSources } from "./data/sources.js";
-import { forgetStyles, setPrinting } from "./drawing/colours.js";
+import { forgetStyles, isDark, setPrinting } from "./drawing/colours.js";
 import { namedSteps } from "./views/steps.js";
 import { ChoiceBar } from "./control/choices.js";
 import { showInside } from "./views/inside.js";
@@ -25,6 +25,7 @@ let cell;
 let scales;
 let order;
 let ordered; // what the order was made for
+let stepsFor; // what the steps by name were made for
 const cellOf = () => cell;
 const orderNow = () => order;
 
@@ -70,12 +71,19 @@ function show(now) {
   views.draw(now);
   showInside(byId("inside"), cell, scales, now);
   showSteps(now);
+  byId("place").setAttribute("aria-live", player.playing ? "off" : "polite"); // else it could not keep pace
   byId("place").textContent = describePlace(cell, now);
 }
 
-function showSteps({ row, unit, time, colour }) {
+/** Shows the steps by name; where only the time has changed, another one is marked. */
+function showSteps({ cell: number, row, unit, time, colour }) {
   byId("steps").hidden = !cell.stepNames;
-  if (cell.stepNames) byId("steps").replaceChildren(namedSteps(cell, row, unit, colour, scales[colour], time));
+  if (!cell.stepNames) return;
+  const key = [number, row, unit, colour, isDark()].join();
+  if (key !== stepsFor) byId("steps").replaceChildren(namedSteps(cell, row, unit, colour, scales[colour]));
+  stepsFor = key;
+  for (const step of byId("steps").querySelectorAll(".chosen")) step.classList.remove("chosen");
+  byId("steps").querySelector(`[data-step="${time}"]`).classList.add("chosen");
 }
 
 byId("steps").addEventListener("click", (event) => {

@@ -4,9 +4,15 @@ import { waysToSort } from "../data/order.js";
 import { element } from "../text/elements.js";
 import { stepText } from "../text/words.js";
 
-/** Fills a select with [value, text] pairs and chooses one. */
+const filled = new WeakMap(); // what each select holds
+
+/** Fills a select with [value, text] pairs, where it does not hold them already, and chooses one. */
 function fill(select, pairs, chosen) {
-  select.replaceChildren(...pairs.map(([value, text]) => element("option", { value }, text)));
+  const content = JSON.stringify(pairs);
+  if (filled.get(select) !== content) {
+    select.replaceChildren(...pairs.map(([value, text]) => element("option", { value }, text)));
+    filled.set(select, content);
+  }
   select.value = String(chosen);
 }
 

@@ -57,6 +57,11 @@ export class Cell {
     return this.arrays.c0 ? this.arrays.c0.at(row, unit) : NaN;
   }
 
+  /** The hidden state before the first step. */
+  hAtFirst(row, unit) {
+    return this.arrays.h0.at(row, this.units[unit]);
+  }
+
   /** The last step of a row that ran; the last of all where none did. */
   lastStep(row) {
     for (let time = this.steps - 1; time >= 0; time--) if (this.ran(row, time)) return time;
@@ -70,7 +75,7 @@ export class Cell {
 
   unitName(place) {
     const number = this.units[place];
-    return this.unitNames ? `unit ${number} (${this.unitNames[place]})` : `unit ${number}`;
+    return this.unitNames ? `unit ${number} (${this.unitNames[number]})` : `unit ${number}`;
   }
 
   featureName(k) {

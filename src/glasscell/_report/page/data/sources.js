@@ -49,7 +49,7 @@ export function outputSources(cell, row, time, unit) {
     wasReset ||= cell.wasReset(row, shown);
     shown--;
   }
-  if (wasReset || shown < 0) return { initial: wasReset ? 0 : cell.arrays.h0.at(row, unit), steps: parts, constant: 0 };
+  if (wasReset || shown < 0) return { initial: wasReset ? 0 : cell.hAtFirst(row, unit), steps: parts, constant: 0 };
   const a = activationOf(cell);
   const o = cell.value("o", row, shown, unit);
   const { initial, steps } = memorySources(cell, row, shown, unit);

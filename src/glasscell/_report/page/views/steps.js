@@ -5,12 +5,12 @@ import { element } from "../text/elements.js";
 import { number, stepText } from "../text/words.js";
 
 /** The steps of a row as buttons in running text. letters: whether each name is a single character. */
-export function namedSteps(cell, row, unit, name, scale, time) {
+export function namedSteps(cell, row, unit, name, scale) {
   const colours = coloursOf(scale);
   const letters = cell.stepNames[row].every((text) => Array.from(text).length <= 1);
   const buttons = cell.stepNames[row].map((text, step) => {
     const value = cell.ran(row, step) ? cell.value(name, row, step, unit) : NaN;
-    const attributes = { type: "button", tabindex: -1, "data-step": step, class: step === time ? "chosen" : null };
+    const attributes = { type: "button", tabindex: -1, "data-step": step };
     const button = element(
       "button",
       { ...attributes, title: `${stepText(cell, row, step)}: ${name} ${number(value)}` },

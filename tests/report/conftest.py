@@ -43,6 +43,7 @@ def window(tab):
     def open_(path, **options):
         for one in opened[-1:]:
             one.leave()
+        tab.bring_to_front()
         opened.append(Window(tab, path, **options))
         return opened[-1]
 

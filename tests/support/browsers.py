@@ -69,7 +69,8 @@ class Window:
         return self.page.inner_text(place)
 
     def start(self):
-        """Chooses anew what was chosen at first."""
+        """Chooses anew what was chosen at first. A tab behind others would draw seldom."""
+        self.page.bring_to_front()
         if not hasattr(self, "first"):
             self.first = self.now()
         self.run("choice => glasscell.choice.set(choice)", self.first)

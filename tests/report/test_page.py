@@ -161,8 +161,9 @@ def test_the_page_of_a_training_run(window, trained):
     trace = make_trace([6, 4])
     answer = data_of(trained)["cells"][0]["answer"]
     assert (answer["activation"], answer["truth"]) == ("softmax", [0, 1])
+    first = seen.now()
+    assert (first["row"], first["other"], first["time"]) == (0, 1, 3)  # the last step of both
     seen.select("row", "1")
-    seen.choose(time=3)
     assert seen.now()["label"] == 1  # the right one, not the one that was answered
     rng = np.random.default_rng(5)
     logits = trace.h[1, 3] @ rng.standard_normal((5, 2)).astype("f4") + rng.standard_normal(2).astype("f4")

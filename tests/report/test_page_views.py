@@ -294,6 +294,7 @@ def test_what_was_skipped_or_reset_is_said(seen, trace):
     seen.choose(row=1, time=10, unit=0)
     assert "The mask skipped this step" in seen.text("#inside")
     assert "skipped; c stays" in seen.text("#place")
+    assert np.isnan(seen.numbers("#view-x")["x 1"])  # which is padding
     assert seen.numbers("#inside")["new"] == seen.numbers("#inside")["c"] == trace[0].c[1, 10, 0]
     assert seen.page.locator("#inside .reason").count() == 0
     seen.choose(row=0, time=4)

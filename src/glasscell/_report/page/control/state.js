@@ -29,23 +29,15 @@ export class Choice {
 }
 
 /**
- * What is chosen first in a cell: its first row, the last step that ran there, the unit with the largest state there.
- * hasBeside: whether the second row stands beside it.
+ * What is chosen first in a cell: its first row, the last step that ran, the unit with the largest state there.
+ * hasBeside: whether the second row stands beside it; then the last step that ran in both.
  */
 export function firstChoice(cell, hasBeside) {
-  const row = 0;
-  const time = cell.lastStep(row);
+  const [row, other] = [0, hasBeside && cell.rows.length > 1 ? 1 : null];
+  const time = Math.min(cell.lastStep(row), cell.lastStep(other ?? row));
+  const size = (unit) => Math.abs(cell.value("c", row, time, unit));
   let unit = 0;
-  for (let other = 1; other < cell.size; other++) {
-    if (Math.abs(cell.value("c", row, time, other)) > Math.abs(cell.value("c", row, time, unit))) unit = other;
-  }
-  return {
-    row,
-    other: hasBeside && cell.rows.length > 1 ? 1 : null,
-    time,
-    unit,
-    feature: 0,
-    way: cell.arrays.half_life ? "half-life" : "number",
-    input: cell.features > 6 ? "heat map" : "lines",
-  };
+  for (let next = 1; next < cell.size; next++) if (size(next) > size(unit)) unit = next;
+  const way = cell.arrays.half_life ? "half-life" : "number";
+  return { row, other, time, unit, feature: 0, way, input: cell.features > 6 ? "heat map" : "lines" };
 }

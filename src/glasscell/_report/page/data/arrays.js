@@ -50,6 +50,11 @@ export class Cell {
     return this.arrays[name].at(row, time, unit);
   }
 
+  /** A feature of the input; NaN at a step that was skipped, whose input is padding. */
+  inputValue(row, time, feature) {
+    return this.ran(row, time) ? this.arrays.x.at(row, time, feature) : NaN;
+  }
+
   /** The cell state that a step found; NaN where the first step's is not known. */
   cellBefore(row, time, unit) {
     if (this.wasReset(row, time)) return 0;

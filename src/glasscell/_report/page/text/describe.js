@@ -14,7 +14,7 @@ export function describeHeatMap(cell, name, title, row, now, usual) {
 
 /** The input in one row, and the chosen number. */
 export function describeInput(cell, row, now) {
-  const value = cell.arrays.x.at(row, now.time, now.feature);
+  const value = cell.inputValue(row, now.time, now.feature);
   const chosen = `${cell.featureName(now.feature)} is ${number(value)} at ${stepText(cell, row, now.time)}.`;
   return `Input, ${cell.features} features over ${cell.steps} steps. ${chosen}`;
 }

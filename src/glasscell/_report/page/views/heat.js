@@ -51,7 +51,7 @@ export function inputView({ cell, scales, inputNow, picture }) {
   const [title, short] = HEAT_TEXT.x;
   const features = Array.from({ length: cell.features }, (_, k) => k);
   const ends = extent(cell.arrays.x.values);
-  const value = (row, time, k) => cell.arrays.x.at(row, time, k);
+  const value = (row, time, k) => cell.inputValue(row, time, k);
   const drawHeat = (view, row, now) => {
     const drawn = picture("x", row, () => pictureOf(cell, row, features, scales.x, (time, k) => value(row, time, k)));
     drawHeatMap(view, drawn, now.time, now.feature, features.map(String));

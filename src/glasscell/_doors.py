@@ -13,8 +13,8 @@ from pathlib import Path
 NEEDS = {
     "glasscell.keras": "keras jax",
     "glasscell.torch": "torch",
-    "report": "matplotlib jinja2",
-    "glasscell train": "keras jax matplotlib jinja2 rich scikit-learn typer",
+    "glasscell.report": "matplotlib",
+    "glasscell train": "keras jax rich scikit-learn typer",
     "glasscell": "typer",
 }
 BACKENDS = {"jax": "jax", "torch": "torch", "tensorflow": "tensorflow-cpu"}  # in the order of choice

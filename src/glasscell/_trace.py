@@ -205,9 +205,28 @@ class Trace:
 
         return to_dataset(self)
 
-    def report(self, path: str | Path, title: str = "What the cell did") -> Path:
-        """Write a page of heat maps that opens offline. Needs matplotlib and jinja2. Returns: its path."""
-        return _write_report(path, {"": self.asdict()}, title)
+    def report(
+        self, path: str | Path, title: str = "What the cell did", *, dense: Any = None, classes: Any = None
+    ) -> Path:
+        """Write a page that shows every gate and state and why they are so. One file, which opens offline.
+
+        dense: (kernel, bias), (H, K) and (K,), of a Dense layer that reads h; then the page also shows what it would
+        answer after each step, and why. classes: K names.
+        A long trace is cut to what a page of 3 MB holds, and the page says so; `at` chooses. Returns: its path.
+        Raises: ValueError for an empty trace and for a dense of another shape; OSError where it cannot be written.
+
+        >>> trace.at(rows=[3, 8]).report("page.html")
+        """
+        from glasscell._report import answer_of, trace_report
+
+        answer = None if dense is None else answer_of(dense, classes, self.h.shape[2])
+        return trace_report(path, {"": self}, title, answer=answer)
+
+    def _repr_html_(self) -> str:
+        """A small table and two pictures, which notebooks show."""
+        from glasscell._report import summary
+
+        return summary(self)
 
 
 class Traces(list[Any]):
@@ -232,20 +251,16 @@ class Traces(list[Any]):
         return found
 
     def report(self, path: str | Path, title: str = "What the cells did") -> Path:
-        """Write one page of heat maps for all of them. Needs matplotlib and jinja2. Returns: its path."""
-        return _write_report(path, {name: trace.asdict() for name, trace in self.named().items()}, title)
-
-
-def _write_report(path: str | Path, traces: dict[str, dict[str, Array]], title: str) -> Path:
-    from pathlib import Path
-
-    try:
+        """Write one page for all of them, as `Trace.report`. Returns: its path."""
         from glasscell._report import trace_report
-    except ModuleNotFoundError as error:
-        from glasscell import _doors
 
-        raise _doors.missing("report", error) from None
-    return Path(trace_report(path, traces, title=title))
+        return trace_report(path, self.named(), title)
+
+    def _repr_html_(self) -> str:
+        """Each trace as a notebook shows it, under its name."""
+        from glasscell._report import summary
+
+        return "".join(f"<h4>{name}</h4>{summary(trace)}" for name, trace in self.named().items())
 
 
 def selection(name: str, index: Any, size: int) -> Any:

@@ -20,6 +20,7 @@ from glasscell._training import train as training
 from glasscell._training.train import FILES, check_arguments, split, train
 from glasscell.data import load_japanese_vowels
 from quiet import train_quietly
+from report_pages import data_of
 
 SHORT = {"units": 24, "epochs": 20, "learning_rate": 0.02, "batch_size": 27}  # equal batches: fewer compilations
 
@@ -45,7 +46,12 @@ def test_files(run):
     assert (folder / "notes.txt").read_text() == "mine"
     assert json.loads((folder / "metrics.json").read_text(encoding="utf-8")) == metrics
     html = (folder / "report.html").read_text(encoding="utf-8")
-    assert html.count("<svg") == 10
+    (cell,) = data_of(folder / "report.html")["cells"]
+    assert [re.sub(r"\d+", "N", name) for name in cell["rows"]] == [
+        "recording N, N frames of speaker N, named rightly",
+        "recording N, N frames of speaker N, taken for N",
+    ]
+    assert cell["answer"]["classes"] == metrics["speakers"]
     assert f"{metrics['accuracy']:.1%}" in html
     assert f"{metrics['correct']} of 370 recordings" in html
 

@@ -11,7 +11,7 @@ import pytest
 import glasscell as gc
 from glasscell._training import measure
 from glasscell._training import train as training
-from glasscell._training.measure import linear_baseline, trace_example
+from glasscell._training.measure import linear_baseline, trace_examples
 from glasscell._training.model import build_model
 from glasscell._training.train import check_arguments, split
 from glasscell.data import MAX_FRAMES, Utterances, load_japanese_vowels
@@ -76,13 +76,13 @@ def run(data, tmp_path, monkeypatch):
     def baseline(*arguments):
         return seen.setdefault("linear", linear_baseline(*arguments))
 
-    def traced(model, test, probabilities):
+    def traced(model, test, probabilities, speakers):
         seen.update(probabilities=probabilities, weights=model.get_weights())
-        return trace_example(model, test, probabilities)
+        return trace_examples(model, test, probabilities, speakers)
 
     monkeypatch.setattr(training, "load_japanese_vowels", lambda: data)
     monkeypatch.setattr(measure, "linear_baseline", baseline)
-    monkeypatch.setattr(training, "trace_example", traced)
+    monkeypatch.setattr(training, "trace_examples", traced)
     metrics, _ = train_quietly(tmp_path, **TINY)
     return SimpleNamespace(metrics=metrics, **seen)
 
@@ -194,21 +194,29 @@ def test_the_learning_rate(few, rows, batch_size, epochs):
 
 
 @pytest.mark.parametrize("right", [[0, 1, 2], [3, 5], [5], []])
-def test_the_recording_that_is_traced(few, known, right):
-    """The longest of those that are answered rightly; where none is, the longest of all. As the model sees it."""
+def test_the_recordings_that_are_traced(few, known, right):
+    """The longest that is answered rightly and the longest that is not, each named, as the model sees them."""
     keras.utils.set_random_seed(0)
     model, test = build_model(known, 9, SETTINGS), pick(few.test, np.arange(7))
     test = dataclasses.replace(test, lengths=np.array([3, 6, 4, 2, 7, 5, 1]))
     for row, n in enumerate(test.lengths):
         test.x[row, n:] = 0
     answers = np.where(np.isin(np.arange(7), right), test.labels, (test.labels + 1) % 9)
-    example = trace_example(model, test, np.eye(9)[answers])
-    row = max(right or range(7), key=lambda k: test.lengths[k])
-    assert (example.row, example.truth) == (row, test.labels[row])
-    x = (test.x[row, : test.lengths[row]] - frames(known).mean(0)) / frames(known).std(0)
-    np.testing.assert_allclose(example.x, x, atol=1e-4)
-    beliefs = model.predict(test.x, verbose=0)[row]
-    np.testing.assert_allclose(example.probabilities[-1], beliefs, atol=1e-5)
+    trace, names, answer = trace_examples(model, test, np.eye(9)[answers], [f"speaker {k}" for k in range(1, 10)])
+    wrong = [row for row in range(7) if row not in right]
+    rows = [max(kind, key=lambda k: test.lengths[k]) for kind in (right, wrong) if kind]
+    assert answer.truth == [test.labels[row] for row in rows]
+    beliefs = model.predict(test.x, verbose=0)
     cell = gc.LSTMCell.from_config(model.get_layer("lstm").cell.get_config())
     cell.set_weights(model.get_layer("lstm").cell.get_weights())
-    np.testing.assert_allclose(example.trace["h"], gc.RNN(cell, return_sequences=True)(example.x[None]), atol=1e-6)
+    for k, (row, name) in enumerate(zip(rows, names, strict=True)):
+        n, speaker = test.lengths[row], test.labels[row] + 1
+        said = "named rightly" if row in right else f"taken for {speaker % 9 + 1}"
+        assert name == f"recording {row}, {n} frames of speaker {speaker}, {said}"
+        x = (test.x[row, :n] - frames(known).mean(0)) / frames(known).std(0)
+        np.testing.assert_allclose(trace.x[k, :n], x, atol=1e-4)
+        h = gc.RNN(cell, return_sequences=True)(trace.x[k : k + 1, :n])[0]
+        np.testing.assert_allclose(trace.h[k, :n], h, atol=1e-6)
+        assert trace.mask is None or trace.mask[k].sum() == n
+        powers = np.exp(h[-1] @ answer.kernel + answer.bias)
+        np.testing.assert_allclose(powers / powers.sum(), beliefs[row], atol=1e-5)

@@ -118,6 +118,29 @@ def build_app() -> "Typer":
         interrupted = f"interrupted; nothing was written, {output} is as it was"
         _run("train", lambda: train(**arguments), arguments, OSError, interrupted)
 
+    @app.command("trace", epilog="Example: glasscell trace model.keras sentences.npy --layer lstm -o report.html")
+    def trace_command(
+        model: Annotated[Path, typer.Argument(help="A .keras file that holds an LSTM.", metavar="MODEL")],
+        data: Annotated[
+            Path,
+            typer.Argument(
+                help="What the model receives: .npy; .npz with one array, or one named x; or .csv, a line for each "
+                "step of one sequence, or, for a model of tokens, for each sequence; its first line may be names.",
+                metavar="DATA",
+            ),
+        ],
+        output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+        layer: Annotated[str | None, typer.Option(help="The LSTM's name, where the model has several.")] = None,
+    ) -> None:
+        """Show what an LSTM of a saved Keras model did with some data, step by step, and why.
+
+        Writes one page that opens offline. Nothing in the files is executed.
+        """
+        from glasscell._cli import trace
+
+        call = functools.partial(trace.main, model, data, output, layer)
+        _run("trace", call, (), (trace.Refusal, OSError, MemoryError), f"interrupted; {output} is as it was")
+
     @app.command("bench", epilog="Example: glasscell bench --shape 1,100,64,64 --shape 64,50,512,512 --infer")
     def bench_command(
         shape: Annotated[

@@ -1,8 +1,9 @@
-"""Measures a trained model: its accuracy on recordings it never heard, beside baselines, and a trace of one of them."""
+"""Measures a trained model: its accuracy on recordings it never heard, beside baselines, and a trace of two of them."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import glasscell
 from glasscell.data import JapaneseVowels, Utterances
 
 if TYPE_CHECKING:
-    from glasscell._report import Example
+    from glasscell._report import Answer
 
 Array = npt.NDArray[Any]
 
@@ -81,21 +82,36 @@ def _versions() -> dict[str, str]:
     }
 
 
-def trace_example(model: Any, test: Utterances, probabilities: Array) -> Example:
-    """The longest held-out recording that the model gets right (or the longest of all), traced in NumPy."""
+def trace_examples(
+    model: Any, test: Utterances, probabilities: Array, speakers: Sequence[str]
+) -> tuple[glasscell.Trace, list[str], Answer]:
+    """Two held-out recordings, traced in NumPy: the longest that is answered rightly, and the longest wrongly.
+
+    Where there are none of a kind, that one is left out. Returns: their trace, each at its own length, with the names
+    of the coefficients; a name for each; the layer that answers.
+    """
     from keras import ops
 
-    from glasscell._report import Example
+    from glasscell._report import Answer
 
-    right = np.argmax(probabilities, axis=1) == test.labels
-    row = int(np.argmax(test.lengths * np.where(right.any(), right, True)))
-    length = int(test.lengths[row])
+    answers = np.argmax(probabilities, axis=1)
+    right = answers == test.labels
+    rows = [int(np.argmax(test.lengths * kind)) for kind in (right, ~right) if kind.any()]
+    names = [_name_of(test, row, speakers[answers[row]], speakers[test.labels[row]], bool(right[row])) for row in rows]
     scale, lstm, speaker = (model.get_layer(name) for name in ("scale", "lstm", "speaker"))
-    x = ops.convert_to_numpy(scale(test.x[row : row + 1, :length]))
+    lengths = test.lengths[rows]
+    x = ops.convert_to_numpy(scale(test.x[rows, : lengths.max()]))
 
     cell = glasscell.LSTMCell.from_config(lstm.cell.get_config())
     cell.build(x.shape[2])
     cell.set_weights(lstm.cell.get_weights())
-    trace = glasscell.RNN(cell, return_sequences=True).trace(x)
-    beliefs = ops.convert_to_numpy(speaker(trace.h[0]))
-    return Example(trace.asdict(), x[0], beliefs, int(test.labels[row]), row)
+    trace = glasscell.RNN(cell, return_sequences=True).trace(x, lengths=lengths)
+    kernel, bias = speaker.get_weights()
+    answer = Answer(kernel, bias, speakers, "softmax", [int(label) for label in test.labels[rows]])
+    return trace.with_names(features=[f"coefficient {k}" for k in range(1, x.shape[2] + 1)]), names, answer
+
+
+def _name_of(test: Utterances, row: int, answer: str, truth: str, right: bool) -> str:
+    """Says which recording it is, whose, and what the model answered."""
+    said = "named rightly" if right else f"taken for {answer.removeprefix('speaker ')}"
+    return f"recording {row}, {test.lengths[row]} frames of {truth}, {said}"

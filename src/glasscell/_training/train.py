@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from glasscell._files import staged
-from glasscell._training.measure import measure, predict, trace_example
+from glasscell._training.measure import measure, predict, trace_examples
 from glasscell._training.model import build_model, fit
 from glasscell.data import Utterances, load_japanese_vowels
 
@@ -91,7 +91,8 @@ def train(
             model.save(stage / "model.keras")
             text = json.dumps(metrics, indent=1, allow_nan=False) + "\n"
             (stage / "metrics.json").write_text(text, encoding="utf-8")
-            training_report(stage / "report.html", metrics, trace_example(model, data.test, probabilities))
+            examples = trace_examples(model, data.test, probabilities, data.speakers)
+            training_report(stage / "report.html", metrics, *examples)
         _print_result(metrics, console)
     console.print(f"Written to {output}: {', '.join(FILES)}", highlight=False, soft_wrap=True)
     return metrics

@@ -25,6 +25,7 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -111,7 +112,7 @@ TASKS = {
 
 
 def rnn(weights, x, shifts=None):
-    """h of the last step, (B, H), of a plain RNN. shifts: (T, B, H) are added to h, so that each step has a gradient."""
+    """h of the last step, (B, H), of a plain RNN. shifts: (T, B, H) are added to h, and so have its gradients."""
     W, R, b = weights
 
     def step(h, inputs):
@@ -292,21 +293,20 @@ def flow_of(net, x, V):
 
 def jobs_of(options):
     """All runs: of every task, cell, length and seed, and those without clipping to compare with."""
-    jobs = []
     cells = ["plain RNN", *(f"LSTM {bias}" for bias in options.forget_bias)]
-    common = {"updates": options.updates, "batch": options.batch, "units": options.units}
     measured = 100 if 100 in options.lengths else options.lengths[-1]
-    for task in options.tasks:
-        for cell in cells:
-            for T in options.lengths:
-                for optimizer, rate in recipes(cell):
-                    flow = task == "adding" and T == measured
-                    jobs += [
-                        Job(task, cell, T, seed, optimizer, rate, options.clip, flow=flow, **common)
-                        for seed in range(options.seeds)
-                    ]
-    first = options.lengths[0]
-    compared = [job for job in jobs if options.clip and job.T == first and job.cell in ("plain RNN", "LSTM spread")]
+    jobs = [
+        Job(
+            task, cell, T, seed, optimizer, rate, options.clip, options.updates, options.batch, options.units,
+            flow=(task, T) == ("adding", measured),
+        )
+        for task, cell, T in product(options.tasks, cells, options.lengths)
+        for optimizer, rate in recipes(cell)
+        for seed in range(options.seeds)
+    ]  # fmt: skip
+    if not options.clip:
+        return jobs
+    compared = [job for job in jobs if (job.T, job.cell) in product(options.lengths[:1], ("plain RNN", "LSTM spread"))]
     return jobs + [job._replace(clip=0.0, flow=False) for job in compared]
 
 
@@ -316,22 +316,32 @@ def recipes(cell):
 
 
 def run_all(jobs, processes, console):
-    """The results of all jobs, in their order, in so many processes, the longest first; with a bar of progress."""
+    """The results of all jobs, in their order, in so many processes, the longest first.
+
+    With a bar of progress on a terminal, and a line for each tenth of the way elsewhere.
+    """
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
     order = sorted(range(len(jobs)), key=lambda k: -jobs[k].T)
     results = [None] * len(jobs)
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("runs", total=len(jobs))
-        if processes == 1:
-            done = ((k, train(jobs[k])) for k in order)
-        else:
-            pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
-            futures = {pool.submit(train, jobs[k]): k for k in order}
-            done = ((futures[f], f.result()) for f in as_completed(futures))
-        for k, result in done:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("compiling", total=len(jobs))
+        for done, (k, result) in enumerate(results_of(jobs, order, processes), 1):
             results[k] = result
-            progress.update(bar, advance=1, description=f"last: {jobs[k].task}, {jobs[k].cell}, T = {jobs[k].T}")
+            last = f"{jobs[k].task}, {jobs[k].cell}, T = {jobs[k].T}, {result['updates']} updates"
+            progress.update(bar, completed=done, description=last)
+            if progress.disable and done * 10 // len(jobs) > (done - 1) * 10 // len(jobs):
+                console.print(f"{done} of {len(jobs)} runs: {last}", highlight=False)
     return results
+
+
+def results_of(jobs, order, processes):
+    """Yields the number of a job and its result, as they come."""
+    if processes == 1:
+        yield from ((k, train(jobs[k])) for k in order)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(train, jobs[k]): k for k in order}
+        yield from ((futures[done], done.result()) for done in as_completed(futures))
 
 
 # What was found: a table and three figures, from results.json alone.
@@ -383,12 +393,9 @@ def draw_errors(runs):
     tasks, lengths = (list(dict.fromkeys(key[k] for key in best)) for k in (0, 2))
     figure = Figure(figsize=(10, 2.6 * len(tasks) + 0.5), layout="constrained")
     axes = figure.subplots(len(tasks), len(lengths), sharex=True, sharey="row", squeeze=False)
-    for (task, cell, T, _), run in best.items():
+    for (task, _, T, _), run in best.items():
         panel = axes[tasks.index(task), lengths.index(T)]
-        updates = EVERY * np.arange(1, len(run["curve"]) + 1)
-        panel.plot(updates, run["curve"], DASHES[cell], color=COLOURS[cell], linewidth=1.3, label=cell)
-        if run["solved"]:
-            panel.plot(updates[-1], run["curve"][-1], "o", color=COLOURS[cell], markersize=4)
+        plot_curve(panel, run)
     for task, row in zip(tasks, axes, strict=True):
         row[0].set(ylabel=f"{task}: {TASKS[task].unit}", ylim=(0, 1.5 * TASKS[task].guess))
         for T, panel in zip(lengths, row, strict=True):
@@ -405,17 +412,13 @@ def draw_norms(runs):
     runs = [run for run in chosen(runs).values() if run["flow"]]
     figure = Figure(figsize=(10, 7), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
-    for column, stage in enumerate(("before", "after")):
-        for row, name in enumerate(("h", "c")):
-            panel = axes[row, column]
-            for run in runs:
-                norms = run["flow"][stage].get(name) or run["flow"][stage]["h"]
-                panel.plot(
-                    STRIDE * np.arange(len(norms)), norms, DASHES[run["cell"]], color=COLOURS[run["cell"]], linewidth=1.3, label=run["cell"]
-                )
-            state = "h" if name == "h" else "c (of the plain RNN: h)"
-            panel.set_title(f"{stage} training, {state}", fontsize=10)
-            panel.axhline(0, color="#dfe3e8", zorder=0)
+    for (row, name), (column, stage) in product(enumerate("hc"), enumerate(("before", "after"))):
+        panel = axes[row, column]
+        for run in runs:
+            norms = run["flow"][stage].get(name) or run["flow"][stage]["h"]
+            plot(panel, run["cell"], STRIDE * np.arange(len(norms)), norms)
+        panel.set_title(f"{stage} training, {'h' if name == 'h' else 'c (of the plain RNN: h)'}", fontsize=10)
+        panel.axhline(0, color="#dfe3e8", zorder=0)
     for panel in axes[:, 0]:
         panel.set_ylabel("powers of ten, the last step is 0")
     for panel in axes[-1]:
@@ -435,14 +438,25 @@ def draw_clipping(runs):
     for column, (title, best) in enumerate(pairs):
         for task, cell, T, seed in keys:
             run, panel = best[task, cell, T, seed], axes[tasks.index(task), column]
-            updates = EVERY * np.arange(1, len(run["curve"]) + 1)
-            panel.plot(updates, run["curve"], DASHES[cell], color=COLOURS[cell], linewidth=1.3, label=cell)
+            plot_curve(panel, run)
             panel.set_title(f"T = {T}, {title}", fontsize=10)
             axes[tasks.index(task), 0].set_ylabel(f"{task}: {TASKS[task].unit}")
     for panel in axes[-1]:
         panel.set_xlabel("updates")
     legend(figure, axes)
     return figure
+
+
+def plot(panel, cell, x, y):
+    panel.plot(x, y, DASHES[cell], color=COLOURS[cell], linewidth=1.3, label=cell)
+
+
+def plot_curve(panel, run):
+    """The errors of a run by update, with a dot where it solved the task."""
+    updates = EVERY * np.arange(1, len(run["curve"]) + 1)
+    plot(panel, run["cell"], updates, run["curve"])
+    if run["solved"]:
+        panel.plot(updates[-1], run["curve"][-1], "o", color=COLOURS[run["cell"]], markersize=4)
 
 
 def legend(figure, axes):

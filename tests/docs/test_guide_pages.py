@@ -1,4 +1,4 @@
-"""The pages of docs/guide: each block of code runs as it stands there, and prints what stands below it."""
+"""The pages of docs/guide, and docs/gradient.md: each block of code runs, and prints what stands below it."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def run_page(page, capsys):
     return names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, GUIDE.parent / "gradient.md"], ids=lambda page: page.stem)
 def test_the_page_prints_what_it_shows(page, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     names = run_page(page, capsys)

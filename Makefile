@@ -87,7 +87,7 @@ $(VENV)/.frameworks: $(VENV)/.python
 
 $(VENV)/.lint: $(VENV)/.python pyproject.toml
 	$(SAY) "Installing ruff and mypy: some seconds"
-	@$(PIP) 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' jinja2 rich typer
+	@$(PIP) 'ruff>=0.17,<0.18' 'mypy>=2.4,<3' 'numpy>=2.0' rich typer
 	@touch $@
 
 clean:

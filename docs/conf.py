@@ -29,14 +29,3 @@ html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = html_show_copyright = False
 copybutton_selector = "div.highlight-python pre, div.highlight-console pre"
-
-
-def setup(app):
-    """Leaves globs of the table of contents out while they match no page, which Sphinx warns of."""
-
-    def without_empty_globs(app, name, source):
-        if name == "index":
-            lines = source[0].splitlines()
-            source[0] = "\n".join(line for line in lines if not line.endswith("*") or any(HERE.glob(f"{line}.md")))
-
-    app.connect("source-read", without_empty_globs)

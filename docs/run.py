@@ -37,8 +37,8 @@ def blocks(page: Path) -> list[Block]:
     return [Block(m[1], text[: m.start(1)].count("\n") + 1, m[2]) for m in BLOCK.finditer(text)]
 
 
-def run(page: Path) -> None:
-    """Runs a page in the current folder.
+def run(page: Path) -> dict[str, Any]:
+    """Runs a page in the current folder. Returns: the names that its code leaves.
 
     Raises: what its code raises; AssertionError where it prints something else than the page shows.
     """
@@ -49,6 +49,7 @@ def run(page: Path) -> None:
         if block.printed is not None and printed != block.printed:
             shown = f"it prints\n{printed}and the page shows\n{block.printed}"
             raise AssertionError(f"{page.name}, line {block.line}: {shown}")
+    return namespace
 
 
 def _run_here(block: Block, page: Path, namespace: dict[str, Any]) -> str:

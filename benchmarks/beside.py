@@ -21,6 +21,7 @@ from typing import Any
 
 import glasscell as gc
 from benchmarks.shapes import GRIDS, SHAPES
+from benchmarks.tables import with_table
 from glasscell._cli.bench import MODES, check
 from glasscell._cli.contestants import Problem, Work, draw_problem, missing, numpy_lstm, onnx_lstm
 from glasscell._files import write_whole
@@ -29,6 +30,7 @@ MOST = 1.25  # times what one thread takes at that moment: a row above it is beh
 FEWEST = 12  # calls of each contestant
 BURST = 3  # calls of one contestant in a row: the first one may find its threads asleep
 BUSY = "while True: pass"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SITUATIONS = {"quiet": 0, "one busy process": 1, "two busy processes": 2, "spinning pools": 0}
 
 Record = dict[str, Any]
@@ -108,12 +110,32 @@ def line(record: Record) -> str:
     return f"{record['shape']:12} {sizes:16} {record['mode']:6} {record['beside']:20} {ms:9.4g} {ratio:6.2f} {peer}"
 
 
+def table(records: Sequence[Record]) -> list[str]:
+    """Writes records as a Markdown table: a line for each shape and mode, and two numbers for each situation.
+
+    Times of all threads as multiples of those of one thread, and of ONNX Runtime's as multiples of ours.
+    """
+    found = {(r["shape"], r["mode"], r["beside"]): r for r in records}
+    situations = list(dict.fromkeys(r["beside"] for r in records))
+    lines = [f"| shape | B,T,I,H | mode | {' | '.join(situations)} |", "|---|---|---|" + "---:|" * len(situations)]
+    for shape, mode in dict.fromkeys((r["shape"], r["mode"]) for r in records):
+        cells = []
+        for beside in situations:
+            row = found[shape, mode, beside]
+            cells.append(f"{row['all threads'] / row['one thread']:.2f}")
+            if "ONNX Runtime" in row:
+                cells[-1] += f", {row['ONNX Runtime'] / row['all threads']:.2f}"
+        lines.append(f"| {shape} | {','.join(map(str, SHAPES[shape]))} | {mode} | {' | '.join(cells)} |")
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.beside", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--grid", choices=GRIDS, default="quick", help="which shapes (default: quick)")
     parser.add_argument("--beside", choices=SITUATIONS, action="append", help="only this one, or these")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured")
+    parser.add_argument("--docs", action="store_true", help="also put the table into docs/benchmarks.md")
     given = parser.parse_args(arguments)
     rows = [(shape, mode) for mode in MODES for shape in GRIDS[given.grid][mode]]
     records = []
@@ -123,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(line(records[-1]), flush=True)
     behind = [r for r in records if r["all threads"] > MOST * r["one thread"]]
     print(f"{len(behind)} of {len(records)} rows take more than {MOST} times what one thread takes")
+    if given.docs:
+        write_whole(PAGE, with_table(PAGE.read_text(encoding="utf-8"), table(records)))
     if given.json:
         write_whole(given.json, json.dumps({"machine": gc.show_config(), "records": records}, indent=1) + "\n")
 

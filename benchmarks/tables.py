@@ -168,12 +168,20 @@ def replaced(page: str, records: pd.DataFrame) -> str:
     Raises: ValueError where there is none.
     """
     for make in (whole, others, torch, keras):
-        old, new = page.splitlines(), markdown(make(records))
-        if len(new) > 2:
-            start = old.index(new[0])
-            end = next((k for k in range(start, len(old)) if not old[k].startswith("|")), len(old))
-            page = "\n".join([*old[:start], *new, *old[end:]]) + "\n"
+        new = markdown(make(records))
+        page = with_table(page, new) if len(new) > 2 else page
     return page
+
+
+def with_table(page: str, new: list[str]) -> str:
+    """The page's text with the lines of a table in place of the table with the same head.
+
+    Raises: ValueError where there is none.
+    """
+    old = page.splitlines()
+    start = old.index(new[0])
+    end = next((k for k in range(start, len(old)) if not old[k].startswith("|")), len(old))
+    return "\n".join([*old[:start], *new, *old[end:]]) + "\n"
 
 
 def short(value: float) -> str:

@@ -52,3 +52,26 @@ def test_a_wrong_result_is_not_timed(monkeypatch):
     monkeypatch.setattr(beside, "numpy_lstm", lambda problem, *engine: (right if engine else wrong)(problem, *engine))
     with pytest.raises(RuntimeError, match="no time for it"):
         beside.main(["--beside", "quiet", "--seconds", "0"])
+
+
+def test_the_table_has_two_numbers_for_each_situation(tmp_path, monkeypatch):
+    seconds = {"all threads": 2.0, "one thread": 4.0}
+    found = [
+        {"shape": "tiny", "mode": "infer", "beside": "quiet", **seconds, "ONNX Runtime": 3.0},
+        {"shape": "tiny", "mode": "infer", "beside": "two busy processes", **seconds, "ONNX Runtime": 1.0},
+        {"shape": "tiny", "mode": "train", "beside": "quiet", **seconds},
+        {"shape": "tiny", "mode": "train", "beside": "two busy processes", "all threads": 1.0, "one thread": 1.0},
+    ]
+    assert beside.table(found) == [
+        "| shape | B,T,I,H | mode | quiet | two busy processes |",
+        "|---|---|---|---:|---:|",
+        "| tiny | 8,32,16,32 | infer | 0.50, 1.50 | 0.50, 0.50 |",
+        "| tiny | 8,32,16,32 | train | 0.50 | 1.00 |",
+    ]
+    page = tmp_path / "page.md"
+    page.write_text("before\n| shape | B,T,I,H | mode | quiet |\n|---|\n| old | row |\n\nafter\n", encoding="utf-8")
+    monkeypatch.setattr(beside, "PAGE", page)
+    monkeypatch.setattr(beside, "GRIDS", {"quick": {"infer": ["tiny"], "train": []}})
+    monkeypatch.setattr(beside, "measure", lambda *_: found[0])
+    beside.main(["--beside", "quiet", "--docs"])
+    assert page.read_text(encoding="utf-8").splitlines()[1:5] == [*beside.table(found[:1]), "", "after"][:4]

@@ -23,8 +23,9 @@ function lossCurves(loss, valLoss) {
     svgElement("text", { x: LEFT_MARGIN - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)),
   ]);
   const epochs = [1, Math.ceil(loss.length / 2), loss.length].filter((epoch, k, all) => all.indexOf(epoch) === k);
+  const anchor = (epoch) => (epoch === 1 ? "start" : epoch === loss.length ? "end" : "middle"); // inside the picture
   const below = epochs.map((epoch) =>
-    svgElement("text", { x: x(epoch - 1), y: HEIGHT - 12, "text-anchor": "middle" }, `epoch ${epoch}`),
+    svgElement("text", { x: x(epoch - 1), y: HEIGHT - 12, "text-anchor": anchor(epoch) }, `epoch ${epoch}`),
   );
   const label = `Loss by epoch. Training ends at ${lastOf(loss)}, validation at ${lastOf(valLoss)}.`;
   return svgElement(

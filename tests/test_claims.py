@@ -6,6 +6,8 @@ import re
 import threading
 import time
 import tomllib
+from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -97,6 +99,19 @@ def test_a_door_names_what_its_extra_declares():
         assert set(NEEDS[door].split()) == packages(extra)
     assert set(NEEDS) - set(doors) == {"glasscell"}  # the command line alone
     assert set(NEEDS["glasscell"].split()) <= packages("train")
+
+
+def test_type_checkers_of_users_see_the_annotations():
+    """py.typed tells them to look, and the stub says what the compiled module has (PEP 561)."""
+    package = resources.files("glasscell")
+    assert (package / "py.typed").is_file()
+    assert (package / "_native.pyi").is_file()
+
+
+def test_the_version_is_that_of_the_package():
+    assert gc.__version__ == gc.show_config()["glasscell"] == version("glasscell")
+    with pytest.raises(AttributeError, match="no attribute 'version'"):
+        _ = gc.version
 
 
 def test_files_that_are_named_are_there():

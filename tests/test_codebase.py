@@ -81,7 +81,7 @@ def test_public_names_of_insight():
 
 def test_users_are_shown_public_names_only():
     """Names that begin with an underscore promise nothing: no page or example that users read leads to one."""
-    shown = [ROOT / "README.md", *(ROOT / "examples").glob("*.py"), *(ROOT / "docs").glob("*.md")]
+    shown = [ROOT / "README.md", *(ROOT / "examples").glob("*.py"), *(ROOT / "docs").rglob("*.md")]
     for path in shown:
         found = re.findall(r"(?:glasscell|gc)(?:\.\w+)*\._\w+", path.read_text())
         assert not found, f"{path.name}: {found}"

@@ -13,6 +13,7 @@ from benchmarks.tables import frame, replaced
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in page.parts]
 BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
 
@@ -37,7 +38,7 @@ def test_the_lines_of_the_numpy_page_run(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+    "page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_links_and_paths_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")

@@ -15,3 +15,12 @@ __all__ = [
     "LSTM", "RNN", "Bidirectional", "LSTMCell", "LSTMWeights", "StackedRNNCells", "Stream", "Trace", "num_threads",
     "set_num_threads", "show_config",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, read from the installed package when it is asked for: `import glasscell` need not pay for it."""
+    if name != "__version__":
+        raise AttributeError(f"module 'glasscell' has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("glasscell")

@@ -11,8 +11,7 @@ namespace glasscell {
 // bounds:
 // - no more bytes than GLASSCELL_BLOCK_CACHE_MB, 512 by default;
 // - no more than 1.25 times the most bytes that were in use at once since the cache was last empty, because a forward
-// and a
-//   backward pass need different blocks;
+//   and a backward pass need different blocks;
 // - no block for longer than some seconds: a thread that lives while there are blocks gives idle ones to the system.
 // A forked child starts without blocks.
 constexpr size_t kLargeBlock = 1 << 18;  // bytes: smaller blocks come from the allocator

@@ -1,5 +1,5 @@
-// Teams: threads that run tasks at the same time, so that the tasks may wait for each other. Here stands how a team
-// comes together, and how long it lasts.
+// Teams: threads that run tasks at the same time, so that the tasks may wait for each other. This file defines how a
+// team comes together, and how long it lasts.
 #pragma once
 
 #include <atomic>

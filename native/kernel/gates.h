@@ -1,7 +1,7 @@
-// The gates of a tile. A tile is some rows, and the units of one block; with one or two rows, of several blocks
-// (blocks_at_once in forward.h). It sums the four gates of its units together. With per-gate masks each gate reads rows
-// of its own, and a tile sums one gate of several blocks. Activations and the state update follow while the sums are in
-// a near cache.
+// The gates of a tile. A tile is some rows and the units of one block, or of several blocks where there are only one or
+// two rows (blocks_at_once in forward.h). It sums the four gates of its units together. With per-gate masks each gate
+// reads rows of its own, and a tile sums one gate of several blocks. Activations and the state update follow while the
+// sums are in a near cache.
 #pragma once
 
 #include "kernel/lstm.h"

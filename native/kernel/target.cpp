@@ -17,7 +17,7 @@ template <class T> constexpr Kernels<T> kernels() {
             transpose<T>};
 }
 
-// Measures the highest speed of arithmetic: runs the multiply-adds of the largest tile without its loads.
+// Runs the multiply-adds of the largest tile, but no loads: the highest speed of arithmetic, for measure_peak.
 float peak(int64_t rounds) {
     V<float> sum[kTileRows][kTileVectors];
     for (int r = 0; r < kTileRows; ++r)
@@ -36,7 +36,8 @@ float peak(int64_t rounds) {
     return total[0];
 }
 
-// Measures the highest speed of reading: sums `count` floats, the least arithmetic that keeps the loads.
+// Sums `count` floats, the least arithmetic that keeps the loads: the highest speed of reading, for
+// measure_l2_bandwidth.
 float read(const float* from, int64_t count) {
     constexpr int kSums = 8;
     V<float> sum[kSums] = {};

@@ -1,4 +1,4 @@
-// Arrays as they come from Python, by the buffer protocol: all that can fail for want of memory says so.
+// Arrays as they come from Python, by the buffer protocol. A lack of memory is reported as such.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -21,8 +21,8 @@ template <class T> inline constexpr char kFormat = 'B';
 template <> inline constexpr char kFormat<float> = 'f';
 template <> inline constexpr char kFormat<double> = 'd';
 
-// A C-contiguous array of T that Python keeps: read only where T is const. Vector loads want elements at multiples of their
-// size: what stands otherwise is copied where it is only read.
+// A C-contiguous array of T that Python keeps, read-only where T is const. Vector loads want elements at multiples of
+// their size. An array whose elements stand elsewhere is copied if it is read-only, and refused if not.
 template <class T> class Array {
   public:
     using Element = std::remove_const_t<T>;
@@ -42,7 +42,8 @@ template <class T> class Array {
         if (view_.obj) PyBuffer_Release(&view_);
     }
 
-    // Whether the object is such an array, or may be: where memory was short all but this throws std::bad_alloc.
+    // Takes an object. Returns whether it is such an array. Where memory was short it returns true without knowing, and
+    // ndim() throws std::bad_alloc.
     bool take(PyObject* object) noexcept {
         constexpr int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE);
         if (PyObject_GetBuffer(object, &view_, flags) != 0) {
@@ -52,7 +53,7 @@ template <class T> class Array {
             return no_memory_;
         }
         const char* format = view_.format ? view_.format : "B";
-        if (*format == '=' || *format == '@') ++format;  // NumPy's word for an array that is not aligned
+        if (*format == '=' || *format == '@') ++format;  // NumPy's format for an array that is not aligned
         if (format[0] != kFormat<Element> || format[1] || view_.itemsize != sizeof(T) || view_.ndim > kMostAxes)
             return false;
         rank_ = size_t(view_.ndim);
@@ -71,7 +72,7 @@ template <class T> class Array {
         return true;
     }
 
-    // All reading starts with it.
+    // Whoever reads the array calls this first.
     size_t ndim() const {
         if (no_memory_) throw std::bad_alloc();
         return rank_;
@@ -99,7 +100,7 @@ template <class T> using OptionalOut = std::optional<Out<T>>;
 // In Python, PackedWeights are a capsule of this name.
 template <class T> inline constexpr const char* kCapsule = sizeof(T) == 4 ? "glasscell.PackedFloat" : "glasscell.PackedDouble";
 
-// Null where the object is no such capsule.
+// Returns the weights in such a capsule, or null for any other object.
 template <class T> const PackedWeights<T>* packed_weights(nb::handle object) {
     if (!PyCapsule_IsValid(object.ptr(), kCapsule<T>)) return nullptr;
     return static_cast<const PackedWeights<T>*>(PyCapsule_GetPointer(object.ptr(), kCapsule<T>));

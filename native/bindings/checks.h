@@ -1,5 +1,5 @@
-// Checks that keep memory safe, whoever calls. An array is any type with ndim(), shape(axis) and data(). They throw
-// std::invalid_argument.
+// Checks that keep memory safe, whoever calls. An array is any type with ndim(), shape(axis) and data(). All checks
+// throw std::invalid_argument.
 #pragma once
 
 #include <initializer_list>
@@ -36,7 +36,7 @@ inline Activation activation(const char* name, int64_t code) {
     return Activation(code);
 }
 
-// Checks a kernel of `inputs` rows, or its gradient, in the layout of the call.
+// Checks a kernel of `inputs` rows, or the gradient of one, in the layout of the call.
 template <class T, class Array> auto checked_kernel(const char* name, const Array& array, const Call<T>& call, int64_t inputs) {
     return call.transposed_weights ? checked(name, array, {4 * call.H, inputs}) : checked(name, array, {inputs, 4 * call.H});
 }

@@ -1,4 +1,4 @@
-// Python's lock, given up and taken.
+// Gives Python's global lock (the GIL) up, and takes it.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -6,9 +6,10 @@
 
 namespace glasscell {
 
-// While Python ends, 3.11 to 3.13 end any other thread that takes the GIL, by unwinding its stack. That cannot pass through
-// nanobind's functions or a destructor, which may not throw, and would end the process. From 3.14 on such a thread sleeps
-// until the process is gone, and so it does here: whoever holds one of these while the stack is unwound stays.
+// Puts a thread to sleep that Python would end. While Python exits, 3.11 to 3.13 end any other thread that takes the
+// GIL, by unwinding its stack. The unwinding cannot pass through nanobind's functions or a destructor, which may not
+// throw, and would end the process. From 3.14 on such a thread sleeps until the process is gone. It does so here too:
+// unwound before taken() is called, the destructor sleeps.
 class UnlessTaken {
   public:
     UnlessTaken() = default;
@@ -22,7 +23,8 @@ class UnlessTaken {
     bool taken_ = false;
 };
 
-// Not inlined: where what surrounds it may not throw, the unwinding would end the process without a look at this frame.
+// Not inlined: where the surrounding function may not throw, the unwinding would end the process without a look at this
+// frame.
 __attribute__((noinline)) inline void take_gil_back(PyThreadState* state) {
     UnlessTaken stay;
     PyEval_RestoreThread(state);
@@ -36,11 +38,11 @@ __attribute__((noinline)) inline PyGILState_STATE take_gil() {
     return state;
 }
 
-// The multiply-adds from which on a call gives the GIL up. A smaller one keeps it: others wait no longer than some
-// microseconds.
+// The multiply-adds from which on a call gives the GIL up. A smaller call keeps it: other threads wait no longer than
+// some microseconds.
 constexpr double kWorthReleasing = 50e3;
 
-// Gives the GIL up while it lives.
+// Gives the GIL up while this object lives.
 class WithoutGil {
   public:
     WithoutGil() : state_(PyEval_SaveThread()) {}
@@ -51,7 +53,7 @@ class WithoutGil {
     PyThreadState* const state_;
 };
 
-// Holds the GIL while it lives.
+// Holds the GIL while this object lives.
 class WithGil {
   public:
     WithGil() : state_(take_gil()) {}

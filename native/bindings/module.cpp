@@ -29,7 +29,7 @@ template <class T, class U> View<T> view(const Array<U>& array) {
     return {array.data(), rank, array.shape_ptr()};
 }
 
-// An array that is not there.
+// The view that stands for an absent array.
 template <class T> View<T> placeholder() {
     static constexpr int64_t kNone[] = {0};
     return {nullptr, 1, kNone};
@@ -49,7 +49,7 @@ template <class T> nb::object pack(In<T> kernel, In<T> recurrent_kernel, Optiona
     return nb::steal(capsule);
 }
 
-// The arrays of a list, held together with the views of them. None is a placeholder.
+// The arrays of a list, held together with the views of them. None becomes a placeholder.
 template <class T> struct List {
     std::vector<Array<T>> arrays;
     Views<T> views;
@@ -98,11 +98,12 @@ void backward(In<T> x, OptionalIn<uint8_t> step_flags, nb::list inputs, nb::list
     until_signal(operands.cancellation, [&] { run_backward(operands, kept.views, d.views, out.views); });
 }
 
-// A view of a state, or of h of every step, where it is no None. Returns whether it is such an array of T.
+// Takes an array that may be None, which leaves `array` empty. Returns false where the object is no such array of T.
 template <class T> bool take(nb::handle from, Array<T>& array) { return from.is_none() || array.take(from.ptr()); }
 
-// Runs packed weights over x, from the state h0, c0 or from zeros. hT and cT get the final state, h every output where it
-// is no None. Returns whether it has run: not where an array is none of T, or of another shape.
+// Runs packed weights over x, from the state h0, c0, or from zeros where they are None. Writes the final state to hT
+// and cT, and every output to h unless it is None. Returns whether it has run: it has not where an array has another
+// dtype, or x, h0 or c0 another shape.
 template <class T>
 bool infer(const PackedWeights<T>& packed, const nb::handle (&arrays)[6], Options options) {
     In<T> x, h0, c0;
@@ -119,7 +120,7 @@ bool infer(const PackedWeights<T>& packed, const nb::handle (&arrays)[6], Option
     const auto fits = [&](const In<T>& array) {
         return array.ndim() == 2 && array.shape(0) == call.B && array.shape(1) == call.H;
     };
-    const auto start = [&](const In<T>& given, T* final) -> const T* {  // a state of zeros takes the place of the final one
+    const auto start = [&](const In<T>& given, T* final) -> const T* {  // zeros stand in the final state's place
         if (given.data()) return given.data();
         std::memset(final, 0, size_t(call.B * call.H) * sizeof(T));
         return final;
@@ -143,7 +144,7 @@ template <class T> void bind(nb::module_& m) {
           nb::arg("bias").noconvert().none());
 }
 
-// Shows Python the memory of an AlignedBuffer, which lives as long as a view of it.
+// Shows Python the memory of an AlignedBuffer. The buffer lives as long as a view of it.
 int view_memory(PyObject* self, Py_buffer* view, int flags) {
     const AlignedBuffer& buffer = *nb::inst_ptr<AlignedBuffer>(self);
     return PyBuffer_FillInfo(view, self, buffer.as<void>(), Py_ssize_t(buffer.bytes()), 0, flags);
@@ -160,7 +161,7 @@ void bind_memory(nb::module_& m) {
     m.def("set_block_cache", &set_block_cache, nb::arg("limit"), nb::arg("idle_milliseconds"));
 }
 
-// The positions and names that Python takes from here.
+// A tuple of the names of an enumeration. Python takes positions and names from it.
 template <size_t N> nb::tuple names(const char* const (&of)[N]) {
     nb::list list;
     for (const char* name : of) list.append(name);
@@ -172,7 +173,7 @@ template <size_t N> nb::tuple names(const char* const (&of)[N]) {
 
 NB_MODULE(_native, m) {
     using namespace glasscell;
-    nb::set_leak_warnings(false);  // threads that are inside a call when Python exits keep what they hold
+    nb::set_leak_warnings(false);  // threads inside a call when Python exits never free their objects
     current_target();  // an unknown GLASSCELL_TARGET fails at import
     bind<float>(m);
     bind<double>(m);
@@ -204,7 +205,7 @@ NB_MODULE(_native, m) {
         return names;
     });
     m.def("compiler", [] { return std::string(GLASSCELL_COMPILER); });
-    m.def("jax_handlers", [] {  // name to capsule
+    m.def("jax_handlers", [] {  // from name to capsule
         nb::dict handlers;
         for (const JaxHandler* h = jax_handlers(); h->name; ++h) handlers[h->name] = nb::capsule(h->function);
         return handlers;

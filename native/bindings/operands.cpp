@@ -24,7 +24,7 @@ void expect(const char* name, size_t got, size_t expected) {
                                     std::to_string(got));
 }
 
-// Counts the directions that the lists have arrays for.
+// Counts the directions for which the lists have arrays.
 template <class T> size_t direction_count(const Operands<T>& operands) {
     const size_t n = operands.option_codes.size() / kOptionCodes;
     if (n == 0) throw std::invalid_argument("option_codes: expected some for each direction, got none");
@@ -33,12 +33,12 @@ template <class T> size_t direction_count(const Operands<T>& operands) {
     return n;
 }
 
-// Counts the gates that a dropout mask distinguishes: 0 without one.
+// Counts the gates that a dropout mask distinguishes: 1 or 4, or 0 without a mask.
 template <class T> int64_t gates_of(const std::optional<View<const T>>& mask) {
     return !mask ? 0 : mask->ndim() && mask->shape(0) == 4 ? 4 : 1;
 }
 
-// Decodes and checks what direction n reads.
+// Decodes and checks the options and arrays that direction n reads.
 template <class T> Call<T> make_call(const Operands<T>& operands, size_t n) {
     const View<const T>* const in = &operands.inputs[kInputs * n];
     const int64_t* const codes = &operands.option_codes[kOptionCodes * n];
@@ -76,7 +76,7 @@ template <class T> ForwardCall<T> make_forward(const Operands<T>& operands, cons
     if (const PackedWeights<T>* const packed = operands.packed) {
         if (packed->I != call.I || packed->H != H)
             throw std::invalid_argument("packed: expected the weights of this call, got those of other sizes");
-        if (!per_gate_masks(call)) call.packed = packed->buffer.template as<T>();  // else another layout is wanted
+        if (!per_gate_masks(call)) call.packed = packed->buffer.template as<T>();  // per-gate masks need another layout
     }
     return call;
 }
@@ -108,7 +108,7 @@ Backward<T> make_backward(const Operands<T>& operands, const View<const T>* resi
     return pass;
 }
 
-// Selects place n of the first axis, which has `count` places, or one for all of them.
+// Selects index n of the first axis. Its size is `count`, or 1 where all indices share one array.
 template <class T> View<T> part(const View<T>& view, int64_t n, int64_t count) {
     if (view.rank == 0 || (view.dimensions[0] != count && view.dimensions[0] != 1))
         throw std::invalid_argument("a leading axis: expected size 1 or " + std::to_string(count));
@@ -129,7 +129,7 @@ template <class T> Operands<T> part(const Operands<T>& all, int64_t n, int64_t c
             all.cancellation};
 }
 
-// Calls work(n, count) for the places of the first axis. False where the arrays have no leading axes.
+// Calls work(n, count) for each index n of the first axis. Returns false where the arrays have no leading axes.
 template <class T, class Work> bool each_part(const Operands<T>& operands, const View<T>& out, Work work) {
     if (operands.x.rank <= 3) return false;
     const int64_t count = out.rank ? out.dimensions[0] : 0;
@@ -148,7 +148,7 @@ void collect(const Operands<T>& operands, const Views<T>& residuals, std::vector
     for (size_t n = 0; n < directions; ++n) calls.push_back(make_forward(operands, &residuals[kResiduals * n], n));
 }
 
-// The dx of a direction after the first, to be added to that of the first.
+// The dx of a direction after the first, and the dx of the first, to which it is added.
 template <class T> struct Summand {
     AlignedBuffer buffer;
     T* sum;

@@ -16,10 +16,10 @@ namespace glasscell {
 
 namespace nb = nanobind;
 
-// Ends a call when a Python signal handler raises, as the one of Ctrl-C does. Handlers run in the main thread only, so a
-// call from any other never asks for the GIL.
+// Ends a call when a Python signal handler raises, as the handler of Ctrl-C does. Handlers run in the main thread only,
+// so a call from any other thread never asks for the GIL.
 struct Signals : CancellationToken {
-    std::chrono::steady_clock::time_point next{};  // when to look again; not set: not yet asked
+    std::chrono::steady_clock::time_point next{};  // when to look for signals again; not set before the first poll
 
     Signals() : CancellationToken{&Signals::poll, pthread_self(), false} {}
 
@@ -31,7 +31,7 @@ struct Signals : CancellationToken {
         signals.next = now + std::chrono::milliseconds(100);
         if (first || !in_main_thread()) return;
         const WithGil gil;
-        if (PyErr_CheckSignals() != 0) cancel(self);  // the exception stays set for `run`
+        if (PyErr_CheckSignals() != 0) cancel(self);  // the exception stays set for until_signal
     }
 
     static bool in_main_thread() {
@@ -43,7 +43,8 @@ struct Signals : CancellationToken {
     }
 };
 
-// Runs `pass` without the GIL. `cancellation` is the member of its call that ends it. Throws where a signal handler raised.
+// Runs `pass` without the GIL. `cancellation`: the member of its call through which the call ends early. Throws where a
+// signal handler raised.
 template <class Pass> void until_signal(CancellationToken*& cancellation, Pass pass) {
     Signals signals;
     cancellation = &signals;

@@ -11,11 +11,11 @@
 namespace glasscell {
 namespace {
 
-// Everything a step needs, made once: a step checks the array it is given, computes, and allocates nothing.
+// Everything that a step needs, made once. A step checks the array it is given, computes, and allocates nothing.
 template <class T> class Stream {
   public:
-    // h, c: (B, H), the state, kept up to date in place. y: what `step` returns, an array of the caller's over h; y_row:
-    // the same for an input of one row, (I,).
+    // h, c: (B, H), the state, updated in place. y: what `step` returns, an array of the caller's over the memory of h.
+    // y_row: what `step` returns for an input of one row, (I,).
     Stream(nb::object packed, Out<T> h, Out<T> c, nb::object y, nb::object y_row, nb::list option_codes)
         : packed_(std::move(packed)), y_(std::move(y)), y_row_(std::move(y_row)) {
         const PackedWeights<T>* const weights = packed_weights<T>(packed_);
@@ -34,7 +34,8 @@ template <class T> class Stream {
         h_ = std::move(h), c_ = std::move(c);
     }
 
-    // x: (B, I), or (I,) where B is 1, C-contiguous. None for anything else: the caller says what is wrong with it.
+    // x: (B, I), or (I,) where B is 1, C-contiguous. Returns None for any other x: the caller says what is wrong with
+    // it.
     nb::object step(nb::handle x) {
         In<T> array;
         if (!array.take(x.ptr())) return nb::none();
@@ -50,7 +51,7 @@ template <class T> class Stream {
     }
 
   private:
-    // Nothing here throws: `busy_` would stay.
+    // Must not throw: `busy_` would stay set.
     void run() {
         if (call_.B == 0) return;
         if (work_ < kWorthReleasing) return pass_->run(call_);

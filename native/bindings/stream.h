@@ -1,4 +1,4 @@
-// One step at a time: the Python classes StreamFloat and StreamDouble.
+// The Python classes StreamFloat and StreamDouble, which run one step at a time.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,4 +1,4 @@
-// The kernels as XLA custom calls, for jax.ffi: the lists of operands.h, one after another.
+// The engine as XLA custom calls, for jax.ffi. Their arguments are the lists of operands.h, one after another.
 #include "bindings/xla_ffi.h"
 
 #include <exception>
@@ -19,7 +19,8 @@ template <class T, class Buffer> View<T> view(const Buffer& buffer) {
     return {buffer.typed_data(), buffer.dimensions().size(), buffer.dimensions().begin()};
 }
 
-// The next arrays of a list. Throws std::invalid_argument for another dtype, and where the list ends.
+// Gives the arrays of a list, one after another. Throws std::invalid_argument for another dtype, and where the list
+// ends.
 template <class T, ffi::DataType D> struct Arguments {
     ffi::RemainingArgs list;
     size_t at = 0;
@@ -54,7 +55,7 @@ template <class Work> ffi::Error guarded(Work work) {
         work();
         return ffi::Error::Success();
     } catch (const std::bad_alloc&) {
-        return ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory");  // so short that it needs none
+        return ffi::Error(ffi::ErrorCode::kResourceExhausted, "out of memory");  // so short a text needs no memory
     } catch (const std::invalid_argument& error) {
         return ffi::Error::InvalidArgument(error.what());
     } catch (const std::exception& error) {

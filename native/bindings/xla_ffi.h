@@ -8,6 +8,6 @@ struct JaxHandler {
     void* function;
 };
 
-const JaxHandler* jax_handlers();  // ends with a null name
+const JaxHandler* jax_handlers();  // an array that ends with a null name
 
 }  // namespace glasscell

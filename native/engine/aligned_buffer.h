@@ -1,4 +1,4 @@
-// Memory of the engine.
+// The engine's memory.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +11,9 @@
 
 namespace glasscell {
 
-// 64-byte aligned memory, in huge pages where it is large and new to the process: products go over it again and again,
-// and small pages lie scattered over the sets of the caches. Large memory comes from the block cache. Throws
-// std::bad_alloc.
+// Owns 64-byte aligned memory. Large memory comes from the block cache. Large memory that is new to the process asks
+// for huge pages: products go over it again and again, and small pages lie scattered over the sets of the caches. The
+// constructor throws std::bad_alloc.
 class AlignedBuffer {
   public:
     explicit AlignedBuffer(size_t bytes = 0) : data_(allocate(bytes)), bytes_(bytes) {}
@@ -23,7 +23,7 @@ class AlignedBuffer {
   private:
     static constexpr std::align_val_t kLine{64};
     struct Free {
-        size_t block;  // its bytes, where it is a block of the cache
+        size_t block;  // the bytes of a block from the cache; 0: not from the cache
         void operator()(void* p) const { block ? give_block({p, block}) : ::operator delete(p, kLine); }
     };
     using Memory = std::unique_ptr<void, Free>;

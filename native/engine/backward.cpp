@@ -19,7 +19,7 @@ template <class T> void clear_weight_gradients(const BackwardCall<T>& call) {
     if (call.d_bias) std::memset(call.d_bias, 0, size_t(4 * H) * sizeof(T));
 }
 
-// Starts a gradient of the state from that of the final state.
+// Starts a gradient of the state from the gradient of the final state, or from zero where `final` is null.
 template <class T> void start_from(const T* final, int64_t count, T* gradient) {
     if (final)
         std::memcpy(gradient, final, size_t(count) * sizeof(T));
@@ -41,7 +41,7 @@ AlignedBuffer pack_transposed(const Call<T>& call, const T* matrix, int64_t outp
     return packed;
 }
 
-// The most vectors for which each of the grid's shares of the units still has a panel.
+// Returns how many vectors a panel has: as many as leave each of the grid's shares of the units a panel.
 template <class T> int64_t vectors_per_panel(const Call<T>& call, ThreadGrid grid) {
     const Kernels<T>& kernels = current_kernels<T>();
     const int64_t blocks = (call.H + kernels.lanes - 1) / kernels.lanes;
@@ -147,7 +147,7 @@ template <class T> void backward_pass(Backward<T> pass) {
 template <class T> void run_backward(Backward<T> pass) {
     BackwardCall<T>& call = pass.call;
     if (!call.transposed_weights) return backward_pass(pass);
-    // The sums grow as (I, 4H) and (H, 4H), and are transposed at the end.
+    // The weight gradients are summed as (I, 4H) and (H, 4H), and transposed at the end.
     const int64_t I = call.I, H = call.H;
     T *const d_kernel = call.d_kernel, *const d_recurrent = call.d_recurrent;
     const AlignedBuffer kernel = allocate_array<T>(I * 4 * H), recurrent = allocate_array<T>(H * 4 * H);

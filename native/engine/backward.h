@@ -16,7 +16,7 @@ template <class T> struct Backward {
     const T* dcT;               // (B, H); null: zero
 };
 
-// Throws std::bad_alloc; the outputs are then undefined.
+// Runs one pass. Throws std::bad_alloc; the outputs are then undefined.
 template <class T> void run_backward(Backward<T> pass);
 
 // Runs several passes, side by side where no pass could use more threads than there are passes.

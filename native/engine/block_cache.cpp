@@ -18,7 +18,7 @@
 namespace glasscell {
 namespace {
 
-// An address sanitizer watches the memory of the allocator alone.
+// An address sanitizer watches only memory of the allocator, so the cache is off under a sanitizer.
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define GLASSCELL_WATCHED
@@ -83,7 +83,7 @@ class BlockCache {
         return kept_bytes_;
     }
 
-    // Between these two no other thread is inside.
+    // Between these two calls no other thread is inside the cache.
     void before_fork() { mutex_.lock(); }
     void after_fork(bool child) {
         if (child) remove_until(INT64_MAX), timer_ = false;
@@ -94,14 +94,14 @@ class BlockCache {
     std::atomic<int> idle{2000};  // milliseconds
 
   private:
-    static constexpr int kMostBlocks = 256;  // of a deep stack in both directions
+    static constexpr int kMostBlocks = 256;  // the blocks of a deep stack of layers in both directions
     struct Kept {
         Block block;
-        int64_t round;  // of the timer, in which the block was given
+        int64_t round;  // the round of the timer in which the block was given
     };
 
-    // Takes the smallest block that is large enough, and larger by an eighth at most: sequences of nearly one length share
-    // blocks, and small arrays do not hold large ones.
+    // Takes the smallest kept block that is large enough and at most an eighth larger than asked. So sequences of
+    // nearly one length share blocks, and small arrays do not hold large blocks.
     Block take_kept(size_t bytes) {
         int best = -1;
         for (int n = 0; n < count_; ++n) {
@@ -125,7 +125,7 @@ class BlockCache {
         return any;
     }
 
-    // Whether a thread will give the blocks to the system. Starts it where there is none.
+    // Returns whether the timer, a thread that gives idle blocks to the system, runs. Starts it if it does not.
     bool has_timer() {
         if (timer_) return true;
         try {
@@ -159,7 +159,7 @@ class BlockCache {
     bool timer_ = false;
 };
 
-// Never destroyed: the timer and arrays outlive the end of main.
+// The cache is never destroyed: the timer and arrays outlive the end of main.
 BlockCache& cache() {
     static BlockCache* const made = [] {
         BlockCache* const cache = new BlockCache;

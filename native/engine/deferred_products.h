@@ -21,7 +21,7 @@ template <class T> struct BlockResiduals {
         kept.reserve(size_t(count));
     }
 
-    // Lists the kept steps of the call's time block, and clears dx of the others. `zeros`: (H).
+    // Lists the kept steps of the call's time block, and clears dx of the other steps. `zeros`: (H).
     void list_kept_steps(const BackwardCall<T>& call, const T* zeros) {
         const int64_t first = call.time_block.first, end = first + call.time_block.steps;
         for (int64_t b = 0; b < call.B; ++b) {
@@ -38,9 +38,9 @@ template <class T> struct BlockResiduals {
     }
 };
 
-// The products that threads compute beside the loop over time and after it: the masked operands of the block `current`,
-// through which the loop goes, and dx and the weight gradients of the block `finished`. A single thread finishes a
-// block before the next one, so both are the same block.
+// The products that threads compute beside the loop over time and after it. These are the masked operands of the block
+// `current`, through which the loop goes, and dx and the weight gradients of the block `finished`. A single thread
+// finishes a block before the next one, so both are then the same block.
 template <class T> class DeferredProducts {
   public:
     DeferredProducts(const BackwardCall<T>& call, BlockResiduals<T>& current, const BlockResiduals<T>& finished)
@@ -66,7 +66,7 @@ template <class T> class DeferredProducts {
     }
 
   private:
-    static constexpr int64_t kSteps = 48;  // of one piece
+    static constexpr int64_t kSteps = 48;  // the kept steps of one piece
 
     static int64_t pieces(const BlockResiduals<T>& block) { return (int64_t(block.kept.size()) + kSteps - 1) / kSteps; }
 

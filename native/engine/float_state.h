@@ -13,7 +13,7 @@ namespace glasscell {
 #if defined(__x86_64__)
 // The control bits of the vector unit and of the x87 unit, with which some C libraries compute fma.
 struct FloatState {
-    static constexpr uint32_t kFlags = 0x3f, kVector = 0x1f80;  // exceptions so far; all traps masked, to the nearest
+    static constexpr uint32_t kFlags = 0x3f, kVector = 0x1f80;  // exceptions so far; all traps masked, round to nearest
     static constexpr uint16_t kX87 = 0x037f;
 
     uint32_t vector;
@@ -56,8 +56,8 @@ struct FloatState {
 };
 #endif
 
-// Sets the default state of IEEE 754 (to the nearest, subnormal numbers kept, no traps), and restores the former one
-// when it is destroyed.
+// Sets the default state of IEEE 754 (round to nearest, subnormal numbers kept, no traps), and restores the former
+// state when it is destroyed.
 class KnownFloats {
   public:
     KnownFloats() : before_(FloatState::current()) {

@@ -11,12 +11,13 @@
 
 namespace glasscell {
 
-// Asks for huge pages for memory that is about to be filled. New memory comes a page at a time, as it is first touched,
-// and with pages of 4 KiB that takes longer than the engine takes to fill it: XLA allocates a large tape in each
-// execution. NumPy gives the same advice for its arrays. A system without huge pages gives small ones.
+// Asks for huge pages for memory that is about to be filled. The system hands new memory over a page at a time, as it
+// is first touched. With pages of 4 KiB that takes longer than the engine takes to fill the memory; XLA, for one,
+// allocates a large tape in each execution. NumPy gives the same advice for its arrays. A system without huge pages
+// gives small pages.
 inline void advise_huge_pages(void* memory, size_t bytes) {
 #if defined(__linux__)
-    constexpr size_t kHugePage = 2 << 20;  // of most systems
+    constexpr size_t kHugePage = 2 << 20;  // bytes, on most systems
     static const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE));
     if (bytes < kHugePage) return;
     // The range includes the pages at both ends, so that neighbouring arrays make one range.

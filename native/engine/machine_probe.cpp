@@ -8,8 +8,8 @@
 namespace glasscell {
 namespace {
 
-// Runs work(index) on each thread, five times. Returns the best rate in units a second, where one work(index) does
-// `units`.
+// Runs work(index) on each thread, five times. One work(index) does `units` units. Returns the best rate, in units a
+// second.
 template <class Work> double best_rate(int threads, double units, Work work) {
     double best = 0;
     for (int attempt = 0; attempt < 5; ++attempt) {

@@ -1,4 +1,4 @@
-// Measures how fast this machine can go, to hold the speed of the kernels against.
+// Measures the highest speed of this machine, to compare the speed of the kernels with it.
 #pragma once
 
 namespace glasscell {

@@ -13,7 +13,7 @@ int worth_threads(double multiply_adds) {
 
 constexpr double kAlone = 32;  // multiply-adds of one thread in a nanosecond, about
 
-// A unit block that is not full takes as long as a full one.
+// Counts whole unit blocks: a block that is not full takes as long as a full one.
 template <class T> double step_multiply_adds(const Call<T>& call, int64_t inputs) {
     const int64_t lanes = current_kernels<T>().lanes, units = (call.H + lanes - 1) / lanes * lanes;
     return 4.0 * double(call.B) * double(units) * double(inputs + call.H);
@@ -24,13 +24,14 @@ template <class T> ThreadGrid choose_grid(const Call<T>& call, int64_t steps, in
     const double step = step_multiply_adds(call, inputs);
     const int threads = worth_threads(step * double(steps));
     const int64_t B = std::max<int64_t>(call.B, 1);
-    // A tile of half its rows still hides the way of the weights from the L2 cache; one of fewer waits for them.
+    // A tile with half of its rows still hides the time in which the weights come from the L2 cache. A tile with fewer
+    // rows waits for them.
     const int64_t groups = std::max<int64_t>(1, 2 * call.B / std::max<int64_t>(kernels.tile_rows - 1, 1));
     if (groups >= threads) return {int(std::min<int64_t>(threads, B)), 1};
     const int64_t blocks = (call.H + kernels.lanes - 1) / kernels.lanes;
-    const double fed = step / double(groups) / barrier;  // how many threads a step of one group can feed
+    const double fed = step / double(groups) / barrier;  // the threads for which one group's step is enough work
     const int units = int(std::max(1.0, std::min({double(threads / groups), double(blocks), fed})));
-    // A group that cannot use all threads leaves them to smaller groups of rows.
+    // Threads that a group cannot use go to further groups, with fewer rows each.
     return {int(std::min<int64_t>(B, std::max<int64_t>(groups, threads / units))), units};
 }
 

@@ -1,8 +1,8 @@
 // Splits a pass over threads.
 //
 // Many rows are split over threads that never wait for each other. Where there are too few rows to fill the tiles of
-// all threads, the units are split too: the threads of the same rows are a thread group, which meets at a barrier each
-// step.
+// all threads, the units are split too. The threads that share rows are then a thread group, and wait for each other at
+// a barrier after each step.
 #pragma once
 
 #include <algorithm>
@@ -24,15 +24,15 @@ struct ThreadGrid {
 // How many threads are worth waking for this many multiply-adds: 1 or more.
 int worth_threads(double multiply_adds);
 
-// The multiply-adds of one step of all rows with `inputs` inputs, and those of all steps.
+// The multiply-adds of one step of all rows, counting `inputs` inputs; and of all steps, with all inputs.
 template <class T> double step_multiply_adds(const Call<T>& call, int64_t inputs);
 template <class T> double multiply_adds(const Call<T>& call) {
     return step_multiply_adds(call, call.I) * double(call.time);
 }
 
-// The least work between two barriers, in multiply-adds of one thread, that is worth the wait. A barrier and the
-// exchange of data after it take about 0.5 us forward (h), and more backward (the gradients of four gates). Measured on
-// two cores.
+// The least work of one thread between two barriers, in multiply-adds, that is worth the wait. A barrier and the
+// exchange of data after it take about 0.5 us forward (the data are h), and more backward (the gradients of four
+// gates). Measured on two cores.
 constexpr double kForwardBarrier = 50e3, kBackwardBarrier = 30e3;
 
 // Chooses the grid for a loop of `steps` steps with `inputs` inputs. `barrier`: one of the two constants above.
@@ -45,7 +45,7 @@ template <class Work> void split(int64_t total, int threads, CancellationToken* 
     run_tasks(int(count), call_function<decltype(range)>, &range, cancellation);
 }
 
-// Whether the call is to end early. The caller's thread polls; the others only look.
+// Returns whether the call is to end early. The caller's thread polls the token; other threads only read its flag.
 inline bool poll_cancelled(CancellationToken* cancellation) {
     if (cancellation && pthread_equal(cancellation->caller, pthread_self())) cancellation->poll(cancellation);
     return cancelled(cancellation);
@@ -59,16 +59,17 @@ void split_into_pieces(int64_t total, int64_t most, int threads, CancellationTok
     });
 }
 
-// Runs work(begin, end) over the rows of a matrix, to pack or transpose it. `numbers`: elements of a row, each of which
-// takes as long as some 16 multiply-adds.
+// Runs work(begin, end) over the rows of a matrix, to pack or transpose it. `numbers`: how many elements a row has;
+// each takes as long as some 16 multiply-adds.
 template <class Work> void split_packing(int64_t rows, int64_t numbers, CancellationToken* cancellation, Work work) {
-    constexpr int64_t kNumbers = 1 << 22;  // of a piece: some milliseconds
+    constexpr int64_t kNumbers = 1 << 22;  // elements of a piece: some milliseconds
     const int64_t most = std::max<int64_t>(1, kNumbers / std::max<int64_t>(1, numbers));
     split_into_pieces(rows, most, worth_threads(16 * double(rows * numbers)), cancellation, work);
 }
 
-// Runs run(pass) for all passes, one after another or each on a thread of its own. The latter where no pass could use
-// more threads than there are passes, and all together are worth them. call_of(pass) is a Call, grid_of(pass) its grid.
+// Runs run(pass) for all passes. Each pass has a thread of its own where no pass could use more threads than there are
+// passes, and all passes together are worth that many threads. Otherwise they run one after another. call_of(pass) is a
+// Call, grid_of(pass) its grid.
 template <class Pass, class CallOf, class GridOf, class Run>
 void run_concurrently(const std::vector<Pass>& passes, CallOf call_of, GridOf grid_of, Run run) {
     double total = 0;
@@ -83,19 +84,19 @@ void run_concurrently(const std::vector<Pass>& passes, CallOf call_of, GridOf gr
     });
 }
 
-// The work items of a grid, which run any number of times without allocating.
+// The work items of a grid. They can run any number of times without allocating.
 class Schedule {
   public:
     // Splits units at multiples of `granularity`. Without step flags, neighbouring rows are in the same group. With
-    // flags the rows are assigned in turn, those with the most kept steps first, so that all groups end at about the
-    // same time.
+    // step flags the rows are dealt to the groups in turn, those with the most kept steps first, so that all groups end
+    // at about the same time.
     template <class T> Schedule(const Call<T>& call, ThreadGrid grid, int64_t granularity);
     Schedule(const Schedule&) = delete;  // its items point into it
 
     int size() const { return int(items_.size()); }
     int group_size() const { return units_; }  // successive items that have the same rows
 
-    // The bytes that run as `index` may need, where its rows need bytes(rows).
+    // The bytes that work(item, index) may need, where `n` rows need bytes(n). Index 0 may have to run all rows.
     template <class Bytes> size_t max_bytes(int index, Bytes bytes) const {
         const size_t item = bytes(items_[size_t(index)].count);
         return index || !together_ ? item : std::max(item, bytes(serial_.count));
@@ -106,8 +107,9 @@ class Schedule {
         run(size(), cancellation, work, [](int) {});
     }
 
-    // Runs work(item, index) for all items, and rest(index) after each and on what remains of `threads` threads. Items
-    // that have to run at the same time, and cannot, leave all rows and units to one thread, as index 0.
+    // Runs work(item, index) for all items, and rest(index) after each. Where `threads` exceeds the number of items,
+    // the other threads run rest(index) alone. Where items that must run at the same time cannot, one thread runs all
+    // rows and units, as index 0.
     template <class Work, class Rest> void run(int threads, CancellationToken* cancellation, Work work, Rest rest) {
         auto one = [&](int index) {
             if (index < size()) work(items_[size_t(index)], index);
@@ -127,10 +129,10 @@ class Schedule {
     void start_groups();
 
     int units_;
-    // Whether the items run at the same time or not at all: groups wait for each other, and the parts of a tile of rows
-    // take one thread longer than the tile.
+    // Whether the items run at the same time or not at all. The threads of a group wait for each other. And where a
+    // tile of rows is split, one thread would take longer for the parts than for the whole tile.
     bool together_;
-    int64_t patience_;  // nanoseconds: an eighth of what the call takes one thread, about
+    int64_t patience_;  // nanoseconds: about an eighth of the time that one thread takes for the call
     std::vector<Rows> rows_;
     std::vector<BarrierSlot> slots_;
     std::vector<ThreadGroup> groups_;
@@ -139,7 +141,7 @@ class Schedule {
     WorkItem serial_;  // all rows and units
 };
 
-// A queue of pieces of work, each done once, by the thread that comes to it first.
+// A queue of pieces of work. Each piece is done once, by the thread that comes to it first.
 class WorkQueue {
   public:
     explicit WorkQueue(int64_t size) : taken_(size_t(size)) {}

@@ -10,7 +10,7 @@ namespace glasscell {
 
 using Task = void (*)(void* context, int index);
 
-// Runs tasks on threads of any kind: in the default floating-point state, and keeps the first error for the caller.
+// Runs tasks on threads of any kind, in the default floating-point state. Keeps the first error for the caller.
 struct GuardedTasks {
     Task task;
     void* context;

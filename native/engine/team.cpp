@@ -24,7 +24,7 @@ Teams teams() { return chosen.load(); }
 
 TeamLimits team_limits() {
     constexpr int64_t kPatience = 200'000;
-    constexpr unsigned kNoEnd = 1u << 30;  // half of what a signed difference can tell
+    constexpr unsigned kNoEnd = 1u << 30;  // half of the largest signed difference of two counts
     return {teams() == Teams::measured ? kPatience : kForever, teams() == Teams::at_random ? 1 + draw() % 16 : kNoEnd};
 }
 

@@ -39,8 +39,8 @@ std::atomic<int> current_threads{0};  // 0: not yet read from the environment
 // Runs one call at a time. The caller runs task 0; workers and the caller claim the other tasks by counting down.
 class Pool {
   public:
-    // Returns false, and has run no task, if another call is inside, the caller is better alone now, or there are too
-    // few workers for a team. `team` is null where tasks do not wait for each other.
+    // Runs the tasks. Returns false, and has run no task, if another call is inside, the caller is better alone now
+    // (sharing.h), or there are too few workers for a team. `team` is null where tasks do not wait for each other.
     bool run(int count, GuardedTasks& tasks, CancellationToken* cancellation, const Gathering* team) {
         if (busy_.exchange(true, std::memory_order_acquire)) return false;
         const OpenMpRuntime* const openmp = openmp_.load(std::memory_order_acquire);
@@ -61,7 +61,7 @@ class Pool {
 
     // Runs all tasks on the caller.
     void run_alone(int count, GuardedTasks& tasks) {
-        static thread_local bool inside = false;  // what it runs may have tasks of its own
+        static thread_local bool inside = false;  // a task may itself run tasks
         if (inside || sharing_.allowed()) return tasks.run_all(count);
         inside = true;
         const int64_t start = steady_now();
@@ -78,7 +78,7 @@ class Pool {
         return teams() == Teams::measured ? sharing_.allowed() : teams() == Teams::always || draw() % 4;
     }
 
-    // waited: for how long the tasks of the caller have waited, before it was done with them.
+    // waited: how long the caller's tasks have waited for other threads, before the caller was done with its tasks.
     void record(int64_t waited) {
         constexpr int64_t kLong = 100'000;
         const int64_t end = steady_now(), helped = helped_.load(std::memory_order_relaxed);
@@ -100,15 +100,15 @@ class Pool {
         await_end(cancellation);
     }
 
-    // Runs tasks on the threads of an OpenMP runtime. Returns false, and has run no task, where fewer come than
-    // promised.
+    // Runs tasks on the threads of an OpenMP runtime. Returns false, and has run no task, where the runtime gives fewer
+    // threads than promised.
     bool run_on_openmp(const OpenMpRuntime& openmp, int count, GuardedTasks& tasks, CancellationToken* cancellation,
                        int needed) {
         bool enough = false;
         std::atomic<bool> posted{false};
         const pthread_t caller = pthread_self();
         const auto body = [&] {
-            if (openmp.team_size() - 1 < needed) return;  // the same on all threads
+            if (openmp.team_size() - 1 < needed) return;  // all threads find the same
             if (pthread_equal(caller, pthread_self())) {
                 enough = true;
                 post(count, tasks);
@@ -135,7 +135,8 @@ class Pool {
     }
 
     // A worker counts itself as a sleeper before it reads the tasks for the last time, and the caller posts the tasks
-    // before it reads the sleepers: one of the two sees the other. await_end does the same the other way round.
+    // before it reads the number of sleepers. So the worker sees the tasks, or the caller sees the sleeper. await_end
+    // and finish do the same with the roles exchanged.
     void wake_workers(int count) {
         const int sleeping = sleeping_.load(), missing = count - (workers_ - sleeping);
         if (missing <= 0) return;
@@ -144,8 +145,8 @@ class Pool {
         for (int n = 0; n < missing; ++n) wake_.notify_one();
     }
 
-    // Runs a task for another thread's call, and counts the processor time: after a short run the time that passes, for
-    // the system takes a while to tell the other.
+    // Runs a task for another thread's call, and counts the processor time that it takes. After a short run it counts
+    // the time that passes, because the system takes a while to tell the processor time.
     bool help() {
         const int index = claim();
         if (!index) return false;
@@ -165,7 +166,7 @@ class Pool {
         return true;
     }
 
-    // Claims the next task, from 1 on; 0 where none is left.
+    // Claims the next task. Returns its index, from 1 on, or 0 where no task is left.
     int claim() {
         int left = unclaimed_.load();
         while (left > 0 && !unclaimed_.compare_exchange_weak(left, left - 1)) {}
@@ -214,7 +215,7 @@ class Pool {
     alignas(64) GuardedTasks* tasks_ = nullptr;
     int count_ = 0;
     int64_t done_ = 0;   // when the caller had no task left
-    bool long_ = true;  // whether the run before took its threads long
+    bool long_ = true;  // whether the run before kept its threads for long
     std::atomic<int64_t> helped_{0};
     Sharing sharing_;
     int workers_ = 0;

@@ -1,4 +1,4 @@
-// Waits of threads that stay awake, and the clocks that measure them.
+// Waits in which a thread stays awake, and the clocks that measure them.
 #pragma once
 
 #include <time.h>
@@ -18,10 +18,11 @@ inline int64_t nanoseconds(clockid_t clock) {
 
 inline int64_t steady_now() { return nanoseconds(CLOCK_MONOTONIC); }
 
-// Waking a sleeper costs some 10 us, and milliseconds on a virtual processor that is given away meanwhile. So both
-// sides first spin, and then yield in each round: threads that only spin take the processors from the other threads of
-// the process (those of an OpenMP runtime slow down a thousandfold). A processor whose thread sleeps takes one over
-// that waits elsewhere, perhaps the one that is waited for: so the caller sleeps sooner than a worker.
+// Waking a sleeping thread costs some 10 us, and milliseconds on a virtual processor that is given away meanwhile. So
+// the caller and the workers first spin, and then yield in each round. Threads that only spin take the processors from
+// the other threads of the process; those of an OpenMP runtime slow down a thousandfold. The caller sleeps sooner than
+// a worker: its processor can then run a thread that waits for another processor, perhaps the thread that the caller
+// waits for.
 constexpr int64_t kSpin = 30'000, kAwakeForTask = 1'000'000, kAwakeForEnd = 200'000;  // nanoseconds
 
 // Returns whether ready() came true within `most` nanoseconds.

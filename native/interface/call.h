@@ -1,5 +1,5 @@
-// One call: its sizes, options and arrays, forward and backward. Plain data, which every room and instruction set
-// shares.
+// One call: its sizes, options and arrays, forward and backward. Plain data, which bindings, engine and the kernels of
+// every instruction set share.
 //
 // B batch, T time, I input features, H units. Arrays are C-contiguous. Steps are counted in processing order: step s
 // reads x at t = s, or at t = T-1-s going backwards. Every sum is a chain of fused multiply-adds in this order:
@@ -7,8 +7,8 @@
 //   dx, dh      for each gate i, f, g, o: units u = 0..H-1 from zero; the four results added in that order
 //   weights     time blocks from the last to the first; in each block the kept steps, rows b ascending, in each row s
 //               ascending, in chunks of 128 steps: each chunk from zero, the chunks' sums added in that order
-// So all bits are promised, except those of a NaN. NaNs stand in the same places, but the processor takes the sign and
-// payload from one of the operands, and which one differs between a tile of one row and a tile of many.
+// So all bits are promised, except those of a NaN. NaNs stand in the same places. But the processor takes a NaN's sign
+// and payload from one of the operands, and from which one differs between a tile of one row and a tile of many.
 #pragma once
 
 #include <stddef.h>
@@ -18,7 +18,7 @@
 
 namespace glasscell {
 
-// By Keras's names. Python reads them from the module.
+// The activations, by Keras's names. Python reads the names from the module.
 enum class Activation : int {
     tanh, sigmoid, linear, relu, hard_sigmoid, leaky_relu, elu, selu, exponential, softplus, softsign, silu, gelu,
     celu, relu6, hard_silu, hard_tanh, hard_shrink, soft_shrink, log_sigmoid, mish, sparse_plus, sparse_sigmoid,
@@ -32,8 +32,9 @@ constexpr const char* kActivationNames[kActivations] = {
     "mish", "sparse_plus", "sparse_sigmoid", "squareplus", "tanh_shrink"};
 constexpr double kSeluScale = 1.0507009873554805, kSeluAlpha = 1.6732632423543772, kLeakySlope = 0.2, kShrink = 0.5;
 
-// Whether the derivative needs the raw gate beside the activated one: it falls and rises again, has no closed form in
-// the activated gate, or has a value of its own where the function reaches its bounds.
+// Whether the derivative needs the raw gate beside the activated one: because the function falls and rises again,
+// because the derivative has no closed form in the activated gate, or because it has a value of its own where the
+// function reaches its bounds.
 static constexpr bool needs_raw(Activation a) {
     switch (a) {
         case Activation::silu:
@@ -47,7 +48,7 @@ static constexpr bool needs_raw(Activation a) {
     }
 }
 
-// The options of the cell: glasscell._cells.lstm.Options.
+// The options of the cell. In Python: glasscell._cells.lstm.Options.
 struct Options {
     Activation activation;
     Activation recurrent_activation;
@@ -65,7 +66,7 @@ static constexpr bool has_default_activations(const Options& options) {
 
 enum : uint8_t { kKeep = 1, kReset = 2 };  // the bits of `step_flags`; glasscell/_ops/call.py has the same
 
-// The members that forward and backward share.
+// The members that forward and backward calls share.
 template <class T> struct Call {
     int64_t B, time, I, H;
     Options options;
@@ -83,8 +84,8 @@ template <class T> struct Call {
     CancellationToken* cancellation;  // null: nothing ends the call early
 };
 
-// Whether the gates read x or h through masks of their own. Such gates are summed one after another, for they share no
-// element of a row, and their weights are packed for that.
+// Whether the gates read x or h through masks of their own. Each gate then multiplies masked rows of its own, so the
+// gates are summed one after another, and the weights are packed for that.
 template <class T> static constexpr bool per_gate_masks(const Call<T>& call) {
     return call.dropout_gates == 4 || call.recurrent_dropout_gates == 4;
 }
@@ -99,8 +100,8 @@ template <class T> static constexpr uint8_t flags_of(const Call<T>& call, int64_
     return call.step_flags ? call.step_flags[b * call.time + t] : uint8_t(kKeep);
 }
 
-// The backward pass goes through time in blocks of this many steps, whose gradients stay in a near cache. Without a
-// kept tape it recomputes the gates of one block at a time from the cell state before the block.
+// The backward pass goes through time in blocks of steps, whose gradients stay in a near cache. Without a kept tape it
+// recomputes the gates of one block at a time from the cell state before the block.
 static constexpr int64_t kTimeBlock = 256;  // rows times steps
 static constexpr int64_t steps_per_time_block(int64_t B, int64_t time) {
     const int64_t steps = B > 0 ? (kTimeBlock + B - 1) / B : 1;
@@ -110,7 +111,7 @@ static constexpr int64_t time_block_count(int64_t B, int64_t time) {
     return (time + steps_per_time_block(B, time) - 1) / steps_per_time_block(B, time);
 }
 
-// The steps first..first + steps - 1. An array of a time block is (B, steps, ...).
+// The steps first..first + steps - 1. An array of a time block has the shape (B, steps, ...).
 struct TimeBlock {
     int64_t first, steps;
 };
@@ -153,7 +154,7 @@ template <class T> struct BackwardCall : Call<T> {
     int64_t panel_vectors;
 };
 
-// The hidden state of row b after step s - 1.
+// The hidden state of row b before step s.
 template <class T> static constexpr const T* hidden_before(const BackwardCall<T>& call, int64_t b, int64_t s) {
     return s ? call.h + (b * call.time + s - 1) * call.H : call.h0 + b * call.H;
 }

@@ -1,13 +1,13 @@
-// Ends a long call early, by Ctrl-C for one. Plain data, which the kernels of every instruction set read.
+// Ends a long call early, for example on Ctrl-C. Plain data, which the kernels of every instruction set read.
 #pragma once
 
 #include <pthread.h>
 
 namespace glasscell {
 
-// The outputs of a cancelled call are undefined.
+// The token through which a call is cancelled. The outputs of a cancelled call are undefined.
 struct alignas(64) CancellationToken {
-    // Sets `cancelled` if the call is to end. Called by the caller's thread alone; it may be slow.
+    // Sets `cancelled` if the call is to end. Only the caller's thread calls it; it may be slow.
     void (*poll)(CancellationToken* self);
     pthread_t caller;
     bool cancelled;  // set once; threads read and write it through the two functions below

@@ -1,27 +1,29 @@
 // The functions that a target (an instruction set) offers, and the data that the engine hands to them. Engine and
-// kernels meet here alone.
+// kernels meet only here.
 #pragma once
 
 #include "interface/call.h"
 
 namespace glasscell {
 
-// The threads that share the same rows wait for each other after each step; each has units of its own.
+// What one thread of a group shows the others. The threads of a group have the same rows, each has units of its own,
+// and they wait for each other after each step.
 struct alignas(64) BarrierSlot {
     unsigned count;     // how often this thread has arrived
     unsigned sleepers;  // how many threads sleep until it arrives
     int64_t first;      // its first unit
-    const void* cells;  // its cell states, where the call keeps none: member 0 takes them over
+    const void* cells;  // its cell states, for member 0 to take over where the call keeps none
 };
 
-// A group ends after a barrier that member 0 names before it arrives there: then the others leave, and member 0 goes on
-// with the units of all. So nobody writes any more when the call returns, and the bits are the same.
+// A group of threads that have the same rows. Member 0 can end the group: before it arrives at a barrier it names that
+// barrier as the last. After this barrier the other members leave, and member 0 goes on with the units of all. So no
+// thread still writes when the call returns, and the bits are the same.
 struct alignas(64) ThreadGroup {
     int size;
     BarrierSlot* members;  // [size]
     unsigned last;         // the count of the last barrier
     int64_t patience;      // nanoseconds of waiting after which member 0 ends the group
-    int64_t waited;        // how long member 0 has waited, without its spins
+    int64_t waited;        // nanoseconds that member 0 has waited, without its spins
 };
 
 // One thread's share of a pass: some rows, and some or all of their units.
@@ -41,7 +43,8 @@ template <class T> struct KeptStep {
     int64_t b;
 };
 
-// What a work item needs for itself (`scratch`), and all items of the same rows together (`shared`).
+// The bytes that a work item needs for itself (`scratch`), and those that all items of the same rows need together
+// (`shared`).
 struct WorkspaceBytes {
     size_t scratch, shared;
 };
@@ -61,13 +64,13 @@ template <class T> struct Kernels {
     void (*pack_backward)(const T* matrix, bool transposed, int64_t outputs, int64_t H, int64_t vectors, int64_t panel,
                           T* packed);
     size_t (*backward_scratch)(const BackwardCall<T>&, int64_t rows);            // bytes
-    void (*backward)(const BackwardCall<T>&, WorkItem, void* scratch);    // dz, dh, dc
+    void (*backward)(const BackwardCall<T>&, WorkItem, void* scratch);    // computes dz, dh and dc
 
     size_t (*masked_operands_size)(const BackwardCall<T>&, int64_t count);  // elements
     // Multiplies x and h of the kept steps begin..end-1, of `count`, by their masks.
     void (*masked_operands)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t count, int64_t begin, int64_t end,
                             T* masked);
-    // dx of the kept steps begin..end-1.
+    // Computes dx of the kept steps begin..end-1.
     void (*input_gradients)(const BackwardCall<T>&, const KeptStep<T>* kept, int64_t begin, int64_t end);
     int64_t (*weight_panels)(const BackwardCall<T>&);  // how many column panels the weight gradients have
     // Adds the sums over `count` kept steps to one panel of d_kernel, d_recurrent and d_bias.
@@ -81,7 +84,7 @@ struct Target {
     const char* name;
     float (*peak)(int64_t rounds);  // runs peak_flops float operations a round, from registers
     int peak_flops;
-    float (*read)(const float* from, int64_t count);  // their sum; count: a multiple of 128
+    float (*read)(const float* from, int64_t count);  // returns the sum of `count` floats, a multiple of 128
     Kernels<float> f32;
     Kernels<double> f64;
 };

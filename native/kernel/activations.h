@@ -49,7 +49,7 @@ template <class T> GLASSCELL_INLINE V<T> activate(Activation which, V<T> x) {
     return x;
 }
 
-// The derivative at z, where the activation gave y. Only the activations of needs_raw read z.
+// The derivative of an activation at z, where its value is y. Only the activations of needs_raw read z.
 template <class T> GLASSCELL_INLINE V<T> derivative(Activation which, V<T> y, V<T> z) {
     const V<T> zero = constant<T>(0), one = constant<T>(1);
     switch (which) {

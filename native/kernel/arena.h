@@ -1,4 +1,4 @@
-// Carves a piece of memory into aligned arrays. With null memory it only counts, so size and layout agree.
+// Carves a piece of memory into aligned arrays. With null memory it only counts their bytes, so size and layout agree.
 #pragma once
 
 #include "simd/vector.h"

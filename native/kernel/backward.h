@@ -1,6 +1,6 @@
-// The backward pass over a time block for the rows and units of one work item: the gradients of the raw gates and of
-// the state. The gradients of x and of the weights do not feed back: they come after it as large products
-// (weight_gradients.h).
+// The backward pass over a time block, for the rows and units of one work item. It computes the gradients of the raw
+// gates and of the state. The gradients of x and of the weights do not feed back: they are computed after this loop, as
+// large products (weight_gradients.h).
 #pragma once
 
 #include "kernel/arena.h"
@@ -11,13 +11,13 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The memory of a work item. The active rows of a step are those that keep it.
+// The memory of a work item. The active rows of a step are the rows whose flags keep the step (kKeep).
 template <class T> struct BackwardWorkspace {
     Arena& scratch;
     const int64_t rows, H;
-    const T** const dz = scratch.allocate<const T*>(rows);    // the gradients of the active rows' raw gates
-    const T** const mask = scratch.allocate<const T*>(rows);  // their recurrent masks
-    T** const dh_out = scratch.allocate<T*>(rows);            // the places of their products
+    const T** const dz = scratch.allocate<const T*>(rows);    // for each active row: the gradients of its raw gates
+    const T** const mask = scratch.allocate<const T*>(rows);  // its recurrent mask
+    T** const dh_out = scratch.allocate<T*>(rows);            // where its product dz R^T goes
     T* const zeros = scratch.allocate<T>(H);
 };
 
@@ -61,7 +61,7 @@ void row_gradient(const BackwardCall<T>& call, const WorkItem& item, int64_t at,
 template <class T, bool Default>
 int64_t gate_gradients(const BackwardCall<T>& call, const BackwardWorkspace<T>& work, const WorkItem& item, int64_t s,
                        CancelPoll& poll) {
-    constexpr int64_t kUnitWork = 64;  // of row_gradient, in multiply-adds, about
+    constexpr int64_t kUnitWork = 64;  // what row_gradient costs for one unit, about, in multiply-adds
     const int64_t H = call.H, t = time_of(call, s);
     int64_t count = 0;
     for (int64_t row = 0; row < item.count; ++row) {
@@ -86,7 +86,7 @@ int64_t gate_gradients(const BackwardCall<T>& call, const BackwardWorkspace<T>& 
     return count;
 }
 
-// Clears the gradients of the state before step s in the rows that start anew there.
+// Clears the gradients of the state before step s in the rows whose state is reset there.
 template <class T> GLASSCELL_INLINE void clear_at_resets(const BackwardCall<T>& call, const WorkItem& item, int64_t s) {
     const size_t bytes = size_t(item.last - item.first) * sizeof(T);
     const int64_t t = time_of(call, s);

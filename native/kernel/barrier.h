@@ -1,5 +1,6 @@
-// The barrier at which the threads of a group wait for each other, and prefetches of what the others wrote. Written
-// with builtins: code of one instruction set must not be merged with another's.
+// The barrier at which the threads of a group wait for each other, and prefetches of data that the other threads wrote.
+// The code uses compiler builtins, not the standard library: code of one instruction set must not be merged with
+// another's.
 #pragma once
 
 #if defined(__linux__)
@@ -17,7 +18,7 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// Sleeps while slot->count is `seen`, some milliseconds at most. The thread that changes it wakes the sleepers.
+// Sleeps while slot->count is `seen`, some milliseconds at most. The thread that changes the count wakes the sleepers.
 GLASSCELL_INLINE void sleep_while(BarrierSlot* slot, unsigned seen) {
 #if defined(__linux__)
     const struct timespec most = {0, 10 * 1000 * 1000};
@@ -45,8 +46,8 @@ GLASSCELL_INLINE int64_t nanoseconds_now() {
     return int64_t(now.tv_sec) * 1000000000 + now.tv_nsec;
 }
 
-// Returns when a member has arrived as often as `count`, or the call is cancelled. Gives the nanoseconds of the wait,
-// without the spins that come first. A thread that waits longer yields, and then sleeps: on a busy machine another may
+// Waits until a member has arrived `count` times, or the call is cancelled. Returns the nanoseconds of the wait,
+// without the spins that come first. A thread spins, then yields, and then sleeps: on a busy machine another thread may
 // need its processor.
 inline int64_t await_member(BarrierSlot* slot, unsigned count, const CancellationToken* cancellation) {
     constexpr int kSpins = 1000, kYields = 100;  // some 50 microseconds, and as many again
@@ -65,9 +66,9 @@ inline int64_t await_member(BarrierSlot* slot, unsigned count, const Cancellatio
     return start ? nanoseconds_now() - start : 0;
 }
 
-// Returns when all members of the item's group have arrived; what they wrote before is then visible. Each member writes
-// one cache line and reads the others': one way between the cores, where a shared counter needs two. Returns whether
-// the group goes on. A cancelled call does not wait: some of its members may have left.
+// Waits until all members of the item's group have arrived. All that they wrote before is then visible. Returns whether
+// the group goes on. Each member writes one cache line and reads those of the others, so a line crosses between the
+// cores once; a shared counter would cross twice. A cancelled call does not wait: some of its members may have left.
 GLASSCELL_INLINE bool barrier_wait(const WorkItem& item, const CancellationToken* cancellation) {
     ThreadGroup& group = *item.group;
     const unsigned mine = group.members[item.member].count + 1;
@@ -76,15 +77,15 @@ GLASSCELL_INLINE bool barrier_wait(const WorkItem& item, const CancellationToken
     wake(&group.members[item.member]);
     int64_t waited = 0;
     for (int n = 0; n < group.size; ++n) waited += await_member(&group.members[n], mine, cancellation);
-    if (waited && item.member == 0) group.waited += waited;  // seldom: the others read this cache line
+    if (waited && item.member == 0) group.waited += waited;  // a rare write: the others read this cache line
     return int(mine - __atomic_load_n(&group.last, __ATOMIC_RELAXED)) < 0;
 }
 
-// Makes the item of member 0, which has the first units, that of the whole group.
+// Extends the item of member 0, which has the first units, to all units of the group.
 GLASSCELL_INLINE void take_over(WorkItem& item, int64_t units) { item.last = units, item.group = nullptr; }
 
-// Prefetches memory that will soon be written, or read: data in another core's cache comes late. Always inlined: GCC
-// drops the call of a function that does nothing else.
+// Prefetches memory that will soon be written or read: data in another core's cache takes long to arrive. Always
+// inlined: GCC drops the call of a function that only prefetches.
 template <class T, bool Write> GLASSCELL_INLINE void prefetch(const T* from, int64_t count) {
     for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, Write, 3);
 }

@@ -7,8 +7,8 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The caller's thread polls after some million multiply-adds: 20 us with AVX-512, 100 ms without an FMA instruction. In
-// between, and on other threads, only the flag is read.
+// Polls on the caller's thread after some four million multiply-adds: 20 us with AVX-512, 100 ms without an FMA
+// instruction. Between polls, and on other threads, only the flag is read.
 struct CancelPoll {
     static constexpr int64_t kPoll = int64_t(1) << 22;
 

@@ -10,17 +10,18 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The memory of a work item. Rows are counted within the item; the active rows of a step are those that keep it.
+// The memory of a work item. Rows are numbered within the item. The active rows of a step are the rows whose flags keep
+// the step (kKeep).
 template <class T> struct ForwardWorkspace {
     const ForwardCall<T>& call;
     const int64_t rows;
-    Arena &own, &shared;  // of the item; of all items of the same rows
+    Arena &own, &shared;  // the item's own memory; that of all items of the same rows
 
     const int64_t chunk = chunk_of(call, rows);                           // steps whose inputs are summed ahead, or 1
     const bool streams = streams_tape(call);                              // TileRows::streams
     const T** const h = own.allocate<const T*>(rows);                     // the state of each row
     const T** const c = own.allocate<const T*>(rows);
-    const T** const x_in = own.allocate<const T*>(rows * chunk);          // the masked x and h of an active row
+    const T** const x_in = own.allocate<const T*>(rows * chunk);          // for each active row: x and h, masked
     const T** const h_in = own.allocate<const T*>(rows);
     const T** const c_in = own.allocate<const T*>(rows);                  // its cell state
     T** const h_out = own.allocate<T*>(rows);                             // its next state
@@ -33,8 +34,8 @@ template <class T> struct ForwardWorkspace {
     T* const x_masked = own.allocate<T>(rows * chunk * masked_size(call.dropout_gates, call.I));
     T* const h_masked = own.allocate<T>(rows * masked_size(call.recurrent_dropout_gates, call.H));
     T* const zeros = own.allocate<T>(call.H);
-    T** const ahead = own.allocate<T*>(rows * chunk);                     // places of sums, each (blocks, 4, lanes)
-    T* const sums = sums_ahead() ? own.allocate<T>(rows * chunk * sums_size()) : nullptr;  // by row and step
+    T** const ahead = own.allocate<T*>(rows * chunk);                     // where a step's sums go: (blocks, 4, lanes)
+    T* const sums = sums_ahead() ? own.allocate<T>(rows * chunk * sums_size()) : nullptr;  // the sums, by row and step
 
     bool sums_ahead() const { return chunk > 1; }
     int64_t sums_size() const { return vector_count<T>(call.H) * 4 * kLanes<T>; }
@@ -44,11 +45,13 @@ template <class T> struct ForwardWorkspace {
         return {c_in + first, h_out + first, c_out + first, at + first, streams};
     }
 
-    // The distance between masked rows: rows a power of two apart would share their places in the cache.
+    // The distance between masked rows: kLanes elements more than a row has, because rows a power of two apart would
+    // share their places in the cache.
     static int64_t masked_size(int64_t gates, int64_t n) { return gates ? gates * n + kLanes<T> : 0; }
 
-    // A tile of few rows waits for its own sums. Where one step has too few rows for a tile, the inputs of several
-    // steps are summed together: that needs no state, and reads the kernel once for all of them. The bits are the same.
+    // How many steps have their inputs summed together. In a tile of few rows each fma waits for the one before. So
+    // where one step has too few rows for a tile, the tile takes the inputs of several steps: these sums need no state,
+    // and read the kernel once for all the steps. The bits are the same.
     static int64_t chunk_of(const ForwardCall<T>& call, int64_t rows) {
         return rows * 2 > kTileRows || rows == 0 ? 1 : minimum(call.time_block.steps, 4 * kTileRows / rows);
     }
@@ -60,11 +63,13 @@ template <class T> WorkspaceBytes forward_workspace(const ForwardCall<T>& call, 
     return {own.used, shared.used};
 }
 
-// A step goes over its units a few blocks at a time, and over its rows a few tiles at a time, and finishes what it
-// summed of both together: side by side in the processor, and into the tape, which is far away, in longer runs.
+// A step is computed in parts of a few unit blocks and a few row tiles. The gates of a part are summed first, and then
+// finished together: the processor finishes rows and units side by side, and writes the tape, which is far away, in
+// longer runs.
 constexpr int kPartBlocks = 4, kPartTiles = 8;
 
-// The sums of one row, or of two, wait for each other in one block, and not in several: as many as the registers hold.
+// The sums of one or two rows are too few in one unit block: each fma waits for the one before. So one row takes
+// several blocks at once, and two rows do where the registers hold all sums.
 constexpr int kFewRowsBlocks = 2;
 constexpr int64_t blocks_at_once(int64_t rows) {
     return rows == 1 || (rows + 1) * 4 * kFewRowsBlocks < kRegisters ? kFewRowsBlocks : 1;
@@ -82,7 +87,7 @@ struct StepPart {
 template <class T> struct BlockWeights {
     int64_t block, blocks;   // first block within the part, and count
     int64_t gate;
-    const T *packed, *next;  // of the first block, of the block after them
+    const T *packed, *next;  // the weights of the first block; of the block after the last
 };
 
 // Adds an offset to the pointers of n rows.
@@ -99,7 +104,7 @@ template <class T> struct ForwardLoop {
     const Layout layout = layout_of(call);
     const int64_t I = call.I, H = call.H;
     const int64_t first = call.time_block.first, end = first + call.time_block.steps;
-    int64_t chunk_start = first;  // of the inputs that are summed ahead
+    int64_t chunk_start = first;  // the step from which the chunks of inputs summed ahead are counted
     CancelPoll poll{call.cancellation};
     static constexpr int L = kLanes<T>;
 
@@ -141,7 +146,7 @@ template <class T> struct ForwardLoop {
         if (item.group) item.group->members[item.member].cells = work.c_own;
     }
 
-    // Copies the cell states of the other members, who have left the group.
+    // Copies the cell states of the other members, which have left the group.
     void take_over_cells() {
         const ThreadGroup& group = *item.group;
         for (int n = 1; work.c_own && n < group.size; ++n) {
@@ -171,7 +176,8 @@ template <class T> struct ForwardLoop {
         }
     }
 
-    // Lists the active rows of step s, and carries the states of the other rows over it. Returns how many are active.
+    // Lists the active rows of step s, and carries the states of the other rows over the step. Returns how many rows
+    // are active.
     GLASSCELL_INLINE int64_t list_active_rows(int64_t s, int64_t in_chunk) {
         const int64_t t = time_of(call, s);
         int64_t count = 0;
@@ -194,7 +200,8 @@ template <class T> struct ForwardLoop {
         return count;
     }
 
-    // Sets the places where the active row n reads and writes its states. `at`: the index of its step.
+    // Sets the places where active row n, which is row `row` of the item, reads and writes its states. `at`: the index
+    // of its step.
     GLASSCELL_INLINE void activate_row(int64_t n, int64_t row, int64_t b, int64_t at) {
         work.active[n] = row, work.at[n] = at;
         work.h_in[n] = masked_hidden(b, row), work.c_in[n] = work.c[row];
@@ -202,13 +209,15 @@ template <class T> struct ForwardLoop {
         work.c_out[n] = call.c ? call.c + at * H : work.c_own + row * H;
     }
 
-    // The next place of h where no sequence is kept: all units read the old h, so the new one goes beside it.
+    // Returns where the next h goes if no sequence is kept. All units read the old h, so the new h is written beside
+    // it.
     GLASSCELL_INLINE T* other_of_pair(int64_t row) {
         T* const pair = work.h_pair + row * 2 * H;
         return work.h[row] == pair ? pair + H : pair;
     }
 
-    // x of row b at time index t as the gates read it: the row itself, or its masked copies at `slot`.
+    // Returns x of row b at time index t as the gates read it: the row itself, or its masked copies, which go to
+    // `slot`.
     GLASSCELL_INLINE const T* masked_input(int64_t b, int64_t t, int64_t slot) {
         const T* const x = call.x + (b * call.time + t) * I;
         if (!call.dropout_gates) return x;
@@ -217,7 +226,7 @@ template <class T> struct ForwardLoop {
         return masked;
     }
 
-    // h of row b as the gates read it.
+    // Returns h of row b as the gates read it: the state itself, or its masked copies.
     GLASSCELL_INLINE const T* masked_hidden(int64_t b, int64_t row) {
         const int64_t gates = call.recurrent_dropout_gates;
         if (!gates) return work.h[row];
@@ -246,7 +255,7 @@ template <class T> struct ForwardLoop {
         }
     }
 
-    // Lists x and the places of the sums of a chunk's kept steps. Returns their count.
+    // Lists x of the kept steps of a chunk, and the places of their sums. Returns how many steps are kept.
     int64_t list_chunk(int64_t s) {
         const int64_t steps = minimum(work.chunk, end - s);
         int64_t count = 0;
@@ -320,8 +329,9 @@ template <class T> struct ForwardLoop {
             gates_tile_of<T, 4, 1>(n, gates);
     }
 
-    // Waits for the threads that compute the other units of the same rows. What another core has comes late: the states
-    // that will be written, and those that the next step reads, are prefetched. Returns whether the group goes on.
+    // Waits for the threads that compute the other units of the same rows. Returns whether the group goes on. Data in
+    // another core's cache takes long to arrive, so the states that will be written, and those that the next step
+    // reads, are prefetched.
     GLASSCELL_INLINE bool exchange_states(int64_t s) {
         for (int64_t row = 0; call.h && s + 2 < end && row < item.count; ++row)
             prefetch<T, true>(call.h + offset_in(call.time_block, item.rows[row], s + 2) * H + item.first,

@@ -1,6 +1,7 @@
-// The gates of a tile: some rows, and the units of one block, or of several blocks where there is but one row. A tile
-// sums the four gates of its units together, or one gate of several blocks where each gate reads rows of its own.
-// Activations and the state update follow while the sums are in a near cache.
+// The gates of a tile. A tile is some rows and the units of one block, or of several blocks where there are only one or
+// two rows (blocks_at_once in forward.h). It sums the four gates of its units together. With per-gate masks each gate
+// reads rows of its own, and a tile sums one gate of several blocks. Activations and the state update follow while the
+// sums are in a near cache.
 #pragma once
 
 #include "kernel/lstm.h"
@@ -8,9 +9,9 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The operands of a tile's raw gates. The sums start from start[r], or from the bias where `start` is null; then come
-// the I inputs and the H recurrent terms, unless `x` or `h` is null. z[r] and start[r] are (blocks, 4, lanes). A tile
-// of a single gate has all its pointers at that gate.
+// The operands of a tile's raw gates. The sums start from start[r], or from the bias where `start` is null. Then come
+// the I inputs and the H recurrent terms, unless `x` or `h` is null. z[r] and start[r] are (blocks, 4, lanes). In a
+// tile of a single gate all pointers start at that gate.
 template <class T> struct GatesTile {
     const T* const* start;
     const T *const *x, *const *h;
@@ -18,7 +19,7 @@ template <class T> struct GatesTile {
     const T* packed;  // the weights of the first block
     Layout layout;
     T* const* z;
-    const T* next;    // (I + H, lanes) to prefetch with one block: a part of the next block's weights
+    const T* next;    // (I + H, lanes), prefetched by a tile of one block: a part of the next block's weights
 };
 
 template <class T, int R, int Gates, int Blocks> void gates_tile(const GatesTile<T>& tile) {
@@ -46,7 +47,7 @@ template <class T, int Gates, int Blocks> void gates_tile_of(int64_t rows, const
     with_rows(rows, [&](auto r) { gates_tile<T, r.value, Gates, Blocks>(tile); });
 }
 
-// Sums one gate of some blocks.
+// Sums one gate of `blocks` blocks.
 template <class T> void gate_tile_of(int64_t rows, int64_t blocks, const GatesTile<T>& tile) {
     with_vectors(blocks, [&](auto n) { gates_tile_of<T, 1, n.value>(rows, tile); });
 }
@@ -56,11 +57,12 @@ template <class T> struct TileRows {
     const T* const* c;
     T* const *h_out, *const *c_out;
     const int64_t* at;
-    bool streams;  // the gates go past the caches
+    bool streams;  // whether the gates are written past the caches
 };
 
 // Whether the tape is so large that it would only push other data out of the nearer caches: the backward pass reads it
-// much later. Measured: a third less time for a tape of 50 MB, a tenth for one of 4 MB.
+// much later. Measured, writing past the caches takes a third less time for a tape of 50 MB, and a tenth less for one
+// of 4 MB.
 template <class T> bool streams_tape(const ForwardCall<T>& call) {
     constexpr int64_t kLarge = 2 << 20;  // bytes
     const int64_t gate = call.H * int64_t(sizeof(T));
@@ -69,7 +71,7 @@ template <class T> bool streams_tape(const ForwardCall<T>& call) {
            reinterpret_cast<uintptr_t>(call.z) % kVectorBytes == 0;
 }
 
-// Prefetches the places in the tape that a tile will write: they are far away, and come while the tile sums.
+// Prefetches the places in the tape that a tile will write. They are far away, and arrive while the tile sums.
 template <class T>
 GLASSCELL_INLINE void prefetch_tape(const ForwardCall<T>& call, const TileRows<T>& rows, int64_t count, int64_t unit) {
     for (int64_t r = 0; r < count; ++r) {
@@ -93,9 +95,9 @@ GLASSCELL_INLINE void store_gates(const Gates<T>& gates, T* to, int64_t H, int64
     }
 }
 
-// Finishes the step of `count` rows and the units first..last-1, which are `blocks` blocks, from their raw gates z:
-// (rows, blocks, 4, lanes). The chains are long and independent, so all cell states come first and all outputs after
-// them: the processor runs them side by side.
+// Activates the gates and updates the states of `count` rows and the units first..last-1, which fill `blocks` blocks.
+// z: the raw gates, (rows, blocks, 4, lanes). All cell states are computed first and all outputs after them. Each is a
+// long chain of operations, independent of the others, and the processor runs these chains side by side.
 template <class T, bool Default>
 void finish_tiles(const ForwardCall<T>& call, T* z, const TileRows<T>& rows, int64_t count, int64_t blocks,
                   int64_t first, int64_t last) {

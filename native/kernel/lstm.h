@@ -1,5 +1,5 @@
-// The LSTM cell: its equations and their gradients on vectors of units. They also stand in
-// src/glasscell/_cells/lstm.py, with the same names, and nowhere else. Sums of products are fused multiply-adds as
+// The LSTM cell: its equations and their gradients on vectors of units. The equations also stand in
+// src/glasscell/_cells/lstm.py, with the same names, and nowhere else. A multiply-add is fused only where `fma` is
 // written.
 #pragma once
 
@@ -30,7 +30,8 @@ template <class T> struct StepGradient {
     V<T> dc;
 };
 
-// Takes the gradients dh, dc of h', c' to those of the raw gates and of c. Only the activations of needs_raw read `z`.
+// Computes the gradients of the raw gates and of c from the gradients dh and dc of h' and c'. Only the activations of
+// needs_raw read `z`.
 template <class T>
 GLASSCELL_INLINE StepGradient<T> step_gradient(const Gates<T>& z, const Gates<T>& gates, V<T> c, V<T> c_next, V<T> dh,
                                                V<T> dc, Activation a, Activation s) {

@@ -5,7 +5,8 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// Multiplies a row (n) of batch index b by its masks, of (gates, B, n). The masked rows are `out_gate` elements apart.
+// Multiplies a row, (n), of batch index b by the mask of each gate. masks: (gates, B, n). The masked rows are
+// `out_gate` elements apart.
 template <class T>
 void apply_masks(const T* row, const T* masks, int64_t gates, int64_t B, int64_t b, int64_t n, T* out,
                  int64_t out_gate) {

@@ -6,9 +6,9 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The distances, in elements, between rows, gates and unit blocks of packed forward weights. A block of lanes units is
-// (1 + I + H, 4, lanes), or (4, 1 + I + H, lanes) with per-gate masks: bias, inputs, recurrent. Units beyond H are
-// zero.
+// The distances, in elements, between rows, gates and unit blocks of packed forward weights. A block of kLanes units is
+// (1 + I + H, 4, lanes), or (4, 1 + I + H, lanes) with per-gate masks. Its 1 + I + H rows are the bias, the kernel and
+// the recurrent kernel. The weights of units beyond H are zero.
 struct Layout {
     int64_t row, gate, block;
 };
@@ -22,7 +22,7 @@ template <class T> size_t pack_forward_size(int64_t I, int64_t H) {
     return size_t(vector_count<T>(H) * (1 + I + H) * 4 * kLanes<T>);
 }
 
-// Packs rows begin..end-1 of a matrix (n, 4H) that is stored as (4H, n). `to`: the place of its first row.
+// Packs rows begin..end-1 of a matrix (n, 4H) that is stored as (4H, n). `to`: the place of row 0.
 template <class T>
 void pack_transposed(const T* matrix, int64_t n, int64_t H, int64_t begin, int64_t end, T* to, Layout layout) {
     constexpr int64_t L = kLanes<T>;
@@ -33,7 +33,7 @@ void pack_transposed(const T* matrix, int64_t n, int64_t H, int64_t begin, int64
                                         minimum(L, end - k), to + k * layout.row + gate * layout.gate, layout.row);
 }
 
-// Packs one row (4H) of a matrix, or zeros where it is null.
+// Packs one row (4H) of a matrix, or zeros where `row` is null.
 template <class T> void pack_row(const T* row, int64_t H, T* to, Layout layout) {
     constexpr int64_t L = kLanes<T>;
     for (int64_t unit = 0; unit < H; unit += L, to += layout.block)
@@ -59,8 +59,8 @@ template <class T> void pack_forward(const Call<T>& call, int64_t begin, int64_t
     }
 }
 
-// Packed backward weights are a matrix M: (outputs, 4H), for products dz M^T, in panels of up to `vectors` vectors of
-// outputs. A panel is (4H, vectors, lanes); outputs beyond the matrix are zero. All panels but the last are full.
+// Packed backward weights hold a matrix M: (outputs, 4H), for the products dz M^T, in panels of `vectors` vectors of
+// outputs. A panel is (4H, vectors, lanes), and zero beyond the outputs. Only the last panel may have fewer vectors.
 template <class T> size_t pack_backward_size(int64_t outputs, int64_t H) {
     return size_t(vector_count<T>(outputs) * kLanes<T> * 4 * H);
 }

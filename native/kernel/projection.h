@@ -6,19 +6,20 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The dropout masks of the products of some rows, `gate` elements apart from gate to gate. `rows` is null without a
-// mask.
+// The dropout masks of the products of some rows. rows[r] is the mask of row r, and each next gate's mask lies `gate`
+// elements further. `rows` is null without a mask.
 template <class T> struct ProjectionMask {
     const T* const* rows;
     int64_t gate;
 
-    // Multiplies a sum of row r and a gate by the mask of the outputs from k on, `left` of them.
+    // Multiplies the sum of row r and gate `of_gate` by its mask, for the outputs from k on, of which `left` remain.
     GLASSCELL_INLINE V<T> apply(V<T> sum, int64_t r, int64_t of_gate, int64_t k, int64_t left) const {
         return rows ? sum * load_n<T>(rows[r] + of_gate * gate + k, left) : sum;
     }
 };
 
-// out[r][n] = sum over gates of mask * (dz[r][gate] . panel), for R rows (4, H) and N vectors of outputs from k on.
+// Computes out[r][n] = sum over gates of mask * (dz[r][gate] . panel), for R rows of dz, each (4, H), and N vectors of
+// outputs from k on.
 template <class T, int R, int N>
 void project_tile(const T* const* dz, int64_t H, const T* packed, ProjectionMask<T> mask, T* const* out, int64_t k,
                   int64_t width) {
@@ -43,7 +44,8 @@ void project_tile(const T* const* dz, int64_t H, const T* packed, ProjectionMask
             store_n<T>(out[r] + k + n * kLanes<T>, total[r][n], width - n * kLanes<T>);
 }
 
-// Computes the tile of a single row with the gates' sums side by side: one gate's sum alone would wait for itself.
+// Computes the tile of a single row, with the sums of the four gates side by side. The sum of one gate alone would wait
+// at each fma for the one before.
 template <class T, int N>
 void project_row(const T* dz, int64_t H, const T* packed, ProjectionMask<T> mask, T* out, int64_t k, int64_t width) {
     V<T> sum[4][N] = {};
@@ -64,7 +66,7 @@ void project_row(const T* dz, int64_t H, const T* packed, ProjectionMask<T> mask
     }
 }
 
-// Computes the products of `count` rows with the outputs first..last-1 of a packed matrix. `first` starts a panel of
+// Computes the outputs first..last-1 of the products of `count` rows with a packed matrix. `first` starts a panel of
 // `panel` vectors. The outputs of a cancelled product are undefined.
 template <class T>
 void project(const T* const* dz, int64_t count, int64_t H, const T* packed, int64_t panel, int64_t first, int64_t last,

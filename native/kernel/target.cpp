@@ -1,4 +1,5 @@
-// The table of the kernels of one instruction set. Compiled once for each; GLASSCELL_TARGET is the namespace.
+// The table of the kernels of one instruction set. This file is compiled once for each; GLASSCELL_TARGET is the
+// namespace.
 #include "kernel/backward.h"
 #include "kernel/forward.h"
 #include "kernel/weight_gradients.h"
@@ -16,7 +17,7 @@ template <class T> constexpr Kernels<T> kernels() {
             transpose<T>};
 }
 
-// Multiplies and adds as the largest tile does, without its loads: as fast as this machine can.
+// Runs the multiply-adds of the largest tile, but no loads: the highest speed of arithmetic, for measure_peak.
 float peak(int64_t rounds) {
     V<float> sum[kTileRows][kTileVectors];
     for (int r = 0; r < kTileRows; ++r)
@@ -35,7 +36,8 @@ float peak(int64_t rounds) {
     return total[0];
 }
 
-// Reads with no more arithmetic than keeps the loads: as fast as this machine can.
+// Sums `count` floats, the least arithmetic that keeps the loads: the highest speed of reading, for
+// measure_l2_bandwidth.
 float read(const float* from, int64_t count) {
     constexpr int kSums = 8;
     V<float> sum[kSums] = {};

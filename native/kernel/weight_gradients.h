@@ -1,6 +1,7 @@
 // The gradients that do not feed back through time, for the kept steps of a time block: dx = dz W^T, dW = sum of x^T
-// dz, dR = sum of h^T dz, db = sum of dz. The sums over steps have one order: output tiles stay, steps stream past them
-// in chunks, and each chunk is summed from zero and added. One long chain would lose digits in thousands of steps.
+// dz, dR = sum of h^T dz, db = sum of dz. The sums over steps have one order: an output tile stays in registers while a
+// chunk of steps is summed from zero, and the chunk's sum is added to the output. One long chain over thousands of
+// steps would lose digits.
 #pragma once
 
 #include "interface/kernel_table.h"
@@ -9,16 +10,17 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// Steps; part of the order of the sums. A panel of dz (32 KB for AVX-512) fills most of the nearest cache.
+// The steps of a chunk, which the order of the sums depends on. A panel of dz (32 KB for AVX-512) fills most of the
+// nearest cache.
 constexpr int64_t kChunk = 128;
 
 // The layout of the masked operands of `count` steps: x (gates, count, x_row), then h (gates, count, h_row). Rows are
-// some lanes longer than needed: a power of two would put them in the same places of the cache. An operand without a
-// mask has no gates: it is read from the call.
+// kLanes elements longer than needed: rows a power of two apart would share their places in the cache. An operand
+// without a mask has 0 gates here, and is read from the call.
 struct MaskedLayout {
     int64_t x_row, h_row;    // from one step to the next
     int64_t x_gate, h_gate;  // from one gate to the next; 0 where all gates share a mask
-    int64_t h, size;         // the start of h, and of the end
+    int64_t h, size;         // where h starts; how many elements there are in all
 };
 template <class T> MaskedLayout masked_layout(const BackwardCall<T>& call, int64_t count) {
     const int64_t x_gates = call.dropout_gates, x_row = call.I + kLanes<T>, h = x_gates * count * x_row;
@@ -51,7 +53,7 @@ template <class T>
 void input_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t begin, int64_t end) {
     const int64_t I = call.I, gates = call.dropout_gates;
     CancelPoll poll(call.cancellation);
-    constexpr int64_t kRows = 8 * kTileRows;  // share a panel of W while it is near
+    constexpr int64_t kRows = 8 * kTileRows;  // rows that share a panel of W while it is in a near cache
     for (int64_t first = begin; first < end; first += kRows) {
         const T *dz[kRows], *mask[kRows];
         T* dx[kRows];
@@ -66,8 +68,8 @@ void input_gradients(const BackwardCall<T>& call, const KeptStep<T>* kept, int64
     }
 }
 
-// The column panels of the weight gradients. With per-gate masks a panel must not reach over two gates, and each gate
-// is a segment; otherwise the 4H columns are one segment.
+// The column panels of the weight gradients. `width`: the columns of a segment; `in_segment`: its panels. No panel
+// reaches over two segments. With per-gate masks each gate is a segment; otherwise the 4H columns are one segment.
 struct WeightPanels {
     int64_t segments, width, in_segment;
 };
@@ -81,10 +83,11 @@ template <class T> int64_t weight_panels(const BackwardCall<T>& call) {
     return panels.segments * panels.in_segment;
 }
 
-// Packs N vectors of columns of dz of a chunk into `panel`: (count, N, lanes). Columns beyond `width` are zero.
+// Packs the columns of dz from `column` on, N vectors of them, for the `count` steps of a chunk. panel: (count, N,
+// lanes), and zero beyond `width` columns.
 template <class T, int N>
 void pack_panel(const KeptStep<T>* kept, int64_t count, int64_t column, int64_t width, T* panel) {
-    constexpr int64_t kAhead = 16;  // another thread may have written it, a while ago
+    constexpr int64_t kAhead = 16;  // steps: another thread may have written their dz, a while ago
     for (int64_t step = 0; step < count; ++step) {
         if (step + kAhead < count) {
             GLASSCELL_UNROLL
@@ -107,7 +110,8 @@ template <class T, int N> void add_bias(const T* panel, int64_t count, T* out, i
     }
 }
 
-// Adds one panel of N vectors: the columns column..column + width - 1, in segment `gate`.
+// Adds the sums over `count` kept steps to one panel of N vectors: the columns column..column + width - 1, in segment
+// `gate`.
 template <class T, int N>
 void add_panel(const BackwardCall<T>& call, const KeptStep<T>* kept, int64_t count, const T* masked, int64_t gate,
                int64_t column, int64_t width) {

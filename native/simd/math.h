@@ -8,8 +8,8 @@
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// The constants of a precision. kRound is 1.5 * 2^mantissa: adding it rounds to an integer. Beyond kExpLow and kExpHigh
-// e^x is 0 and infinity. From kOne on tanh rounds to 1, and from twice that the sigmoid.
+// The constants of a precision. kRound is 1.5 * 2^mantissa: adding it rounds to an integer. Below kExpLow e^x is 0, and
+// above kExpHigh it is infinity. From kOne on tanh rounds to 1, and from 2 * kOne on the sigmoid does.
 template <class T> struct Format;
 template <> struct Format<float> {
     static constexpr double kRound = 12582912;
@@ -48,8 +48,8 @@ template <class T> GLASSCELL_INLINE V<T> polynomial(V<T> x, const T* coefficient
     return sum;
 }
 
-// Computes scale * p(step * x), with step a power of two. The coefficients take the factors, so it costs no more than
-// p.
+// Computes scale * p(step * x), where the polynomial p(r) approximates (e^r - 1 - r) / r^2 and step is a power of two.
+// The coefficients take the factors, so that this costs no more than p.
 template <class T> GLASSCELL_INLINE V<T> exp_tail(V<T> x, T scale, T step) {
     constexpr int terms = Format<T>::kExpTerms;
     T coefficients[terms];
@@ -58,8 +58,8 @@ template <class T> GLASSCELL_INLINE V<T> exp_tail(V<T> x, T scale, T step) {
     return polynomial<T>(x, coefficients, terms);
 }
 
-// The integer n nearest to x * factor, and 2^(n + offset), if that is a normal number. The low bits of the sum that
-// rounds hold the exponent of the power; a shift puts it in its place.
+// The integer n nearest to x * factor, and the power 2^(n + offset), if that is a normal number. The sum that rounds to
+// n holds the exponent of the power in its low bits; a shift puts it in its place.
 template <class T> struct Power {
     V<T> n, value;
 };
@@ -90,13 +90,13 @@ template <class T> GLASSCELL_INLINE V<T> exp(V<T> x) {
     x = at_most<T>(at_least<T>(x, Format<T>::kExpLow), Format<T>::kExpHigh);
     const Reduced<T> e = reduce<T>(x);
     const V<T> one = constant<T>(1), slope = fma(exp_tail<T>(e.r, 1, 1), e.r, one);  // (e^r - 1) / r
-    const V<T> n = e.power.n;  // 2^n itself may be beyond the normal numbers: two factors
+    const V<T> n = e.power.n;  // 2^n may be beyond the normal numbers, so it is split into two factors
     const Power<T> half = nearest_power<T>(n, 0.5, 0);
     return fma(slope, e.r, one) * half.value * nearest_power<T>(n - half.n, 1, 0).value;
 }
 
-// s(x) = 2^n / (2^n + e^r) with r = n ln2 - x, both sides of the bar times 2^(mantissa + 2), which makes 2^n a normal
-// number wherever s(x) is not zero. Accuracy: 2 ulp over all of float, subnormal results included.
+// s(x) = 2^n / (2^n + e^r) with r = n ln2 - x. Numerator and denominator are multiplied by 2^(mantissa + 2), which
+// makes 2^n a normal number wherever s(x) is not zero. Accuracy: 2 ulp over all of float, subnormal results included.
 template <class T> GLASSCELL_INLINE V<T> sigmoid(V<T> x) {
     using F = Format<T>;
     constexpr int offset = F::kMantissa + 2;
@@ -109,8 +109,9 @@ template <class T> GLASSCELL_INLINE V<T> sigmoid(V<T> x) {
     return power.value / (fma(slope, r, power.value) + one);  // the order that costs the least accuracy
 }
 
-// tanh |x| = (s - 1 - E) / (s + 1 + E), all halved, with -2|x| = 2r - n ln2, s = 2^n and E = e^2r - 1; the sign is put
-// back. The lower digits of ln2 do not matter: where n is not zero, tanh is flat. Accuracy: 2 ulp over all of float.
+// tanh |x| = (s - 1 - E) / (s + 1 + E), with -2|x| = 2r - n ln2, s = 2^n and E = e^2r - 1. Numerator and denominator
+// are halved, and the sign is put back. The lower digits of ln2 do not matter: where n is not zero, tanh is flat.
+// Accuracy: 2 ulp over all of float.
 template <class T> GLASSCELL_INLINE V<T> tanh(V<T> x) {
     using F = Format<T>;
     const Bits<T> sign = as_bits<T>(constant<T>(-0.0));
@@ -141,7 +142,7 @@ template <class T> GLASSCELL_INLINE V<T> log1p_unit(V<T> u) {
     return fma(twice * s2, sum, twice);
 }
 
-// tanh(log(1 + e^x)) = n / d with n = (1 + e^x)^2 - 1 and d = n + 2, both over e^2x where x is positive; and its
+// tanh(log(1 + e^x)) = n / d with n = (1 + e^x)^2 - 1 and d = n + 2, both divided by e^2x where x is positive; and its
 // derivative, 4 e^x (1 + e^x) / d^2. Nothing cancels or overflows.
 template <class T> struct TanhOfSoftplus {
     V<T> value, slope;
@@ -156,7 +157,8 @@ template <class T> GLASSCELL_INLINE TanhOfSoftplus<T> tanh_of_softplus(V<T> x) {
     return {n / d, slope};
 }
 
-// (x + sqrt(x^2 + 4)) / 2. The positive root q of q (q - |x|) = 1, or 1 / q where x is negative. Accuracy: 3 ulp.
+// (x + sqrt(x^2 + 4)) / 2. This is the positive root q of q (q - |x|) = 1, or 1 / q where x is negative. Accuracy: 3
+// ulp.
 template <class T> GLASSCELL_INLINE V<T> squareplus(V<T> x) {
     const V<T> a = abs<T>(x), half = constant<T>(0.5), large = constant<T>(1.0 * (int64_t(1) << 60));
     const V<T> root = select<T>(a < large, sqrt<T>(fma(a, a, constant<T>(4))), a);  // the square may overflow
@@ -164,8 +166,8 @@ template <class T> GLASSCELL_INLINE V<T> squareplus(V<T> x) {
     return select<T>(x < constant<T>(0), constant<T>(1) / q, q);
 }
 
-// x - tanh x. Up to 2 it is x v / (3 + v) with v = 3 (x coth x - 1) = x^2 + x^4 p(x^2), for the difference would lose
-// its digits. Accuracy: 4 ulp.
+// x - tanh x. Up to 2 it is computed as x v / (3 + v) with v = 3 (x coth x - 1) = x^2 + x^4 p(x^2), because the
+// difference would lose its digits. Accuracy: 4 ulp.
 template <class T> GLASSCELL_INLINE V<T> tanh_shrink(V<T> x) {
     const V<T> near = at_most<T>(at_least<T>(x, -2), 2), square = near * near;
     const V<T> v = fma(square * square, polynomial<T>(square, Format<T>::coth_tail(), Format<T>::kCothTerms), square);
@@ -180,7 +182,7 @@ template <class T> struct Normal {
 template <class T> GLASSCELL_INLINE Normal<T> normal(V<T> x) {
     using F = Format<T>;
     V<T> a = abs<T>(x);
-    a = at_most<T>(a, 40);  // beyond, the results are constant, in double too
+    a = at_most<T>(a, 40);  // beyond 40 the results are constant, in double too
     const V<T> square = a * a;
     const V<T> lost = fma(a, a, -square);  // x^2 to twice the precision, so that its exponential keeps its digits
     const V<T> bell = exp<T>(square * constant<T>(-0.5)) * fma(lost, constant<T>(-0.5), constant<T>(1));

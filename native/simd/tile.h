@@ -7,7 +7,7 @@ namespace glasscell::GLASSCELL_TARGET {
 
 constexpr int kTileVectors = 4;
 
-// Row counts beyond the target's tile share the code of its largest tile.
+// The row count, or that of the target's largest tile if it is smaller: with_rows makes no code for larger tiles.
 constexpr int at_most_tile(int rows) { return rows < kTileRows ? rows : kTileRows; }
 
 // A count that is known at compile time.
@@ -72,9 +72,9 @@ GLASSCELL_INLINE int64_t tile_start(int64_t rows, int64_t tiles, int64_t tile) {
 
 GLASSCELL_INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Adds the sum over `count` steps of left[step][k] * panel[step][j], which starts from zero, to out[k][j], for R rows k
-// and N vectors of columns j. panel: (count, N, lanes). `stride`: from one row of `out` to the next; `width`: its
-// columns.
+// Sums left[step][k] * panel[step][j] over `count` steps, starting from zero, and adds the sum to out[k][j], for R rows
+// k and N vectors of columns j. panel: (count, N, lanes). `stride`: the distance between rows of `out`; `width`: how
+// many columns the panel has.
 template <class T, int R, int N>
 void outer_tile(const T* const* left, int64_t k, const T* panel, int64_t count, T* out, int64_t stride, int64_t width) {
     for (int r = 0; r < R; ++r)
@@ -103,7 +103,7 @@ void outer_tile(const T* const* left, int64_t k, const T* panel, int64_t count, 
     }
 }
 
-// Adds these sums to all n rows of `out`, tile by tile.
+// Runs outer_tile for all n rows of `out`, tile by tile.
 template <class T, int N>
 void outer_panel(const T* const* left, const T* panel, int64_t count, int64_t n, T* out, int64_t stride,
                  int64_t width) {

@@ -1,11 +1,13 @@
-// Transposes matrices, square by square in registers: element by element, each one would touch a cache line of its own.
+// Transposes matrices, square by square in registers. Element by element, each element would touch a cache line of its
+// own.
 #pragma once
 
 #include "simd/tile.h"
 
 namespace glasscell::GLASSCELL_TARGET {
 
-// Transposes a square of lanes x lanes elements: interleaves both halves of the rows, log2(lanes) times.
+// Transposes a square of lanes x lanes elements: interleaves the first half of the rows with the second, log2(lanes)
+// times.
 template <class T> GLASSCELL_INLINE void transpose_square(V<T> (&rows)[kLanes<T>]) {
     constexpr int L = kLanes<T>;
     GLASSCELL_UNROLL
@@ -21,7 +23,8 @@ template <class T> GLASSCELL_INLINE void transpose_square(V<T> (&rows)[kLanes<T>
     }
 }
 
-// Transposes one square: `height` rows of `width` columns become `width` vectors, zero beyond `height`.
+// Transposes one square: `height` rows of `width` columns become `width` vectors, whose lanes from `height` on are
+// zero.
 template <class T>
 GLASSCELL_INLINE void transpose_to_vectors(const T* from, int64_t from_stride, int64_t height, int64_t width, T* to,
                                            int64_t to_stride) {

@@ -1,8 +1,8 @@
 // Vectors of one instruction set. All functions are in the target's namespace or internal to the translation unit, so
-// two instruction sets never merge at link time.
+// that the linker never merges two instruction sets.
 //
-// V<T> is a vector of kLanes<T> elements. Bits<T> are the signed integers of the same width, which comparisons return
-// (all ones for true). Arithmetic is the compiler's, element by element, correctly rounded.
+// V<T> is a vector of kLanes<T> elements. Bits<T> is a vector of signed integers of the same width, which comparisons
+// return (all ones for true). The compiler does the arithmetic, element by element, correctly rounded.
 #pragma once
 
 #include <stdint.h>
@@ -66,8 +66,8 @@ template <class T> GLASSCELL_INLINE V<T> load(const T* from) {
     return v;
 }
 
-// Keeps a vector in a register: a compiler may read it from memory again for each of its uses, which are bound by loads
-// then.
+// Keeps a vector in a register. Otherwise a compiler may read the vector from memory again for each use, and loads then
+// limit the speed.
 template <class Vector> GLASSCELL_INLINE void hold(Vector& v) {
 #if defined(__x86_64__)
     __asm__("" : "+v"(v));
@@ -100,9 +100,9 @@ template <class T> GLASSCELL_INLINE void store_n(T* to, V<T> v, int64_t n) {
     for (int64_t k = 0; k < n; ++k) to[k] = v[k];
 }
 
-// Stores a vector that is not read soon past the caches: its cache line is not loaded first, and displaces no other.
-// `to` starts a cache line. Other threads see the vector after flush_stores(). Where a vector is shorter than a cache
-// line, this is an ordinary store.
+// Stores a vector past the caches, for data that is not read soon: the vector's cache line is not loaded first, and
+// displaces no other. `to` starts a cache line. Other threads see the vector after flush_stores(). Where a vector is
+// shorter than a cache line, this is an ordinary store.
 template <class T> GLASSCELL_INLINE void stream_store(T* to, V<T> v) { store<T>(to, v); }
 #if defined(__AVX512F__)
 constexpr bool kStreamsStores = true;
@@ -114,7 +114,7 @@ constexpr bool kStreamsStores = false;
 GLASSCELL_INLINE void flush_stores() {}
 #endif
 
-// Interleaves one half of a with that of b: a[First], b[First], a[First + 1], b[First + 1], ...
+// Interleaves one half of a with the same half of b: a[First], b[First], a[First + 1], b[First + 1], ...
 template <class T, int First> GLASSCELL_INLINE V<T> interleave(V<T> a, V<T> b) {
 #if defined(__clang__)
     V<T> v = {};
@@ -206,7 +206,7 @@ template <class T> GLASSCELL_INLINE V<T> at_most(V<T> x, double high) {
     const V<T> bound = broadcast<T>(T(high));
     return select<T>(x > bound, bound, x);
 }
-#if defined(__AVX512F__)  // a single instruction gives its second operand where either is NaN
+#if defined(__AVX512F__)  // one instruction, which gives its second operand where either operand is NaN
 template <> GLASSCELL_INLINE F32 at_least<float>(F32 x, double low) {
     return (F32)_mm512_maskz_max_ps(0xffff, (__m512)broadcast<float>(float(low)), (__m512)x);
 }

@@ -33,7 +33,7 @@ struct Digest {
     template <class T> void add_one(const std::vector<T>& values) {
         for (T value : values) {
             ++numbers;
-            if (std::isnan(value)) ++nans, value = 0;  // its sign and payload are the processor's
+            if (std::isnan(value)) ++nans, value = 0;  // its sign and payload depend on the processor
             unsigned char bytes[sizeof(T)];
             std::memcpy(bytes, &value, sizeof(T));
             for (const unsigned char byte : bytes) hash = (hash ^ byte) * 1099511628211u;

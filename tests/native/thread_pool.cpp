@@ -1,4 +1,4 @@
-// Checks the thread pool from C++. Run by test_process.py with the name of a check; prints failures alone.
+// Checks the thread pool from C++. Run by test_process.py with the name of a check; prints only failures.
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -35,7 +35,7 @@ struct Meeting {
     std::thread::id ids[4]{};
 };
 
-// Makes each of the first `count` tasks wait for all of them: without a thread for each this never ends.
+// Makes each of the first `count` tasks wait for all of them. Without a thread for each task this never ends.
 static void meet(void* context, int index) {
     Meeting& meeting = *static_cast<Meeting*>(context);
     if (index >= meeting.count) return void(++meeting.others);
@@ -204,18 +204,18 @@ static int late() {
     return 0;
 }
 
-// Checks when runs share their work, and when they are alone.
+// Checks when runs share their work, and when they stay on one thread.
 static int sharing() {
     constexpr int64_t kLost = 1'000'000;
     Sharing sharing;
-    const auto alone_for = [&](int64_t time) {  // exactly
+    const auto alone_for = [&](int64_t time) {  // whether runs stay alone for exactly `time`
         sharing.record_alone(time - 1);
         const bool alone = !sharing.allowed();
         sharing.record_alone(1);
         return alone && sharing.allowed();
     };
     CHECK(sharing.allowed());
-    sharing.record(10 * kLost, 10 * kLost);  // worked as long as the caller waited: nothing lost
+    sharing.record(10 * kLost, 10 * kLost);  // others worked as long as the caller waited: nothing lost
     CHECK(sharing.allowed());
     for (const int64_t times : {8, 16, 32}) {
         sharing.record(3 * kLost, 2 * kLost);
@@ -229,7 +229,7 @@ static int sharing() {
     CHECK(alone_for(64 * 8 * kLost));
     sharing.record(20 * kLost, 0);  // a second at most
     CHECK(alone_for(kSecond));
-    sharing.record(kSecond, 0);  // but for what itself took longer
+    sharing.record(kSecond, 0);  // unless eight times the last loss is longer
     CHECK(alone_for(8 * kSecond));
     return 0;
 }

@@ -1,4 +1,5 @@
-// Loaded with LD_PRELOAD, in front of glibc's own: counts what all threads of a process allocate, and how much lives.
+// Loaded with LD_PRELOAD, in front of glibc's own functions: counts the allocations of all threads of a process, and
+// the bytes that are in use.
 #include <malloc.h>
 
 #include <atomic>
@@ -48,7 +49,7 @@ void free(void* memory) {
     __libc_free(memory);
 }
 
-// Memory that comes from the system at once.
+// Memory that comes directly from the system.
 void* mmap(void* at, size_t size, int protection, int flags, int file, off_t offset) noexcept {
     void* const memory = system_mmap(at, size, protection, flags, file, offset);
     return memory == MAP_FAILED || file >= 0 ? memory : taken(memory, long(size));

@@ -1,4 +1,5 @@
-// Loaded with LD_PRELOAD, in front of glibc's own: lets one allocation fail, or all from one on, in whichever thread.
+// Loaded with LD_PRELOAD, in front of glibc's own functions: lets one allocation fail, or all from one on, in any
+// thread.
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -8,7 +9,7 @@
 
 namespace {
 
-std::atomic<long> left{0};  // until the one that fails; 0: none does
+std::atomic<long> left{0};  // allocations until the one that fails; 0: none fails
 std::atomic<bool> on{false}, all_after{false}, reached{false};
 uintptr_t first = 0, last = UINTPTR_MAX;  // the code whose allocations count
 
@@ -64,13 +65,13 @@ void* mmap(void* at, size_t size, int protection, int flags, int file, off_t off
 
 void count_those_of(uintptr_t begin, uintptr_t end) { first = begin, last = end; }
 
-// From now on the n-th one fails, or all from it on.
+// From now on the n-th allocation fails, or all from the n-th on.
 void begin_to_fail(long n, int and_all_after) {
     left.store(n), all_after.store(and_all_after), reached.store(false);
     on.store(true);
 }
 
-// Whether one has failed.
+// Returns whether an allocation has failed since begin_to_fail().
 int end_failing() {
     on.store(false);
     return reached.load();

@@ -1,4 +1,4 @@
-// Loaded by tests: how this thread's processor rounds and whether it keeps subnormal numbers, set and read.
+// Loaded by tests: sets and reads how this thread's processor rounds, and whether it keeps subnormal numbers.
 #include <cfenv>
 #include <cstdint>
 
@@ -22,7 +22,7 @@ int set_float_state(int rounding, int flush) {
     return std::fesetround(modes[rounding]);
 }
 
-// All control bits, without those of what has happened.
+// All control bits, without the flags of past exceptions.
 int float_state() {
 #if defined(__x86_64__)
     unsigned short old;

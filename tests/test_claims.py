@@ -117,4 +117,4 @@ def test_the_version_is_that_of_the_package():
 def test_files_that_are_named_are_there():
     paths = set(re.findall(r"\b((?:src|native|tests|tools|docs|examples|benchmarks)/[\w./-]*\w)", README))
     assert len(paths) > 10
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists() and path != "docs/_build"] == []  # `make docs` makes it

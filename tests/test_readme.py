@@ -46,7 +46,7 @@ def test_links_and_paths_lead_somewhere(page):
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)", text) if "://" not in link]
     paths = re.findall(r"`((?:src|native|tests|tools|docs|examples|benchmarks|\.ci)/[\w./-]*\w)`", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists() and path != "docs/_build"] == []  # `make docs` makes it
 
 
 def test_readme_is_read_in_a_minute_and_a_half():

@@ -162,7 +162,7 @@ def test_a_call_polls_within_a_step(which, sizes, threads, transposed_weights):
     million numbers that are packed. Told to stop, it does nothing more."""
     engine = ("backward", "block_cache", "cpu_count", "dispatch", "forward", "partition", "team", "thread_pool")
     files = [*(f"engine/{name}.cpp" for name in engine), "kernel/target.cpp"]
-    _, polls = program("cancellation.cpp", *files, options=("-DGLASSCELL_TARGET=baseline",))
+    _, polls = program("cancellation.cpp", *files, options=("-DGLASSCELL_TARGET=baseline", "-O1"))
     command = [polls, which, threads, *sizes, transposed_weights]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     polled, polls_until_cancelled = map(int, done.stdout.split())

@@ -79,8 +79,8 @@ def to_dataset(trace: Any) -> Any:
         raise ImportError(
             f"to_xarray needs {error.name}, which is not installed: pip install xarray", name=error.name
         ) from None
-    named = {
-        name: (tuple(DIMENSIONS.get(a, f"{name}_gate") for a in axes), getattr(trace, name))  # axis G has a size of its own, 1 or 4, for each mask
+    named = {  # the axis G of each mask gets a dimension of its own, for its size may be 1 or 4
+        name: (tuple(DIMENSIONS.get(a, f"{name}_gate") for a in axes), getattr(trace, name))
         for name, axes in AXES.items()
     }
     named = {COORDINATES.get(name, name): value for name, value in named.items() if value[1] is not None}

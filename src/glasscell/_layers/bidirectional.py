@@ -148,7 +148,7 @@ class Bidirectional:
         self.backward_layer.reset_state()
 
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> Bidirectional:
-        """Draw the weights of both layers. A `seed` makes them reproducible; the two still differ. Returns the layer."""
+        """Draw the weights of both layers; a `seed` makes them reproducible, and still different. Returns the layer."""
         seeds = (None, None) if seed is None else generator(seed).integers(2**32, size=2).tolist()
         for layer, own in zip((self.forward_layer, self.backward_layer), seeds, strict=True):
             layer.build(input_dim, own, dtype)

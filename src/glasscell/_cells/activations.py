@@ -276,7 +276,7 @@ def _minus_abs(x: Array, xp: Any) -> Array:
 
 
 def _tanh_of_softplus(x: Array, xp: Any) -> tuple[Array, Array]:
-    """Returns numerator and denominator of tanh(log(1 + e^x)) = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1), without overflow."""
+    """Numerator and denominator of tanh(log(1 + e^x)) = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1), without overflow."""
     e = xp.exp(_minus_abs(x, xp))
     n = xp.where(x < 0, e * (2 + e), 1 + 2 * e)
     return n, n + xp.where(x < 0, 2.0, 2 * e * e)

@@ -91,7 +91,7 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-Draw = Callable[[Shape, dict[str, Any], "np.random.Generator"], Array]  # quoted, so that numpy.random is imported at first use
+Draw = Callable[[Shape, dict[str, Any], "np.random.Generator"], Array]  # quoted: numpy.random loads at first use
 
 
 def _truncated_normal(mean: float, stddev: float, shape: Shape, rng: np.random.Generator) -> Array:

@@ -84,7 +84,7 @@ def gradient_flow(layer: Any, x: Any, dy: Any, **call: Any) -> Any:
     >>> flow.in_all("c"), flow.in_all("carousel")
     """
     if not isinstance(layer, (Trace, Traces)):
-        if not callable(getattr(layer, "trace", None)) or hasattr(layer, "shape"):  # an array's `trace` is that of a matrix
+        if not callable(getattr(layer, "trace", None)) or hasattr(layer, "shape"):  # arrays have another `trace`
             raise TypeError(f"layer: expected one with trace(x), or its Trace, got {kind_of(layer)}")
         return flow_of_layer(layer, layer.trace(x, **call), dy, flow_of_trace)
     if x is not None or call:
@@ -116,7 +116,7 @@ def _step_back(trace: Trace, t: int, dh: Array, dc: Array) -> tuple[Array, Array
     c_before: Any = trace.c[:, t - 1] if t else trace.c0
     state = np.where(was_reset(trace)[:, t, None], 0, c_before), trace.c[:, t].astype(np.float64), dh, dc
     dz, dc_before = step_gradient(z, gates, *state, options, np)
-    _, dc_t = step_gradient(z, gates._replace(f=np.ones_like(gates.f)), *state, options, np)  # with f = 1, the gradient of c before the step is that of c_t
+    _, dc_t = step_gradient(z, gates._replace(f=np.ones_like(gates.f)), *state, options, np)  # f = 1 gives that of c_t
     none = [np.empty((len(dh), 0))] * 4  # no columns: the gradients of the weights are not needed
     dx, dh_before, *_ = raw_gates_gradient(dz, none, none, trace.kernel, trace.recurrent_kernel, np)
     return dc_t, _through(dh_before, trace.recurrent_dropout_mask), dc_before, _through(dx, trace.dropout_mask)

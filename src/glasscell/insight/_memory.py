@@ -13,7 +13,7 @@ from glasscell.insight._arguments import check_index, check_trace, ran, was_rese
 
 
 class MemorySources(NamedTuple):
-    """Holds the parts of a cell state: `initial`, (U,), left of c_0, and `steps`, (time + 1, U), written by each step."""
+    """Holds the parts of a cell state. initial: (U,), the rest of c_0. steps: (time + 1, U), written by each step."""
 
     initial: Array
     steps: Array

@@ -42,7 +42,7 @@ def _back(layer: Any, traces: Trace | Traces, dy: Any, flow: Flow) -> tuple[Any,
         return _one_after_another(layer.layers, traces, dy, flow)
     if traces.names == ["forward", "backward"]:
         return _both(layer, traces, dy, flow)
-    if all(name.startswith("cell ") for name in traces.names):  # None: the next cell reads every h of the cells below the last
+    if all(name.startswith("cell ") for name in traces.names):  # cells below read every h
         return _one_after_another([*[None] * (len(traces) - 1), layer], traces, dy, flow)
     raise ValueError(
         f"layer: expected the traces of one call of a stack or of two directions, got those of {traces.names}; "

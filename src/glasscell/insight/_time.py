@@ -54,7 +54,7 @@ def half_life(trace: Trace, rows: Any = None, times: Any = None, units: Any = No
     (f,) = _gates(trace, rows, times, units, ("f",))
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = -np.log(f)
-        life: Array = np.log(2) / (logs.sum(0) / len(f) + 0.0)  # + 0.0 turns -0 into 0: the half-life is then infinity, not -infinity
+        life: Array = np.log(2) / (logs.sum(0) / len(f) + 0.0)  # + 0.0 makes 0 of -0, and infinity
     return life
 
 

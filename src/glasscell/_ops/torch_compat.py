@@ -73,7 +73,7 @@ def memory_of(tensor: Tensor) -> Any:
 
 @lru_cache(1024)  # parameters keep their addresses, and other tensors often get an earlier address again
 def array_at(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
-    """Views the memory of a contiguous tensor, at its `data_ptr()`, as an array, while the caller holds the tensor.
+    """Views a contiguous tensor at the `address` of its memory as an array, valid while the caller holds the tensor.
 
     It takes a quarter of the time of `array_of`. The array holds only address, shape and dtype, so a cached one is
     never out of date; the caller knows that its tensor is at the address.

@@ -55,7 +55,7 @@ def accelerate(model: Any) -> Any:
 
 
 def restore(model: Any) -> Any:
-    """Turn every glasscell layer in a model back into Keras's, in place: the inverse of `accelerate`. Returns the model.
+    """Turn every glasscell layer in a model back into Keras's, in place, and return the model: undoes `accelerate`.
 
     Raises: TypeError for anything but a Keras layer or model.
     """

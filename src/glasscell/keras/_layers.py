@@ -21,7 +21,7 @@ from glasscell.keras._trace import trace_layer
 Tensor = Any
 LOG = logging.getLogger("glasscell")
 ENGINES = ("auto", "native", "framework")
-CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # the methods that a call runs
+CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # all that a call runs
 
 _reasons: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()  # the reasons that each layer has logged
 
@@ -35,7 +35,7 @@ class LSTMCell(keras.layers.LSTMCell):  # type: ignore[misc]
     units: H, the number of units. activation: for the candidate g, and for c in the output. recurrent_activation: for
     the gates i, f and o. use_bias: add a bias. unit_forget_bias: start the bias of f as ones.
     kernel_initializer, recurrent_initializer, bias_initializer, and the _regularizer and _constraint of each: as in
-    Keras, for `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`, with columns in the order i, f, g, o.
+    Keras, for `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`; their columns are i, f, g, o.
     dropout, recurrent_dropout: the rates at which inputs and h are dropped in training. seed: the seed of the dropout.
     kwargs: Keras's arguments of every layer, `name`, `dtype`, `trainable`; and `implementation`, 1 or 2.
 
@@ -261,7 +261,7 @@ class LSTM(NativeLoop, keras.layers.LSTM):  # type: ignore[misc]
     units: H, the number of units. activation: for the candidate g, and for c in the output. recurrent_activation: for
     the gates i, f and o. use_bias: add a bias. unit_forget_bias: start the bias of f as ones.
     kernel_initializer, recurrent_initializer, bias_initializer, and the _regularizer and _constraint of each: as in
-    Keras, for `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`, with columns in the order i, f, g, o.
+    Keras, for `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`; their columns are i, f, g, o.
     activity_regularizer: for the outputs. dropout, recurrent_dropout: the rates at which inputs and h are dropped in
     training. seed: the seed of the dropout.
     return_sequences: return the h of every step, (B, T, H), not of the last, (B, H). return_state: return

@@ -41,7 +41,7 @@ class GateMonitor(keras.callbacks.Callback):  # type: ignore[misc]
     x: a small batch of inputs as the model takes them (array, list or dict), run in one piece.
     metrics: the statistics to add, by the ends of their names, as ("forget_mean", "cell_rms"); "all" adds all. Each one
     appears wherever metrics appear: the progress bar prints them all in its one line.
-    every: measure at the epochs 0, every, 2 * every, ...; other epochs repeat the values, so that the keys never change.
+    every: measure at the epochs 0, every, 2 * every, ...; others repeat the values, so that the keys never change.
 
     Place it BEFORE the callbacks that should see the values (`TensorBoard`, `CSVLogger`, `EarlyStopping`): Keras passes
     one dict from callback to callback, in their order. `History` and the progress bar always come last.

@@ -23,7 +23,7 @@ LOG = logging.getLogger("glasscell")
 ENGINES = ("auto", "native", "framework")
 CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # all that a call runs
 
-_reasons: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()  # the reasons that each layer has logged
+_reasons: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()  # those that a layer has logged
 
 register = keras.saving.register_keras_serializable(package="glasscell")
 

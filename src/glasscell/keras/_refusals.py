@@ -16,7 +16,7 @@ ADVICE = {
     "torch": "PyTorch's modules are for glasscell.torch",
     "glasscell": "what glasscell has for NumPy needs no Keras, and is native as it is",
 }
-RECURRENT = ("go_backwards", "return_sequences", "return_state", "stateful")  # the attributes that `Bidirectional` reads
+RECURRENT = ("go_backwards", "return_sequences", "return_state", "stateful")  # `Bidirectional` reads these
 
 
 def describe(value: Any) -> str:

@@ -48,7 +48,7 @@ class LSTM(Tools):  # no subclass of torch.nn.LSTM: torch.compile stops at those
     recurrent_dropout: the share of h that is dropped on its way into the gates, in training, as in Keras. Each gate,
         row, layer and direction has one mask for all steps (Gal & Ghahramani 2016), scaled by 1 / (1 - rate).
     activation, recurrent_activation: a(.) and s(.) of the equations, by Keras's names.
-    engine: "auto" runs PyTorch's own LSTM where the native engine cannot run and PyTorch can: on other devices than the
+    engine: "auto" runs PyTorch's own LSTM where the native engine cannot run and PyTorch can: on devices but the
         CPU, in other dtypes than float32 and float64, with `proj_size`, under autocast, in exports. "native" raises a
         ValueError with the reason there. "framework" always runs PyTorch's own. `engine_used` is the last call's engine.
 
@@ -168,7 +168,7 @@ class LSTM(Tools):  # no subclass of torch.nn.LSTM: torch.compile stops at those
         mask: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> Traces:
-        """Run the call `self(input, hx, ...)` in inference, and return every gate and state of each layer and direction.
+        """Run the call `self(input, hx, ...)` in inference, and return every gate and state of every layer.
 
         The call runs with the module's hooks, its subclass's `forward` and its parametrizations, but without dropout
         and gradients, and does not change the module. Arguments as in `forward`. A compiled module has `trace` too;

@@ -22,7 +22,8 @@ from glasscell.torch._prepare import Prepared
 def run(lstm: Any, call: Prepared) -> tuple[str, Tensor, Tensor, Tensor]:
     """Runs all layers. Returns the engine, the output (B, T, directions * H), and the final h and c.
 
-    Each of h and c is (layers * directions, B, H). The engine is "framework" where a layer ran in PyTorch's operations, else "native".
+    Each of h and c is (layers * directions, B, H). The engine is "framework" where a layer ran in PyTorch's operations,
+    else "native".
     """
     x, engine = call.x, "native"
     states: list[tuple[Tensor, Tensor]] = []

@@ -23,7 +23,7 @@ class Tools(torch.nn.RNNBase):  # type: ignore[misc]
     def _node(self, input: fx.Proxy, hx: Any, extras: dict[str, Any], forward: Any) -> Any:
         """Makes this module one node of the graph that torch.fx traces, as `torch.nn.LSTM` is.
 
-        Raises: TraceError where this module itself is the traced root; and where it has hooks or a `forward` of its own,
+        Raises: TraceError where this module itself is the traced root; and where it has hooks or its own `forward`,
         which have already run here and would run again with the node.
         """
         tracer, given = input.tracer, {name: value for name, value in extras.items() if value is not None}

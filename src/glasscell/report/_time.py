@@ -39,7 +39,7 @@ def half_lives(trace: Trace, rows: Any = None) -> Figure:
 
 @styled
 def saturation(trace: Trace, rows: Any = None) -> Figure:
-    """Draw the saturation plot of Karpathy, Johnson & Fei-Fei 2015: how often each gate of each unit is open and closed.
+    """Draw the saturation plot of Karpathy, Johnson & Fei-Fei 2015: how often each unit's gates are open or closed.
 
     A point is a unit. The horizontal axis is the share of the steps in which its gate is above 0.9, the vertical axis
     the share in which it is below 0.1. A unit at the right end has a gate that is always open. `insight.saturation`

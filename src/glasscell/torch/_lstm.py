@@ -48,9 +48,10 @@ class LSTM(Tools):  # no subclass of torch.nn.LSTM: torch.compile stops at those
     recurrent_dropout: the share of h that is dropped on its way into the gates, in training, as in Keras. Each gate,
         row, layer and direction has one mask for all steps (Gal & Ghahramani 2016), scaled by 1 / (1 - rate).
     activation, recurrent_activation: a(.) and s(.) of the equations, by Keras's names.
-    engine: "auto" runs PyTorch's own LSTM where the native engine cannot run and PyTorch can: on devices but the
-        CPU, in other dtypes than float32 and float64, with `proj_size`, under autocast, in exports. "native" raises a
-        ValueError with the reason there. "framework" always runs PyTorch's own. `engine_used` is the last call's engine.
+    engine: "auto" runs PyTorch's own LSTM where the native engine cannot run and PyTorch can: on other
+        devices than the CPU, in other dtypes than float32 and float64, with `proj_size`, under autocast, in exports.
+        "native" raises a ValueError with the reason there. "framework" always runs PyTorch's own. `engine_used` is the
+        engine of the last call.
 
     Raises: ValueError or TypeError naming the argument and its value, of the same kind as PyTorch's error where PyTorch
     refuses it too; ValueError for one of the further arguments together with `proj_size`.

@@ -71,7 +71,7 @@ function show(now) {
   views.draw(now);
   showInside(byId("inside"), cell, scales, now);
   showSteps(now);
-  byId("place").setAttribute("aria-live", player.playing ? "off" : "polite"); // while playing, a screen reader could not keep up
+  byId("place").setAttribute("aria-live", player.playing ? "off" : "polite"); // too fast for speech
   byId("place").textContent = describePlace(cell, now);
 }
 

@@ -71,7 +71,7 @@ export class Views {
     const rows = now.other === null ? [now.row] : [now.row, now.other];
     this.place.classList.toggle("two", rows.length > 1);
     for (const { views } of this.cards) views.forEach((view) => this.fitCanvases(view, rows));
-    const width = this.place.querySelector(".canvas").clientWidth; // the same for all; read once, for each read costs time
+    const width = this.place.querySelector(".canvas").clientWidth; // the same for all; a read is slow
     for (const { heading, title, views } of this.cards) {
       heading.textContent = title(now);
       views.forEach((view, k) => this.drawView(view, rows, now, width, k === views.length - 1));

@@ -177,7 +177,7 @@ def onnx_session(model: bytes, threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    # As fast as with the default of some 60 ms, in which its waiting threads would double the next contestant's time.
+    # 1 ms is as fast as the default of some 60 ms, with which waiting threads would double the next contestant's time.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         import typer
 
-        # Click's UsageError has no public name in typer; it is the parent of one that has.
+        # Click's UsageError has no public name in typer, but its subclass BadParameter has.
         usage_error: Any = typer.BadParameter.__base__
         try:
             code = build_app()(args=given or ["--help"], prog_name="glasscell", standalone_mode=False)

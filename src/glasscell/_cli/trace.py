@@ -116,7 +116,7 @@ def load_model(path: Path) -> Any:
         raise Refusal(f"MODEL: expected a file, got {str(path)!r}, which is not there")
     import keras
 
-    import glasscell.keras  # noqa: F401  chooses the backend, and knows its own layers
+    import glasscell.keras  # noqa: F401  chooses the backend, and registers its layers
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)

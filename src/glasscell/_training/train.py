@@ -104,7 +104,7 @@ def _load_keras() -> None:
         raise ModuleNotFoundError("No module named 'keras'", name="keras")
     if importlib.util.find_spec("jax"):
         os.environ.setdefault("KERAS_BACKEND", "jax")
-    import glasscell.keras  # noqa: F401  chooses the backend where nobody has
+    import glasscell.keras  # noqa: F401  chooses a backend where none is set
 
 
 def check_arguments(output: str | os.PathLike[str], **settings: Any) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class LSTM(Tools):  # no subclass of torch.nn.LSTM: torch.compile stops at those
             self._check_framework(PROJECTED.format(self.proj_size), True)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Checks an activation when it is set: PyTorch would file a module among the children, where it is not seen."""
+        """Checks an activation when it is set. PyTorch would keep a module as a child, hidden by the class default."""
         if name in ("activation", "recurrent_activation"):
             value = activations.get(value, name, callables=False).name
         super().__setattr__(name, value)

@@ -1,4 +1,4 @@
-"""`show_config()`: what this installation is and can do."""
+"""Defines `show_config()`, which describes this installation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FRAMEWORKS = ("keras", "jax", "tensorflow", "torch")
 
 
 def show_config() -> dict[str, Any]:
-    """What this installation is and can do: version, compiler, instruction sets, threads, frameworks found.
+    """Describe this installation: version, compiler, instruction sets, threads, and the frameworks it finds.
 
-    `threads_of` tells whose threads they are: with `glasscell.torch` imported those of PyTorch's OpenMP.
-    `targets` are the instruction sets this build has and this machine can run, best first; `target` is the one in
-    use (GLASSCELL_TARGET forces one). `block_cache_mb` is the most memory that is kept from call to call
-    (GLASSCELL_BLOCK_CACHE_MB sets it, 0 for none). Frameworks are looked up, not imported.
+    `threads_of` names the owner of the threads: glasscell, or PyTorch's OpenMP once `glasscell.torch` is imported.
+    `targets` are the instruction sets that this build has and this machine can run, best first. `target` is the one in
+    use; the variable GLASSCELL_TARGET forces one. `block_cache_mb` is how much memory may be kept from call to call;
+    GLASSCELL_BLOCK_CACHE_MB sets it, 0 for none. Frameworks are looked up, not imported.
     """
     import platform
 
@@ -39,7 +39,7 @@ def show_config() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    from importlib import metadata  # 50 ms that `import glasscell` need not pay
+    from importlib import metadata  # imported late: it takes 50 ms, which `import glasscell` need not pay
 
     names = {"tensorflow": ("tensorflow", "tensorflow-cpu")}.get(package, (package,))
     for name in names:

@@ -1,4 +1,4 @@
-"""The way in where a package is missing: chooses Keras's backend, and says what to install."""
+"""Handles missing packages at import: chooses an installed backend for Keras, and says what to install."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-# What each door needs, by the names that pip knows.
+# The packages that each optional module or command needs, by their names in pip.
 NEEDS = {
     "glasscell.keras": "keras jax",
     "glasscell.torch": "torch",
@@ -21,17 +21,18 @@ BACKENDS = {"jax": "jax", "torch": "torch", "tensorflow": "tensorflow-cpu"}  # i
 
 
 def missing(door: str, error: ImportError) -> ImportError:
-    """Makes the one-line error of a door that needs a package which is not installed."""
+    """Makes the one-line error of a module or command (`door`) that needs a package which is not installed."""
     package = (error.name or "a package").partition(".")[0]
     return ImportError(f"{door} needs {package}, which is not installed: pip install {NEEDS[door]}", name=package)
 
 
 def choose_backend() -> None:
-    """Chooses Keras's backend where its own choice is not installed. To be called before Keras is imported.
+    """Sets KERAS_BACKEND to an installed backend where Keras would choose another. Call it before Keras is imported.
 
-    Keras takes KERAS_BACKEND, else its configuration file, else TensorFlow. A choice in KERAS_BACKEND stays as it is.
+    Keras itself reads KERAS_BACKEND, else its configuration file, else takes TensorFlow. A KERAS_BACKEND that is set is
+    left as it is.
 
-    Raises: ImportError, in one line, where no backend is installed, or that of KERAS_BACKEND is not.
+    Raises: ImportError, in one line, where no backend is installed, or the one in KERAS_BACKEND is not.
     """
     if "keras" in sys.modules:
         return
@@ -53,7 +54,7 @@ def choose_backend() -> None:
 
 
 def _configured() -> str:
-    """The backend of Keras's configuration file; Keras writes one with its default when it finds none."""
+    """Reads the backend from Keras's configuration file; "tensorflow", Keras's default, where there is none."""
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     try:
         return str(json.loads((home / "keras.json").read_text()).get("backend", "tensorflow"))

@@ -1,9 +1,9 @@
-"""Files that appear whole or not at all: one file (`write_whole`), or all files of a run together (`staged`).
+"""Writes files that appear whole or not at all: one file (`write_whole`), or all files of a run (`staged`).
 
 A run writes into a folder of its own inside the output, `.unfinished-*`, and locks it while it lives. The run ends with
-one rename of that folder, to `.finished`. Then the files are published: the older files of those names go first, so
-that files of two runs never stand side by side. The next run recovers what a killed process left: it publishes what was
-finished and removes what was not.
+one rename of that folder, to `.finished`. Then the files are published: older files of the same names are removed
+first, so that files of two runs never stand side by side. The next run cleans up after a killed process: it publishes a
+finished folder and removes an unfinished one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ UNFINISHED, FINISHED = ".unfinished-", ".finished"
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, of text or of bytes, in one step: no reader ever sees a part of it; one that is there is replaced.
+    """Write a file, of text or of bytes, in one step, over an existing one: no reader ever sees a part of it.
 
-    Raises: OSError naming `path` where it cannot be written; the file that was there stays.
+    Raises: OSError naming `path` where it cannot be written; an existing file then stays.
     """
     _check_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
-    except OSError as error:  # by the name that the caller knows
+    except OSError as error:  # named by the path that the caller knows
         raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         with suppress(OSError):
@@ -46,7 +46,7 @@ def _check_place(path: Path) -> None:
 
 @contextmanager
 def staged(output: Path) -> Iterator[Path]:
-    """A folder whose files move into `output` together at the end, or vanish with it if anything goes wrong.
+    """Yields a folder whose files move into `output` together at the end; after an error it is removed.
 
     Raises: OSError where `output` cannot be made or written.
     """
@@ -72,16 +72,16 @@ def staged(output: Path) -> Iterator[Path]:
 
 
 def _recover(output: Path) -> None:
-    """Publish what dead runs finished, and remove what they did not."""
+    """Publish the finished folders of dead runs, and remove their unfinished ones."""
     _publish(output)
     for stage in output.glob(f"{UNFINISHED}*"):
-        if (lock := _lock(stage)) is not None:  # nobody else holds it: its run is dead
+        if (lock := _lock(stage)) is not None:  # no process holds the lock: its run is dead
             shutil.rmtree(stage, ignore_errors=True)
             _unlock(lock)
 
 
 def _finish(stage: Path, output: Path) -> None:
-    """Rename the stage and publish its files. Ctrl-C stops a run before the rename, and comes too late after it."""
+    """Rename the stage and publish its files. Ctrl-C stops a run only before the rename."""
     try:
         os.rename(stage, output / FINISHED)
         _publish(output)
@@ -92,7 +92,7 @@ def _finish(stage: Path, output: Path) -> None:
 
 
 def _publish(output: Path) -> None:
-    """Put the files of a finished run in place, after the older ones have gone."""
+    """Remove the older files, and put those of a finished run in their place."""
     finished = output / FINISHED
     if not finished.is_dir():
         return
@@ -106,7 +106,7 @@ def _publish(output: Path) -> None:
 
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
-    """Wait until no other run changes the folder, and keep others out."""
+    """Lock the folder against other runs, after waiting for the present one."""
     lock = _lock(output, wait=True)
     try:
         yield
@@ -120,7 +120,7 @@ def _lock(folder: Path, wait: bool = False) -> int | None:
     Returns: None where another process holds the lock, and where the system or the disk has no locks.
     """
     try:
-        import fcntl  # not on Windows
+        import fcntl  # missing on Windows
 
         descriptor = os.open(folder, os.O_RDONLY)
     except (ImportError, OSError):

@@ -1,4 +1,4 @@
-"""`Trace`: every gate and state of every step, as named arrays; `Traces`: those of several cells."""
+"""Defines `Trace`, every gate and state of every step of a call as named arrays, and `Traces` for several cells."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from glasscell._cells.activations import Activation
 from glasscell._cells.arguments import described
 from glasscell._ops.call import Call, Record
 
-if TYPE_CHECKING:  # 5 ms that `import glasscell` need not pay
+if TYPE_CHECKING:  # imported for type checkers only: it takes 5 ms
     from collections.abc import Iterable
     from pathlib import Path
 
 Array = npt.NDArray[Any]
 
 RECORDED = ("i", "f", "g", "o", "c", "h", "zi", "zf", "zg", "zo")
-# The axes of every array of a trace: B rows, T steps, H units, I input features; G is 1 or 4, masks of dropout.
+# The axes of every array of a trace: B rows, T steps, H units, I input features; G, of dropout masks, is 1 or 4.
 AXES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(RECORDED, ("B", "T", "H")),
     "mask": ("B", "T"),
@@ -36,21 +36,22 @@ AXES: dict[str, tuple[str, ...]] = {
     "unit_names": ("H",),
     "step_names": ("B", "T"),
 }
-OF_ALL_UNITS = ("kernel", "recurrent_kernel", "bias", "recurrent_dropout_mask")  # a part of the units has none of them
+OF_ALL_UNITS = ("kernel", "recurrent_kernel", "bias", "recurrent_dropout_mask")  # left out where units are selected
 ACTIVATIONS = ("activation", "recurrent_activation")
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # equality of arrays has no single truth
 class Trace:
-    """What the cell did at every step; each array is (B, T, H), time in processing order.
+    """Holds every gate and state of every step of a call; each array is (B, T, H), time in processing order.
 
     i, f, o: activated gates; g: the activated candidate; c, h: cell and hidden state after the step.
-    zi, zf, zg, zo: the raw gates, before their activation. The gates of a skipped step were never computed and are
-    NaN; h and c carry over.
-    mask: (B, T) bool, True where the step ran, in processing order; None where all did.
+    zi, zf, zg, zo: the raw gates, before their activation. A skipped step computes no gates: they are NaN there, and h
+    and c are those of the step before.
+    mask: (B, T) bool, True where the step ran, in processing order; None where all ran.
 
-    And the call that it is of, so that `glasscell.insight` can say why; read-only, None where it is not known:
-    x: (B, T, I), what the cell received, in processing order. h0, c0: (B, H), the state before the first step.
+    The trace also holds the arguments of the call, which `glasscell.insight` explains the gates and states by. They are
+    read-only, and None where they are not known:
+    x: (B, T, I), the input of the cell, in processing order. h0, c0: (B, H), the state before the first step.
     reset: (B, T) bool, True where the state was set to zero before the step; None where it never was.
     kernel: (I, 4H), recurrent_kernel: (H, 4H), bias: (4H,), as `LSTMWeights` has them; without a bias None.
     activation, recurrent_activation: a(.) and s(.), with their Keras names as `name`.
@@ -58,7 +59,7 @@ class Trace:
     go_backwards: whether the cell read x from its last step to its first.
     feature_names: (I,), unit_names: (H,), step_names: (B, T), strings; see `with_names`.
 
-    A pickled or copied trace leaves an activation of your own behind, for a function may not travel.
+    A pickled or copied trace has None in place of an activation of your own, because not every function can be pickled.
 
     >>> trace = lstm.trace(x)  # x: (B, T, I)
     >>> trace.at(rows=0, times=slice(10, 20)).f.shape
@@ -121,17 +122,17 @@ class Trace:
         return {**vars(self), **{name: a if a and a.is_built_in else None for name, a in found.items()}}
 
     def asdict(self) -> dict[str, Array]:
-        """The gates and states by name, and the mask unless it is None. `save` keeps the whole trace."""
+        """The gates and states by name, and the mask unless it is None. `save` writes the whole trace."""
         named = {name: getattr(self, name) for name in (*RECORDED, "mask")}
         return {name: array for name, array in named.items() if array is not None}
 
     def at(self, rows: Any = None, times: Any = None, units: Any = None) -> Trace:
-        """The trace of some rows, steps and units, over the same memory where they are slices or single ones.
+        """Select rows, steps and units. The new trace shares memory where each is an index or a slice.
 
         rows, units: an index, a slice, or a list of indices or bools; None for all. times: an index or a slice of step
-        1, in processing order. Every axis stays, a single index as one of length 1.
-        The state before the first of the steps becomes (h0, c0). A part of the units has no weights, for a gate reads
-        all units.
+        1, in processing order. Every axis stays: an index leaves an axis of length 1.
+        The state before the first selected step becomes (h0, c0). Where units are selected, the weights become None,
+        for a gate reads all units.
 
         Raises: ValueError naming the argument that does not fit.
 
@@ -152,10 +153,10 @@ class Trace:
         return replace(self, **parts)
 
     def with_names(self, features: Any = None, units: Any = None, steps: Any = None) -> Trace:
-        """The same trace with names for what it shows; names that are not given stay as they are.
+        """Return the same trace with names for its features, units and steps; names that are not given stay.
 
-        features: I names of the input features. units: H names. steps: T names for all rows, or a list of them for each
-        row, such as words, in the order of the x that the cell was given; a string names each step by a letter.
+        features: I names of the input features. units: H names. steps: T names for all rows, or a list of T names for
+        each row, such as words, in the order of the x that the layer was given; a string names each step by a letter.
 
         Raises: ValueError naming the argument, where there are more or fewer.
 
@@ -178,7 +179,7 @@ class Trace:
     def save(self, path: str | Path) -> Path:
         """Write the whole trace as an `.npz` file, which appears whole or not at all. Returns: its path.
 
-        An activation of your own stays behind. Raises: OSError naming `path` where it cannot be written.
+        An activation of your own is left out. Raises: OSError naming `path` where it cannot be written.
 
         >>> Trace.load(trace.save("trace.npz"))
         """
@@ -190,14 +191,14 @@ class Trace:
     def load(cls, path: str | Path) -> Trace:
         """Read a trace that `save` wrote. Nothing in the file is executed.
 
-        Raises: OSError where it cannot be read; ValueError naming what is not as `save` writes it.
+        Raises: OSError where the file cannot be read; ValueError naming the part that `save` would not write so.
         """
         from glasscell._trace_files import read_trace
 
         return cls(**read_trace(path))
 
     def to_xarray(self) -> Any:
-        """The trace as an `xarray.Dataset`, its dimensions row, time, unit and feature, with the names as coordinates.
+        """The trace as an `xarray.Dataset` with the dimensions row, time, unit and feature; names become coordinates.
 
         Raises: ImportError, in one line, where xarray is not installed.
         """
@@ -208,11 +209,11 @@ class Trace:
     def report(
         self, path: str | Path, title: str = "What the cell did", *, dense: Any = None, classes: Any = None
     ) -> Path:
-        """Write a page that shows every gate and state and why they are so. One file, which opens offline.
+        """Write a page that shows every gate and state, and explains them. It is one file, which opens offline.
 
-        dense: (kernel, bias), (H, K) and (K,), of a Dense layer that reads h; then the page also shows what it would
-        answer after each step, and why. classes: K names.
-        A long trace is cut to what a page of 3 MB holds, and the page says so; `at` chooses. Returns: its path.
+        dense: (kernel, bias), (H, K) and (K,), of a Dense layer that reads h. With it the page also shows what that
+        layer would answer after each step, and why. classes: K names.
+        A long trace is cut to what a page of 3 MB holds, and the page says so; `at` selects a part. Returns: its path.
         Raises: ValueError for an empty trace and for a dense of another shape; OSError where it cannot be written.
 
         >>> trace.at(rows=[3, 8]).report("page.html")
@@ -230,9 +231,9 @@ class Trace:
 
 
 class Traces(list[Any]):
-    """The traces of several cells: of the cells of a stack, or of both directions (a list, and each has its name).
+    """A list of the traces of several cells, each with a name: the cells of a stack, or the two directions.
 
-    Its elements are `Trace`s, or `Traces` where each direction is a stack.
+    Its elements are `Trace`s; where each direction is a stack they are `Traces`.
     """
 
     def __init__(self, traces: Iterable[Trace | Traces], names: Iterable[str]) -> None:
@@ -243,7 +244,7 @@ class Traces(list[Any]):
         return "\n".join(f"{name}: {trace!r}" for name, trace in self.named().items())
 
     def named(self) -> dict[str, Trace]:
-        """Gives every trace by its name, those of a stack in both directions as "forward, cell 0"."""
+        """The traces by name; those of a stack in two directions are named like "forward, cell 0"."""
         found: dict[str, Trace] = {}
         for name, trace in zip(self.names, self, strict=True):
             inner = trace.named() if isinstance(trace, Traces) else {"": trace}
@@ -251,20 +252,20 @@ class Traces(list[Any]):
         return found
 
     def report(self, path: str | Path, title: str = "What the cells did") -> Path:
-        """Write one page for all of them, as `Trace.report`. Returns: its path."""
+        """Write one page that shows all traces, as `Trace.report` does. Returns: its path."""
         from glasscell._report import trace_report
 
         return trace_report(path, self.named(), title)
 
     def _repr_html_(self) -> str:
-        """Each trace as a notebook shows it, under its name."""
+        """Shows each trace in a notebook, under its name."""
         from glasscell._report import summary
 
         return "".join(f"<h4>{name}</h4>{summary(trace)}" for name, trace in self.named().items())
 
 
 def selection(name: str, index: Any, size: int) -> Any:
-    """Makes an index of an axis a slice, or an array of indices. Raises: ValueError naming the argument."""
+    """Converts the index of an axis to a slice or an array of indices. Raises: ValueError naming the argument."""
     expected = f"{name}: expected indices in {-size}..{size - 1}" if size else f"{name}: expected none, for it has none"
     if index is None:
         return slice(None)
@@ -283,7 +284,7 @@ def selection(name: str, index: Any, size: int) -> Any:
 
 
 def _unbroken(times: Any, size: int) -> tuple[int, int]:
-    """Reads an index of steps as the first and the one after the last. Raises: ValueError for steps with gaps."""
+    """Converts an index of steps to (first, last + 1). Raises: ValueError for steps with gaps."""
     found = selection("times", times, size)
     if not isinstance(found, slice) or found.step not in (None, 1):
         raise ValueError(f"times: expected one step or a slice of step 1, without gaps, got {described(times)}")
@@ -292,7 +293,7 @@ def _unbroken(times: Any, size: int) -> tuple[int, int]:
 
 
 def _names(argument: str, given: Any, *shapes: tuple[int, ...]) -> Array | None:
-    """Makes names an array of strings of one of these shapes. Raises: ValueError naming the argument."""
+    """Converts names to an array of strings of one of the shapes. Raises: ValueError naming the argument."""
     if given is None:
         return None
     try:
@@ -307,7 +308,7 @@ def _names(argument: str, given: Any, *shapes: tuple[int, ...]) -> Array | None:
 
 
 def _frozen(array: Array | None) -> Array | None:
-    """A read-only copy of an array that the caller may write into."""
+    """Returns a read-only copy: the caller may still write into the array itself."""
     if array is None:
         return None
     copy = array.copy()
@@ -316,9 +317,9 @@ def _frozen(array: Array | None) -> Array | None:
 
 
 def _unchanging(array: Array | None) -> Array | None:
-    """An array of weights as it is where nobody writes into it, which a cell's own are; a read-only copy of others.
+    """Returns weights that nobody can write into as they are, such as a cell's own; a read-only copy of others.
 
-    A read-only view may be of a tensor that is trained on.
+    A read-only view is copied too: it may show a tensor that is still being trained.
     """
     unchanging = array is not None and array.base is None and not array.flags.writeable
     return array if unchanging else _frozen(array)

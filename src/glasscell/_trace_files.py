@@ -1,4 +1,4 @@
-"""Traces in files and in other libraries' hands: `.npz`, and the datasets of xarray."""
+"""Writes traces to `.npz` files, reads them back, and converts them to xarray datasets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOOLS = ("mask", "reset")
 
 
 def write_trace(path: str | Path, trace: Any) -> Path:
-    """Writes the arrays of a trace under their names, and its activations by theirs. Returns: the path."""
+    """Writes the arrays of a trace under their names, and the names of its activations. Returns: the path."""
     arrays = {name: getattr(trace, name) for name in AXES}
     for name in ACTIVATIONS:
         activation = getattr(trace, name)
@@ -56,7 +56,7 @@ def read_trace(path: str | Path) -> dict[str, Any]:
 
 
 def _check(path: str | Path, name: str, array: Array, sizes: dict[str, int]) -> None:
-    """Checks the kind and the shape of an array against those before it, whose `sizes` it extends."""
+    """Checks the kind and shape of an array against the `sizes` of the arrays before it, and adds new sizes."""
     kind = "b" if name in BOOLS else "U" if name in COORDINATES else "f"
     axes = AXES[name]
     wrong = array.dtype.kind != kind or array.ndim != len(axes)
@@ -79,8 +79,8 @@ def to_dataset(trace: Any) -> Any:
         raise ImportError(
             f"to_xarray needs {error.name}, which is not installed: pip install xarray", name=error.name
         ) from None
-    named = {
-        name: (tuple(DIMENSIONS.get(a, f"{name}_gate") for a in axes), getattr(trace, name))  # G: 1 or 4, of each mask
+    named = {  # the axis G of each mask gets a dimension of its own, for its size may be 1 or 4
+        name: (tuple(DIMENSIONS.get(a, f"{name}_gate") for a in axes), getattr(trace, name))
         for name, axes in AXES.items()
     }
     named = {COORDINATES.get(name, name): value for name, value in named.items() if value[1] is not None}

@@ -1,4 +1,4 @@
-"""How many threads a native call may use, for users and for threadpoolctl."""
+"""Sets how many threads a native call may use, and tells threadpoolctl."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from glasscell import _native
 
 
 def num_threads() -> int:
-    """The most threads a native call uses: small calls use fewer.
+    """The largest number of threads that a native call may use; small calls use fewer.
 
-    At first GLASSCELL_NUM_THREADS, and without it the number of processors this process may run on when glasscell
-    first asks: its CPU affinity, not the machine; and no more than a container grants it the time of (the CPU limits of
-    Docker and Kubernetes), rounded up.
+    The default is the environment variable GLASSCELL_NUM_THREADS. Without it, the default is the number of processors
+    in the CPU affinity of the process when glasscell first needs it, and at most the CPU limit of its container (Docker
+    or Kubernetes), rounded up.
 
     Raises: ValueError if GLASSCELL_NUM_THREADS is not a positive integer.
     """
@@ -22,7 +22,9 @@ def num_threads() -> int:
 
 
 def set_num_threads(threads: int) -> None:
-    """Set it for the whole process, 1 to 4096. The results are the same bits with any number.
+    """Set the largest number of threads of native calls, 1 to 4096, for the whole process.
+
+    Any number gives the same results, bit for bit.
 
     Raises: TypeError unless `threads` is an integer; ValueError outside 1 to 4096.
     """
@@ -36,11 +38,12 @@ def set_num_threads(threads: int) -> None:
     _native.set_num_threads(number)
 
 
-@functools.cache  # once, however often it is called
+@functools.cache  # registers once, however often it is called
 def register_threadpoolctl() -> None:
-    """Make `threadpoolctl.threadpool_limits` and `threadpool_info` know glasscell, as user_api "glasscell".
+    """Register glasscell with `threadpoolctl.threadpool_limits` and `threadpool_info`, as user_api "glasscell".
 
-    `import glasscell` does this by itself if threadpoolctl is imported already. Raises: ImportError without it.
+    `import glasscell` does this by itself if threadpoolctl is already imported.
+    Raises: ImportError if threadpoolctl is not installed.
     """
     try:
         import threadpoolctl

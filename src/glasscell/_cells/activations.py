@@ -1,9 +1,9 @@
-"""Activations by their Keras names, each with its derivative, over any array namespace.
+"""Defines the activations by their Keras names, each with its derivative, over any array namespace.
 
-Every function takes `(x, xp)`: an array of any shape and float dtype, and the namespace it lives in
-(`numpy`, `jax.numpy`, `torch`, `keras.ops`). The definitions, defaults and one-sided derivatives at the kinks are
-those of `keras.activations` (Keras 3.15). They are written so that a framework that differentiates a function finds
-its derivative here, at zero and at the kinks too.
+Every function takes `(x, xp)`: an array of any shape and float dtype, and its namespace (`numpy`, `jax.numpy`, `torch`,
+`keras.ops`). The definitions, defaults and one-sided derivatives at kinks are those of `keras.activations` (Keras
+3.15). A framework that differentiates one of these functions gets the derivative that is defined here, even at zero and
+at kinks.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ SHRINK = 0.5  # the threshold of hard_shrink and soft_shrink
 
 @dataclass(frozen=True)
 class Activation:
-    """A function applied to each element, and its derivative.
+    """Holds a function of single elements, and its derivative.
 
-    `name` is Keras's name; `derivative` is None where only the function was given. Calling the activation on a NumPy
-    array applies it.
+    `name` is Keras's name; `derivative` is None where only the function was given. Call the activation on a NumPy
+    array to apply it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Activation:
 
     @property
     def is_built_in(self) -> bool:
-        """Whether it is the activation that Keras's name stands for."""
+        """Whether this is the built-in activation of its name, and not a callable of the same name."""
         return BUILT_IN.get(self.name) == self
 
     def __call__(self, x: Array) -> Array:
@@ -49,9 +49,9 @@ class Activation:
 
 @dataclass(frozen=True)
 class _OnNumPy:
-    """A function of NumPy arrays alone, called like the others; pickled where the function is.
+    """Wraps a user's function of NumPy arrays to be called with `(x, xp)`; can be pickled if the function can.
 
-    Raises: TypeError where it gives something else than an array of the shape that it was given, such as a tensor.
+    Raises: TypeError where the function returns anything but a NumPy array of the shape of x, such as a tensor.
     """
 
     function: Callable[[Array], Array]
@@ -272,7 +272,7 @@ def tanh_shrink_derivative(x: Array, xp: Any) -> Array:
 
 
 def _minus_abs(x: Array, xp: Any) -> Array:
-    return xp.where(x < 0, x, -x)  # frameworks give |x| the slope 0 at 0, which is that of neither side
+    return xp.where(x < 0, x, -x)  # not -abs(x): frameworks give |x| the slope 0 at 0, which neither side has
 
 
 def _tanh_of_softplus(x: Array, xp: Any) -> tuple[Array, Array]:
@@ -287,7 +287,7 @@ def _normal_cdf(x: Array, xp: Any) -> Array:
         return np.vectorize(math.erfc, otypes=[x.dtype])(-x / math.sqrt(2)) / 2
     if hasattr(xp, "erf"):
         return (1 + xp.erf(x / math.sqrt(2))) / 2
-    from jax.scipy.special import erf  # jax.numpy has none either
+    from jax.scipy.special import erf  # jax.numpy has no erf either
 
     return (1 + erf(x / math.sqrt(2))) / 2
 
@@ -323,7 +323,7 @@ BUILT_IN: dict[str, Activation] = {
     ]
 }
 ALIASES = {"swish": "silu", "hard_swish": "hard_silu"}
-# What `keras.activations` has besides, and why the cell has not.
+# The other functions of `keras.activations`, and why the cell does not take them.
 _TOGETHER = "acts on all units together; the cell's activations act on single elements"
 REFUSED = {
     **dict.fromkeys(("softmax", "log_softmax", "sparsemax"), _TOGETHER),
@@ -335,12 +335,12 @@ REFUSED = {
 def get(
     identifier: str | Callable[[Array], Array] | None, argument: str = "activation", callables: bool = True
 ) -> Activation:
-    """The activation of a Keras name, of a function of `keras.activations`, of None (linear), or of a callable.
+    """Finds the activation for a Keras name, a function of `keras.activations`, None (linear), or a callable.
 
-    A callable takes NumPy arrays. It may carry its derivative as an attribute `derivative`; without one it runs forward
-    only. callables: whether they can be run.
+    A callable takes NumPy arrays. It may have its derivative as an attribute `derivative`; without one it has no
+    gradient. callables: whether callables are accepted.
 
-    Raises: ValueError for a name that stands for no activation here, TypeError for anything else, naming `argument`.
+    Raises: ValueError for an unknown name, TypeError for anything else that is no activation; both name `argument`.
     """
     if identifier is None:
         return BUILT_IN["linear"]
@@ -368,7 +368,7 @@ def get(
 
 
 def _keras_name(function: Any) -> str | None:
-    """The name of a function of `keras.activations`; None for any other. Keras is not imported for it."""
+    """Returns the name of a function of `keras.activations`, None for any other; does not import Keras."""
     name, module = getattr(function, "__name__", None), getattr(function, "__module__", None)
     keras = sys.modules.get("keras.activations")
     of_keras = keras is not None and isinstance(module, str) and module.startswith("keras.")
@@ -380,7 +380,7 @@ def _name_of(function: Any) -> str:
 
 
 def _describe(identifier: Any) -> str:
-    """Names what is no activation: what a configuration holds, or what stands there."""
+    """Describes a value that is no activation, for an error: a Keras configuration, a callable or anything else."""
     if isinstance(identifier, dict) and "class_name" in identifier:
         kind = identifier["class_name"]
         name = identifier.get("config") if kind == "function" else kind

@@ -1,4 +1,4 @@
-"""Checks single arguments that are no arrays: each error names the argument, what was expected and what came."""
+"""Checks arguments that are not arrays: each error names the argument, the expected value and the given one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 P = ParamSpec("P")
 
-# What to do where an argument of another library's LSTM was given, or of an older Keras's.
+# Advice for arguments of other libraries' LSTMs, or of older versions of Keras.
 INSTEAD = {
     "num_layers": "RNN(StackedRNNCells([...])) runs several layers",
     "hidden_size": "units is the name for it",
@@ -37,7 +37,7 @@ def described(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Names the kind of a value that should have been a layer or cell, and says what to do where that is known."""
+    """Names the kind of a value that should have been a layer or cell, with advice where there is some."""
     if isinstance(value, type):
         return f"the class {value.__name__} itself, not one made of it"
     kind, module = type(value).__name__, type(value).__module__
@@ -51,7 +51,7 @@ def kind_of(value: Any) -> str:
 
 
 def check_size(name: str, value: Any, least: int = 1) -> int:
-    """`value` as a Python integer. Raises: ValueError for a bool, for no integer, and below `least`, 0 or 1."""
+    """Returns `value` as a Python integer. Raises: ValueError for a non-integer, a bool, or less than `least`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
         kind = "positive" if least else "non-negative"
         raise ValueError(f"{name}: expected a {kind} integer, got {described(value)}")
@@ -59,7 +59,7 @@ def check_size(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """`value` as a bool; None is False, as in Keras. Raises: TypeError for anything but these, 0 and 1."""
+    """Returns `value` as a bool; None is False, as in Keras. Raises: TypeError for others than a bool, None, 0, 1."""
     if value is None or isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, (int, np.integer)) and value in (0, 1):
@@ -68,19 +68,19 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_rate(name: str, value: Any) -> float:
-    """`value` as a float. Raises: ValueError unless it is a number from 0 to 1."""
+    """Returns `value` as a float. Raises: ValueError unless it is a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
         raise ValueError(f"{name}: expected a fraction in 0..1, got {described(value)}")
     return float(value)
 
 
 def check_seed(name: str, value: Any) -> int | None:
-    """A seed as it is. Raises: ValueError unless it is None or a non-negative integer."""
+    """Returns a seed unchanged. Raises: ValueError unless it is None or a non-negative integer."""
     return None if value is None else check_size(name, value, least=0)
 
 
 def check_name(value: Any, default: str) -> str:
-    """The name of a layer; None is the default, as in Keras. Raises: TypeError for no string."""
+    """Returns the name of a layer; None gives the default, as in Keras. Raises: TypeError unless it is a string."""
     if value is None:
         return default
     if not isinstance(value, str):
@@ -89,14 +89,14 @@ def check_name(value: Any, default: str) -> str:
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
-    """`value`, one of `choices`, strings or None. Raises: ValueError for anything else."""
+    """Returns `value` if it is one of `choices`, which are strings or None. Raises: ValueError otherwise."""
     if (value is None or isinstance(value, str)) and value in choices:
         return value
     raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {described(value)}")
 
 
 def check_config(config: Any, *required: str) -> dict[str, Any]:
-    """A copy of a configuration. Raises: TypeError for no dictionary, and for one without the required keys."""
+    """Copies a configuration. Raises: TypeError unless it is a dictionary with the required keys."""
     if not isinstance(config, Mapping):
         instead = "; give its get_config()" if hasattr(config, "get_config") else ""
         raise TypeError(f"config: expected a dictionary, as get_config() gives it, got {described(config)}{instead}")
@@ -115,14 +115,14 @@ def named_arguments(init: Callable[P, None]) -> Callable[P, None]:
             init(*args, **kwargs)
         except TypeError as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                raise  # from inside
+                raise  # the error comes from inside the constructor
             raise TypeError(_misfit(init, args, kwargs)) from None
 
     return checked
 
 
 def _misfit(init: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Says which arguments do not fit a constructor, whose first argument is the object."""
+    """Words the error for arguments that do not fit a constructor; the first of `args` is the object."""
     owner, takes = type(args[0]).__name__, list(inspect.signature(init).parameters.values())[1:]
     names = [parameter.name for parameter in takes]
     for name in kwargs:

@@ -1,4 +1,4 @@
-"""Checks arrays: each error names the argument, what was expected and what came."""
+"""Checks arrays: each error names the argument, the expected value and the given one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 
 
 class State(NamedTuple):
-    """`h: (B, H)`, the hidden state and output; `c: (B, H)`, the cell state."""
+    """Holds the state of a cell: `h: (B, H)`, the hidden state and output; `c: (B, H)`, the cell state."""
 
     h: Array
     c: Array
@@ -26,19 +26,19 @@ class State(NamedTuple):
 
 
 def shapes(kind: str, arrays: Mapping[str, Any]) -> str:
-    """A short repr of named arrays, by their shapes; None stands as it is."""
+    """Writes a short repr of named arrays with their shapes; None is written as None."""
     said = {name: tuple(a.shape) if hasattr(a, "shape") else described(a) for name, a in arrays.items()}
     dtypes = dict.fromkeys(str(a.dtype) for a in arrays.values() if hasattr(a, "dtype"))
     return f"{kind}({', '.join([*(f'{name} {shape}' for name, shape in said.items()), *dtypes])})"
 
 
 def read_array(name: str, value: Any, expected: str = "an array") -> Array:
-    """`value` as a plain NumPy array, without a copy where it is one.
+    """Returns `value` as a plain NumPy array; an array is not copied.
 
-    expected: what the argument is, for the errors.
+    expected: describes the argument in error messages.
 
     Raises: TypeError for a masked array, whose mask would be lost, for text and for objects that are no arrays;
-    TypeError or ValueError for what NumPy cannot read. All name the argument.
+    TypeError or ValueError for a value that NumPy cannot read. All name the argument.
     """
     if type(value) is np.ndarray:
         return value
@@ -60,7 +60,7 @@ def read_array(name: str, value: Any, expected: str = "an array") -> Array:
 
 
 def _advice(value: Any, error: str) -> str:
-    """What to do where NumPy could not read a value, or the first line of its error."""
+    """Words the advice for a value that NumPy cannot read; without any, the first line of NumPy's error."""
     if getattr(value, "is_meta", False):
         return "on meta it holds no numbers"
     if "bfloat16" in error.lower():
@@ -73,16 +73,16 @@ def _advice(value: Any, error: str) -> str:
 
 
 def _has_mask(value: Any) -> bool:
-    masked = sys.modules.get("numpy.ma")  # `import numpy` leaves it out: without it there are no masked arrays
+    masked = sys.modules.get("numpy.ma")  # unless somebody has imported it, there are no masked arrays
     if masked is None:
         return False
     return isinstance(value, masked.MaskedArray) or (isinstance(value, (list, tuple)) and any(map(_has_mask, value)))
 
 
 def check_array(name: str, value: Any, shape: Shape, dtype: npt.DTypeLike, symbols: str) -> Array:
-    """`value` as a C-contiguous, aligned array of exactly this shape and dtype; copied only if its layout demands it.
+    """Returns `value` as a C-contiguous, aligned array of this shape and dtype; copies it only to change its layout.
 
-    Raises: ValueError for another shape, TypeError for another dtype; both name the argument, the expected, the got.
+    Raises: ValueError for another shape, TypeError for another dtype; both name the argument, the expected and the got.
     """
     array: Array = value if type(value) is np.ndarray else read_array(name, value, f"an array of shape {symbols}")
     dtype = np.dtype(dtype)
@@ -95,7 +95,7 @@ def check_array(name: str, value: Any, shape: Shape, dtype: npt.DTypeLike, symbo
 
 
 def check_arrays(name: str, value: Any) -> list[Any]:
-    """The arrays of a list or tuple, without the Nones. Raises: TypeError for anything else."""
+    """Returns the arrays of a list or tuple, without its Nones. Raises: TypeError for anything else."""
     if not isinstance(value, (list, tuple)):
         instead = "; give its get_weights()" if hasattr(value, "get_weights") else ""
         raise TypeError(
@@ -105,7 +105,7 @@ def check_arrays(name: str, value: Any) -> list[Any]:
 
 
 def check_state(name: str, state: Any, batch: int, units: int, dtype: npt.DTypeLike) -> State:
-    """`state` as a `State` of (batch, units) arrays; None gives zeros. Raises as `check_array` does."""
+    """Returns `state` as a `State` of (batch, units) arrays; None gives zeros. Raises: as `check_array`."""
     if state is None:
         return State(np.zeros((batch, units), dtype), np.zeros((batch, units), dtype))
     if not isinstance(state, (tuple, list)) or len(state) != 2:

@@ -1,4 +1,4 @@
-"""Keras's initialisers, by name or configuration; the draws are NumPy's."""
+"""Defines Keras's initialisers, by name or configuration, with NumPy's random numbers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from glasscell._cells.checks import Array, Shape
 
 
 class Initializer(NamedTuple):
-    """A Keras initialiser: its class name and its configuration."""
+    """Holds the class name and the configuration of a Keras initialiser, and draws arrays by it."""
 
     class_name: str
     config: dict[str, Any]
 
     def __call__(self, shape: Shape, dtype: npt.DTypeLike, rng: np.random.Generator) -> Array:
-        """Draw an array. A seed in the configuration wins over `rng`, as in Keras; the draws are NumPy's.
+        """Draw an array. A seed in the configuration takes precedence over `rng`, as in Keras.
 
-        Raises: ValueError for a vector of what is a matrix, orthogonal or identity.
+        Raises: ValueError for a vector from an initialiser of matrices, orthogonal or identity.
         """
         if self.class_name in ("Orthogonal", "Identity") and len(shape) != 2:
             raise ValueError(f"initializer: {self.class_name} makes matrices, and cannot make a bias of shape {shape}")
@@ -35,7 +35,7 @@ class Initializer(NamedTuple):
         return np.ascontiguousarray(_DRAW[self.class_name](shape, self.config, draws), dtype)
 
     def serialize(self) -> dict[str, Any]:
-        """The dictionary Keras writes for it."""
+        """Return the dictionary that Keras writes for the initialiser."""
         return {
             "module": "keras.initializers",
             "class_name": self.class_name,
@@ -45,10 +45,10 @@ class Initializer(NamedTuple):
 
 
 def get_initializer(identifier: Any, argument: str) -> Initializer:
-    """The initialiser of a Keras name (`"glorot_uniform"`, `"GlorotUniform"`) or configuration.
+    """Finds the initialiser for a Keras name (`"glorot_uniform"`, `"GlorotUniform"`) or configuration.
 
-    Raises: ValueError naming `argument` for one that is not known, or known by other keys or values; nothing named in a
-    configuration is imported.
+    No class that a configuration names is imported.
+    Raises: ValueError naming `argument` for an unknown initialiser, and for unknown keys or values of a known one.
     """
     if isinstance(identifier, Initializer):
         return identifier
@@ -91,7 +91,7 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-Draw = Callable[[Shape, dict[str, Any], "np.random.Generator"], Array]  # quoted: numpy.random loads only when used
+Draw = Callable[[Shape, dict[str, Any], "np.random.Generator"], Array]  # quoted: numpy.random loads at first use
 
 
 def _truncated_normal(mean: float, stddev: float, shape: Shape, rng: np.random.Generator) -> Array:

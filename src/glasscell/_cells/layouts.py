@@ -1,4 +1,4 @@
-"""Holds the weights of a cell, and lays them out for other systems. No other file knows their layouts."""
+"""Holds the weights of a cell, and converts them to and from other systems' layouts, which only this file knows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ TORCH = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class LSTMWeights(NamedTuple):
-    """`kernel: (I, 4H)`, `recurrent_kernel: (H, 4H)`, `bias: (4H,)` or None; columns i, f, g, o; C-contiguous."""
+    """Holds the weights of a cell: `kernel: (I, 4H)`, `recurrent_kernel: (H, 4H)`, `bias: (4H,)` or None.
+
+    The columns belong to the gates i, f, g, o, H each. The arrays are C-contiguous.
+    """
 
     kernel: Array
     recurrent_kernel: Array
@@ -29,12 +32,13 @@ class LSTMWeights(NamedTuple):
     def from_torch(
         cls, weight_ih: Any, weight_hh: Any = None, bias_ih: Any = None, bias_hh: Any = None, *more: Any
     ) -> LSTMWeights:
-        """From PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which add up.
+        """Convert PyTorch's `weight_ih: (4H, I)`, `weight_hh: (4H, H)`, and its two biases (4H,), which are added.
 
-        Arrays, tensors or parameters, on any device: `LSTMWeights.from_torch(*module.parameters())` takes a
-        `torch.nn.LSTM` of one layer and direction, or a `torch.nn.LSTMCell`; `LSTM.from_torch(module)` takes any.
+        The arguments are arrays, tensors or parameters on any device. `LSTMWeights.from_torch(*module.parameters())`
+        takes a `torch.nn.LSTM` of one layer and direction, or a `torch.nn.LSTMCell`; `LSTM.from_torch(module)` takes
+        any `torch.nn.LSTM`.
 
-        Raises: TypeError or ValueError naming the argument, for what does not fit.
+        Raises: TypeError or ValueError naming an argument that does not fit.
         """
         if more or hasattr(weight_ih, "state_dict"):
             got = f"{4 + len(more)} of them" if more else type(weight_ih).__name__
@@ -46,17 +50,17 @@ class LSTMWeights(NamedTuple):
 
     @classmethod
     def from_tf1(cls, kernel: Any, bias: Any = None, forget_bias: float = 1.0) -> LSTMWeights:
-        """From TensorFlow 1's one `kernel: (I + H, 4H)` and `bias: (4H,)`, whose columns are i, g, f, o.
+        """Convert TensorFlow 1's `kernel: (I + H, 4H)` and `bias: (4H,)`, whose columns are i, g, f, o.
 
-        The rows of x come first, those of h after them. Takes what `BasicLSTMCell`, `LSTMCell` and `LSTMBlockCell` of
-        `tf.nn.rnn_cell` and `tf.contrib.rnn` keep: two arrays, or in place of `kernel` a mapping of the variables of
-        one cell by their names in a checkpoint, such as `rnn/lstm_cell/kernel` and `rnn/lstm_cell/bias`.
+        The first I rows of the kernel belong to x, the others to h. These are the variables of `BasicLSTMCell`,
+        `LSTMCell` and `LSTMBlockCell` of `tf.nn.rnn_cell` and `tf.contrib.rnn`. In place of `kernel` a mapping may give
+        the variables of one cell by their names in a checkpoint: `rnn/lstm_cell/kernel` and `rnn/lstm_cell/bias`.
 
-        forget_bias: what such a cell adds to the forget gate when it runs. It is in no variable: it becomes part of the
-        bias here. 1.0 unless the cell was made with another.
+        forget_bias: the number that such a cell adds to the forget gate when it runs. It is 1.0 unless the cell was
+        made with another number. No variable holds it; here it is added to the bias.
 
-        Raises: TypeError or ValueError naming the argument, for what does not fit, and for the variables of peepholes
-        (`w_f_diag`, `w_i_diag`, `w_o_diag`) and of a projection, which the cell has not.
+        Raises: TypeError or ValueError naming an argument that does not fit, or a variable of a peephole (`w_f_diag`,
+        `w_i_diag`, `w_o_diag`) or of a projection: the cell has neither.
 
             cell = glasscell.LSTMCell(64)
             cell.set_weights(glasscell.LSTMWeights.from_tf1(kernel, bias))
@@ -68,14 +72,14 @@ class LSTMWeights(NamedTuple):
         return _from_tf1(kernel, bias, forget_bias)
 
     def to_torch(self) -> dict[str, Array]:
-        """PyTorch's arrays by the names of `from_torch`, with all of the bias in `bias_ih` and zeros in `bias_hh`.
+        """Copies in PyTorch's layout, by the argument names of `from_torch`.
 
-        Without a bias there are two. The arrays are copies.
+        `bias_ih` holds the whole bias and `bias_hh` zeros; weights without a bias give neither.
         """
         return to_torch(self)
 
     def checked(self) -> LSTMWeights:
-        """These weights, C-contiguous. Raises: ValueError or TypeError where they do not fit each other."""
+        """Check the weights, and return them C-contiguous. Raises: ValueError or TypeError where they do not fit."""
         kernel, recurrent_kernel = (read_array(name, getattr(self, name)) for name in ("kernel", "recurrent_kernel"))
         if recurrent_kernel.ndim != 2 or recurrent_kernel.shape[1] != 4 * recurrent_kernel.shape[0]:
             raise ValueError(f"recurrent_kernel: expected shape (H, 4H), got {recurrent_kernel.shape}")
@@ -100,7 +104,7 @@ def to_torch(weights: LSTMWeights) -> dict[str, Array]:
 
 
 def torch_module_weights(module: Any) -> list[list[LSTMWeights]]:
-    """The weights of a `torch.nn.LSTM`, or of its `state_dict()`: a list for each layer, with one for each direction.
+    """Reads the weights of a `torch.nn.LSTM` or of its `state_dict()`: for each layer a list, one for each direction.
 
     Raises: TypeError for another kind of module; ValueError for a projection, and for arrays that do not fit.
     """
@@ -130,7 +134,7 @@ def torch_module_weights(module: Any) -> list[list[LSTMWeights]]:
 
 
 def to_torch_module(levels: Sequence[Sequence[LSTMWeights]]) -> dict[str, Array]:
-    """The arrays of a `torch.nn.LSTM` by their names, from the weights of each layer and direction."""
+    """Lays the weights of each layer and direction out for a `torch.nn.LSTM`, by its parameter names."""
     found = dict[str, Array]()
     for suffixes, level in zip(_suffixes(len(levels), len(levels[0])), levels, strict=True):
         for suffix, weights in zip(suffixes, level, strict=True):
@@ -139,7 +143,7 @@ def to_torch_module(levels: Sequence[Sequence[LSTMWeights]]) -> dict[str, Array]
 
 
 def _suffixes(layers: int, directions: int) -> list[list[str]]:
-    """The ends of PyTorch's names: a list for each layer, with one for each direction."""
+    """Lists the suffixes of PyTorch's parameter names: a list for each layer, with one for each direction."""
     return [[f"_l{layer}{end}" for end in ("", "_reverse")[:directions]] for layer in range(layers)]
 
 
@@ -148,12 +152,12 @@ def _names(suffix: str, bias: bool) -> list[str]:
 
 
 def _taken(named: Mapping[str, Any], suffix: str, bias: bool) -> dict[str, Any]:
-    """The four parameters of one layer and direction, None for a bias that is not there."""
+    """Selects the four parameters of one layer and direction; None for a missing bias."""
     return {name: named[f"{name}{suffix}"] if bias or name.startswith("weight") else None for name in TORCH}
 
 
 def _module_parameters(module: Any) -> dict[str, Any]:
-    """The parameters of a module by name, read as attributes: those of a parametrized module are computed there."""
+    """Reads the parameters of a module by name, as attributes, which are computed where it is parametrized."""
     mode = getattr(module, "mode", type(module).__name__)
     if mode != "LSTM" or not hasattr(module, "num_layers"):
         instead = "; LSTMWeights.from_torch(*module.parameters()) takes a cell's" if mode == "LSTMCell" else ""
@@ -166,7 +170,7 @@ def _module_parameters(module: Any) -> dict[str, Any]:
 
 
 def _one_direction(given: dict[str, Any], suffix: str) -> LSTMWeights:
-    """The weights of one layer and direction. Raises: ValueError or TypeError naming the parameter with its suffix."""
+    """Converts one layer and direction. Raises: ValueError or TypeError naming the parameter with its suffix."""
     arrays = {name: None if a is None else _read(f"{name}{suffix}", a) for name, a in given.items()}
     w_ih, w_hh, bias_ih, bias_hh = (arrays[name] for name in TORCH)
     for name, array, shape in (("weight_ih", w_ih, "(4H, I)"), ("weight_hh", w_hh, "(4H, H)")):
@@ -188,7 +192,7 @@ def _one_direction(given: dict[str, Any], suffix: str) -> LSTMWeights:
 
 
 def _read(name: str, value: Any) -> Array:
-    """A parameter as an array: without its gradient, which NumPy would refuse to lose, and from its device."""
+    """Reads a parameter as an array. NumPy refuses tensors that require gradients, and those of other devices."""
     if hasattr(value, "detach"):
         value = value.detach()
         value = value if value.is_meta else value.cpu()
@@ -196,7 +200,7 @@ def _read(name: str, value: Any) -> Array:
 
 
 def _tf1_variables(named: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The kernel and the bias of one cell of TensorFlow 1 by their names. Raises: ValueError for any other variable."""
+    """Finds the kernel and bias of one TensorFlow 1 cell by their names. Raises: ValueError for other variables."""
     found = dict[str, Any]()
     for name, value in named.items():
         scope, _, last = str(name).removesuffix(":0").rpartition("/")
@@ -214,7 +218,7 @@ def _tf1_variables(named: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _from_tf1(kernel: Any, bias: Any, forget_bias: Any) -> LSTMWeights:
-    """The weights from TensorFlow 1's, with `forget_bias` added to the bias of f. Raises: as `LSTMWeights.from_tf1`."""
+    """Converts TensorFlow 1's weights; adds `forget_bias` to the bias of f. Raises: as `LSTMWeights.from_tf1`."""
     for name, value, shape in (("kernel", kernel, "(I + H, 4H)"), ("bias", bias, "(4H,)")):
         if value is None:
             raise TypeError(f"{name}: expected an array of shape {shape}, got None")

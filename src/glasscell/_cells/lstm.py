@@ -1,7 +1,7 @@
-"""The LSTM cell: its equations and their gradients, over any array namespace. The page to read first.
+"""Defines the equations of the LSTM cell and their gradients, over any array namespace. The file to read first.
 
 Source: `keras.layers.LSTMCell` (Keras 3); Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000.
-The other place where these equations stand is `native/kernel/lstm.h`, with the same names.
+`native/kernel/lstm.h` has the same equations in C++, with the same names.
 
 Symbols: B batch, I input features, H units. Gate order is i, f, g, o everywhere (Keras calls g "c").
 `x: (B, I)`, `h, c: (B, H)`, `kernel: (I, 4H)`, `recurrent_kernel: (H, 4H)`, `bias: (4H,)`, all of one float dtype.
@@ -21,10 +21,10 @@ Array = Any
 
 @dataclass(frozen=True)
 class Options:
-    """What the equations leave open. One value that travels from the layer to the kernel unchanged.
+    """Holds the options of the equations, as one value that goes from the layer to the kernel unchanged.
 
-    `activation` is a(.), applied to the candidate and to the cell state on its way out; `recurrent_activation` is
-    s(.), applied to the three gates; `go_backwards` runs time from the last step to the first.
+    `activation` is a(.), applied to the candidate, and to the cell state for the output. `recurrent_activation` is
+    s(.), applied to the three gates. `go_backwards` runs time from the last step to the first.
     """
 
     activation: Activation
@@ -32,7 +32,7 @@ class Options:
     go_backwards: bool = False
 
     def derivatives(self) -> tuple[Function, Function]:
-        """a' and s'. Raises: ValueError for a callable that came without its derivative."""
+        """Returns a' and s'. Raises: ValueError for a callable that has no attribute `derivative`."""
 
         def derivative(name: str, activation: Activation) -> Function:
             if activation.derivative is None:
@@ -44,7 +44,7 @@ class Options:
 
 
 class Gates(NamedTuple):
-    """The four gates, each (B, H): raw (before the activation) or activated, as the context says."""
+    """Holds the four gates, each (B, H): raw, that is before the activation, or activated, as the context says."""
 
     i: Array
     f: Array
@@ -55,10 +55,10 @@ class Gates(NamedTuple):
 def raw_gates(
     x: Sequence[Array], h: Sequence[Array], kernel: Array, recurrent_kernel: Array, bias: Array, xp: Any
 ) -> Gates:
-    """The pre-activations `z_k = x_k W_k + h_k R_k + b_k` of the gates k = i, f, g, o.
+    """Computes the pre-activations `z_k = x_k W_k + h_k R_k + b_k` of the gates k = i, f, g, o.
 
-    `x`, `h`: one array for each gate, because each gate may see its own dropout mask; without dropout all four are
-    the same array. Returns raw gates.
+    `x`, `h`: one array for each gate, because each gate may have its own dropout mask; without dropout all four are
+    the same array. Returns the raw gates.
     """
     units = recurrent_kernel.shape[0]
     columns = [slice(k * units, (k + 1) * units) for k in range(4)]
@@ -71,7 +71,7 @@ def raw_gates(
 
 
 def step(z: Gates, c: Array, options: Options, xp: Any) -> tuple[Gates, Array, Array]:
-    """One step of the conveyor belt, from the raw gates.
+    """Computes one step of the cell state and the output from the raw gates.
 
     i = s(z_i), f = s(z_f), g = a(z_g), o = s(z_o);  c' = f * c + i * g;  h' = o * a(c').
 
@@ -90,10 +90,10 @@ def step(z: Gates, c: Array, options: Options, xp: Any) -> tuple[Gates, Array, A
 def step_gradient(
     z: Gates, gates: Gates, c: Array, c_next: Array, dh: Array, dc: Array, options: Options, xp: Any
 ) -> tuple[Gates, Array]:
-    """The gradient of `step`: from those of h' and c' to those of the raw gates and of c.
+    """Computes the gradient of `step`: the gradients of the raw gates and of c, from those of h' and c'.
 
-    `z` raw gates, `gates` activated, `c` before and `c_next` after the step, `dh`, `dc`: (B, H) gradients of h', c'.
-    Returns the gradients of the raw gates, and of c.
+    `z`: the raw gates; `gates`: the activated gates; `c`, `c_next`: the cell state before and after the step;
+    `dh`, `dc`: (B, H), the gradients of h' and c'. Returns the gradients of the raw gates, and of c.
     """
     i, f, g, o = gates
     a_prime, s_prime = options.derivatives()
@@ -111,9 +111,11 @@ def step_gradient(
 def raw_gates_gradient(
     dz: Gates, x: Sequence[Array], h: Sequence[Array], kernel: Array, recurrent_kernel: Array, xp: Any
 ) -> tuple[list[Array], list[Array], Array, Array, Array]:
-    """The gradient of `raw_gates`: dx_k = dz_k W_k^T, dh_k = dz_k R_k^T, dW_k = x_k^T dz_k, dR_k = h_k^T dz_k, db_k.
+    """Computes the gradient of `raw_gates`.
 
-    Returns `dx`, `dh` (one array for each gate), and those of the kernel, the recurrent kernel and the bias.
+    dx_k = dz_k W_k^T, dh_k = dz_k R_k^T, dW_k = x_k^T dz_k, dR_k = h_k^T dz_k, and db_k is dz_k summed over the rows.
+
+    Returns `dx` and `dh`, one array for each gate, and the gradients of the kernel, the recurrent kernel and the bias.
     """
     units = recurrent_kernel.shape[0]
     columns = [slice(k * units, (k + 1) * units) for k in range(4)]

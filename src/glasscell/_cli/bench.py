@@ -20,16 +20,16 @@ import glasscell as gc
 from glasscell import _native
 from glasscell._cli.contestants import CONTESTANTS, Array, Problem, Shape, draw_problem, missing, numpy_lstm, reason
 
-Turn = Callable[[float], float]  # works for some seconds and gives the seconds of a call
+Turn = Callable[[float], float]  # runs for some seconds and returns the seconds of a call
 
 SHAPES = ("1,100,64,64", "32,100,128,128")
 MODES = ("infer", "train")
-WRONG = 1e-3  # of the largest value: far above float32's rounding here, far below any wrong term
+WRONG = 1e-3  # a share of the largest value: far above float32 rounding here, far below any wrong term
 ROUNDS, ROUND_SECONDS = 25, 0.03
-DISTANT = 2.0  # times the fastest peer: whoever is slower is not in the running, and the fewest rounds will do
-PAUSE = 0.005  # between turns: the threads of the one before fall asleep
-SAMPLE_SECONDS = 0.001  # calls shorter than this are timed several together
-COLD_SECONDS = 5.0  # a first call that takes longer counts: a second one would take too long
+DISTANT = 2.0  # times the fastest peer: a slower contestant gets only the fewest rounds
+PAUSE = 0.005  # between turns, so that the threads of the last contestant fall asleep
+SAMPLE_SECONDS = 0.001  # shorter calls are timed several together
+COLD_SECONDS = 5.0  # a longer first call is counted, for a second would take too long
 
 
 def main(shapes: Sequence[str] = SHAPES, modes: Sequence[str] = MODES) -> None:
@@ -74,9 +74,9 @@ def _print_conditions(shares: Sequence[float], peak: float, keras: bool, load: f
 
 
 def _ready(problem: Problem, title: str, left_out: dict[str, str]) -> dict[str, Turn]:
-    """The turns of all contestants whose first result is right; `left_out` gets the others, with the reason.
+    """Makes the turns of all contestants that can run; `left_out` gets the others, with the reason.
 
-    Raises: RuntimeError where a result is wrong; what "glasscell" itself raises.
+    Raises: RuntimeError where a result is wrong; any error of "glasscell" itself.
     """
     right, turns = numpy_lstm(problem, "reference")(), dict[str, Turn]()
     _note(title, "")
@@ -99,7 +99,7 @@ def _ready(problem: Problem, title: str, left_out: dict[str, str]) -> dict[str, 
 
 
 def _note(title: str, step: str) -> None:
-    """Print to standard error what goes on; on a terminal every step, and the next line takes its place."""
+    """Print progress to standard error; on a terminal every step, each over the line before."""
     if sys.stderr.isatty():
         print(f"{title} {step}".ljust(60), end="\r", file=sys.stderr, flush=True)
     elif title and not step:
@@ -111,7 +111,7 @@ def check(name: str, results: Sequence[Array], right: Sequence[Array]) -> None:
     for k, (got, want) in enumerate(zip(results, right, strict=True)):
         if got.shape != want.shape:
             raise RuntimeError(f"{name}: result {k} has shape {got.shape}, not {want.shape}; no time for it")
-        scale = float(np.abs(want).max()) or 1.0  # one step has a zero gradient of R
+        scale = float(np.abs(want).max()) or 1.0  # with one step the gradient of R is zero
         error = float(np.abs(got - want).max()) / scale
         if not error < WRONG:
             raise RuntimeError(f"{name}: result {k} is off by {error:.1e} of its scale; no time for it")
@@ -120,8 +120,9 @@ def check(name: str, results: Sequence[Array], right: Sequence[Array]) -> None:
 def turn(work: Callable[[], object], seconds: float) -> float:
     """Time a turn of at least `seconds`. Returns: the seconds of a call, in the shortest sample.
 
-    What else goes on in a machine only ever adds to a time. The first call warms up and does not count, unless it takes
-    very long: memory that the system took back since the turn before comes at the price of more than the work.
+    The shortest is taken because other work on the machine only ever adds to a time. The first call is a warm-up and is
+    not counted, unless it takes very long: the system may have taken back memory since the last turn, and getting it
+    again can take longer than the work.
     """
     start = time.perf_counter()
     work()
@@ -143,7 +144,7 @@ def timed(
 ) -> dict[str, float]:
     """Time all in turn, ROUNDS rounds or `fewest` at least once `enough` seconds are over; `between` begins each round.
 
-    Returns: the seconds of a call by name, the least of the rounds. The least, as of the machine's limits: on a shared
+    Returns: the seconds of a call by name, the least of the rounds. Least times repeat better than medians: on a shared
     machine the ratio of two medians differed by 7 to 49 % from run to run, that of two least times by 2 to 10 %.
     """
     best, running, start = dict.fromkeys(turns, math.inf), list(turns), time.perf_counter()
@@ -158,5 +159,5 @@ def timed(
         for name in running:
             time.sleep(PAUSE)
             best[name] = min(best[name], turns[name](ROUND_SECONDS))
-        running = running[1:] + running[:1]  # nobody is always the next
+        running = running[1:] + running[:1]  # so that none always comes after the same one
     return best

@@ -1,4 +1,4 @@
-"""The LSTMs that `glasscell bench` times, each made into a work, and the problem that all of them get."""
+"""Defines the LSTMs that `glasscell bench` times, and the problem that all of them get."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import glasscell as gc
 from glasscell._cells.layouts import LSTMWeights, to_onnx, to_torch
 
 Array = npt.NDArray[Any]
-Work = Callable[[], tuple[Array, ...]]  # does the work once and gives its results
+Work = Callable[[], tuple[Array, ...]]  # runs one call and returns its results
 
 
 class Shape(NamedTuple):
@@ -40,7 +40,7 @@ class Shape(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """An LSTM and its input, float32. A work gives y; with `train` the gradients of kernel, recurrent kernel and bias.
+    """Holds an LSTM's weights and input, float32. The result is y; with `train` the gradients of the weights.
 
     x: (B, T, I). target: (B, T, H). dy: (B, T, H), the gradient of the mean squared error.
     """
@@ -54,7 +54,7 @@ class Problem(NamedTuple):
 
 
 def draw_problem(shape: Shape, train: bool) -> Problem:
-    """Draws the weights, the input and the target. Raises: MemoryError where they are more than the machine has."""
+    """Draws the weights, the input and the target. Raises: MemoryError where the machine has too little memory."""
     _require_memory(shape)
     rng = np.random.default_rng(0)
     weights, x, target = draw_weights(shape, rng), *(rng.standard_normal((*shape[:2], n), "f4") for n in shape[2:])
@@ -64,7 +64,7 @@ def draw_problem(shape: Shape, train: bool) -> Problem:
 
 
 def _require_memory(shape: Shape) -> None:
-    """Raises before anything is allocated: a system may grant more memory than it has, and kill who uses it."""
+    """Raises MemoryError before any allocation: a system may grant more memory than it has, and kill the process."""
     B, T, I, H = shape
     needed = 4 * (4 * H * (I + H) + B * T * (I + H))  # bytes of the weights, the input and the output
     has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
@@ -74,7 +74,7 @@ def _require_memory(shape: Shape) -> None:
 
 
 def draw_weights(shape: Shape, rng: np.random.Generator) -> LSTMWeights:
-    """Random weights as large as Keras's initial ones."""
+    """Draws random weights of the size of Keras's initial ones."""
     inputs, units = shape[2:]
     kernel, recurrent_kernel = (rng.standard_normal((n, 4 * units), "f4") / n**0.5 for n in (inputs, units))
     return LSTMWeights(kernel, recurrent_kernel, rng.standard_normal(4 * units, "f4"))
@@ -114,7 +114,7 @@ def torch_lstm(problem: Problem, ours: bool) -> Work:
 
 
 def keras_lstm(problem: Problem, ours: bool) -> Work:
-    """A model of one layer, a batch at a time, on the backend that this process has."""
+    """Makes a model of one layer, for one batch at a time, on the backend of this process."""
     backend = {} if missing("jax") else {"KERAS_BACKEND": "jax"}
     os.environ.update({**keras_environment(gc.num_threads()), **backend, **os.environ})
     import glasscell.keras  # isort: skip  # before Keras: it chooses a backend that is installed
@@ -129,16 +129,16 @@ def keras_lstm(problem: Problem, ours: bool) -> Work:
 
 
 def keras_environment(threads: int) -> dict[str, str]:
-    """The variables that make Keras's backends run on `threads` threads of the CPU, silently, if set before import."""
+    """Returns environment variables that, set before import, make Keras's backends use `threads` CPU threads."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC", "GLASSCELL_NUM_THREADS")
     silent = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     return {**dict.fromkeys(names, str(threads)), "TF_NUM_INTEROP_THREADS": "1", "JAX_PLATFORMS": "cpu", **silent}
 
 
 def keras_model(layers: Sequence[Any], x: Array, target: Array, train: bool) -> Work:
-    """A model of these layers that predicts or trains a batch at a time.
+    """Makes a model of these layers that predicts or trains one batch at a time.
 
-    In training the first call gives the loss and the gradients of the weights, later calls the loss alone.
+    In training the first call returns the loss and the gradients of the weights, later calls only the loss.
     """
     import keras
 
@@ -152,13 +152,13 @@ def keras_model(layers: Sequence[Any], x: Array, target: Array, train: bool) -> 
         return loss, *gradients
 
     model = keras.Sequential([keras.Input(x.shape[1:]), *layers])
-    model.compile(keras.optimizers.SGD(1.0), "mse")  # 1: a mean over so many elements has gradients that small
+    model.compile(keras.optimizers.SGD(1.0), "mse")  # rate 1, for the gradients of a mean over many elements are small
     before = weights()
     return step if train else lambda: (np.asarray(model.predict_on_batch(x)),)
 
 
 def onnx_lstm(problem: Problem) -> Work:
-    """An ONNX model of one node, over time-major data."""
+    """Makes an ONNX model of one LSTM node, over time-major data."""
     from onnx import TensorProto, helper, numpy_helper
 
     (B, T, _, H), x = problem.shape, np.ascontiguousarray(problem.x.swapaxes(0, 1))
@@ -177,12 +177,12 @@ def onnx_session(model: bytes, threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    # As fast as with the default of some 60 ms, in which its waiting threads would double the next contestant's time.
+    # 1 ms is as fast as the default of some 60 ms, with which waiting threads would double the next contestant's time.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-CONTESTANTS: dict[str, tuple[Callable[[Problem], Work], tuple[str, ...]]] = {  # and the packages that each needs
+CONTESTANTS: dict[str, tuple[Callable[[Problem], Work], tuple[str, ...]]] = {  # with the packages of each
     "glasscell": (numpy_lstm, ()),
     "glasscell.torch.LSTM": (lambda problem: torch_lstm(problem, True), ("torch",)),
     "torch.nn.LSTM": (lambda problem: torch_lstm(problem, False), ("torch",)),
@@ -193,11 +193,11 @@ CONTESTANTS: dict[str, tuple[Callable[[Problem], Work], tuple[str, ...]]] = {  #
 
 
 def missing(*packages: str) -> list[str]:
-    """The packages among these that are not installed."""
+    """Lists the packages that are not installed."""
     return [package for package in packages if util.find_spec(package) is None]
 
 
 def reason(error: BaseException) -> str:
-    """An exception in one line."""
+    """Writes an exception in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,4 +1,4 @@
-"""The command line: arguments in, one call out.
+"""Defines the command line: each command reads its arguments and makes one call.
 
 Exit codes: 0 done; 1 the work failed; 2 bad arguments or a missing package; 130 interrupted.
 """
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         import typer
 
-        # Click's UsageError has no public name in typer; it is the parent of one that has.
+        # Click's UsageError has no public name in typer, but its subclass BadParameter has.
         usage_error: Any = typer.BadParameter.__base__
         try:
             code = build_app()(args=given or ["--help"], prog_name="glasscell", standalone_mode=False)
@@ -41,14 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _stop(str(_doors.missing("glasscell train" if "train" in given else "glasscell", error)), 2)
     except ImportError as error:
-        if not str(error).startswith(tuple(_doors.NEEDS)):  # the line of another door
+        if not str(error).startswith(tuple(_doors.NEEDS)):  # the error is not from `_doors.missing`
             raise
         _stop(str(error), 2)
     sys.exit(code)
 
 
 def _usage(error: Any, given: Sequence[str]) -> str:
-    """One line of what is wrong with the arguments: the command, the option, the value that came, and the commands."""
+    """Words an error in the arguments in one line: the command, the option, its value, and the known commands."""
     command = error.ctx.command_path if error.ctx else "glasscell"
     message = error.format_message().rstrip(".")
     names = error.param.opts if getattr(error, "param", None) else ()

@@ -1,4 +1,4 @@
-"""`glasscell trace`: a page of what an LSTM in a Keras file did with some data. Nothing in the files is executed."""
+"""Runs `glasscell trace`: writes a page about an LSTM of a Keras file on some data. Executes nothing in the files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-LARGEST = 2**30  # bytes of a data file once unpacked: an archive may say a thousand times what it is
+LARGEST = 2**30  # bytes of an unpacked data file: an archive may unpack to a thousand times its size
 SUFFIXES = (".npy", ".npz", ".csv")
 
 
 class Refusal(Exception):
-    """What is wrong with a file or an option, in one line that names it."""
+    """An error in a file or an option, in one line that names it."""
 
 
 def main(model: Path, data: Path, output: Path, layer: str | None) -> None:
@@ -116,16 +116,16 @@ def load_model(path: Path) -> Any:
         raise Refusal(f"MODEL: expected a file, got {str(path)!r}, which is not there")
     import keras
 
-    import glasscell.keras  # noqa: F401  chooses the backend, and knows its own layers
+    import glasscell.keras  # noqa: F401  chooses the backend, and registers its layers
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # whatever a file that is not what it says makes of Keras
+    except Exception as error:  # a damaged file can make Keras raise any error
         raise Refusal(f"MODEL: Keras cannot load {str(path)!r}: {_first_line(error)}") from None
 
 
 def _fit(x: Array, names: list[str] | None, model: Any) -> tuple[Array, list[str] | None]:
-    """The data as the model's only input takes it: one sequence of it gets its row."""
+    """Shapes the data for the model's only input: a single sequence gets a batch axis."""
     inputs = getattr(model, "inputs", None) or []
     if len(inputs) != 1:
         raise Refusal(f"MODEL: expected a model with one input, got {len(inputs)} of them")
@@ -152,7 +152,7 @@ def _report(model: Any, layer: str | None, traces: Any, names: list[str] | None,
 
 
 def _dense_after(model: Any, layer: str | None) -> Any:
-    """The weights of the Dense layer that reads what the LSTM gives; None where there is none right behind it."""
+    """Finds the weights of the Dense layer that reads the LSTM's output; None unless one follows directly."""
     import keras
 
     recurrent = [one for one in model.layers if isinstance(one, keras.layers.RNN) and layer in (None, one.name)]
@@ -166,10 +166,10 @@ def _dense_after(model: Any, layer: str | None) -> Any:
 
 
 def _behind(model: Any, layer: Any) -> Any:
-    """The layer that reads what another gives, but for Dropout, which does nothing to a model that answers."""
+    """Finds the layer that reads another layer's output, past any Dropout, which does nothing in inference."""
     import keras
 
-    if isinstance(model, keras.Sequential):  # whose layers keep the tensors of every time that it was built
+    if isinstance(model, keras.Sequential):  # its layers keep the tensors of every build
         rest = model.layers[model.layers.index(layer) + 1 :]
         return next((one for one in rest if not isinstance(one, keras.layers.Dropout)), None)
     return next(
@@ -178,6 +178,6 @@ def _behind(model: Any, layer: Any) -> Any:
 
 
 def _first_line(error: object) -> str:
-    """The first sentence of what an error says; the rest of Keras's is advice for those who call Keras."""
+    """Returns the first sentence of an error; in Keras's errors the rest is advice for callers of Keras."""
     lines = str(error).strip().splitlines()
     return lines[0].partition(". ")[0] if lines else type(error).__name__

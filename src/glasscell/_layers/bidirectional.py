@@ -1,4 +1,4 @@
-"""`Bidirectional` on NumPy: a layer forwards and its twin backwards over the same sequence."""
+"""Defines `Bidirectional` on NumPy: it runs one layer forwards and one backwards over the same sequence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MERGE_MODES = ("sum", "mul", "concat", "ave", None)
 
 
 class BidirectionalGradients(NamedTuple):
-    """Holds the gradient of x, (B, T, I), and the `Gradients` of both layers, each with its own share of x."""
+    """Holds the gradient of x, (B, T, I), and the `Gradients` of both layers, whose own x add up to it."""
 
     x: Array
     forward: Any
@@ -41,12 +41,13 @@ class BidirectionalGradients(NamedTuple):
 class Bidirectional:
     """Runs a layer over time in both directions, as `keras.layers.Bidirectional` does.
 
-    layer: an `LSTM` or `RNN`. As in Keras the forward layer, and without a `backward_layer` that too, is made anew from
-    its configuration, without its weights; and with `return_sequences` the outputs of skipped steps are zero.
+    layer: an `LSTM` or `RNN`. As in Keras, the forward layer is a new layer with this layer's configuration, without
+    its weights. Without a `backward_layer`, the backward layer is made in the same way. With `return_sequences` the
+    outputs of skipped steps are zero.
     merge_mode: "concat" (B, T, 2H), "sum", "mul", "ave", or None for a pair of outputs. The outputs of the backward
-    layer are turned into the order of time before they are merged.
+    layer are put in the order of time before they are merged.
 
-    Raises: TypeError for another kind of layer; ValueError for an unknown mode, and for layers that do not fit.
+    Raises: TypeError for another kind of layer; ValueError for an unknown mode, and for two layers that do not fit.
 
         both = glasscell.Bidirectional(glasscell.LSTM(64, return_sequences=True)).build(12, seed=0)
         y = both(x)  # x: (B, T, 12) float32; y: (B, T, 128)
@@ -83,10 +84,10 @@ class Bidirectional:
         return f"Bidirectional({self.forward_layer!r}, merge_mode={self.merge_mode!r})"
 
     def __call__(self, x: Any, initial_state: Any = None, **options: Any) -> Any:
-        """Run over `x: (B, T, I)`. Other arguments (mask, lengths) as `RNN` takes them.
+        """Run over `x: (B, T, I)`. Other arguments, such as mask and lengths, as in `RNN`.
 
-        initial_state: the forward layer's states, then the backward layer's, in one list, as Keras has them; or a pair.
-        dropout_mask, recurrent_dropout_mask: a pair, one for each direction; an array serves both.
+        initial_state: one list with the forward layer's states and then the backward layer's, as in Keras; or a pair of
+        states (h, c). dropout_mask, recurrent_dropout_mask: a pair, one for each direction; an array serves both.
         Returns the merged output; with `return_state` (output, *states forwards, *states backwards).
         """
         one, two = self._arguments(initial_state, options)
@@ -98,9 +99,10 @@ class Bidirectional:
         return (*(merged if self.merge_mode is None else [merged]), *states, *more)
 
     def vjp(self, x: Any, initial_state: Any = None, **options: Any) -> tuple[Any, Callable[..., Any]]:
-        """The output, and `pullback(dy, dstate=None)`, which gives `BidirectionalGradients`; see `RNN.vjp`.
+        """Run for the gradient. Returns the output and `pullback(dy, dstate=None)`; see `RNN.vjp`.
 
-        dstate: the gradients of the states, as `initial_state` has them.
+        `pullback` returns `BidirectionalGradients`. dstate: the gradients of the final states, in the form of
+        `initial_state`.
         """
         one, two = self._arguments(initial_state, options)
         y, pull = self.forward_layer.vjp(x, **one)
@@ -118,35 +120,35 @@ class Bidirectional:
         return merged, pullback
 
     def dropout_masks(self, batch_size: int, seed: int | None = None) -> dict[str, Any]:
-        """Draw the masks of one call in training, each a pair for the two directions; see `RNN.dropout_masks`."""
+        """Draw the dropout masks of one call in training, a pair for the directions; see `RNN.dropout_masks`."""
         draws: Any = None if seed is None else generator(seed)
         drawn = [layer.dropout_masks(batch_size, draws) for layer in (self.forward_layer, self.backward_layer)]
         return {name: [masks.get(name) for masks in drawn] for name in {**drawn[0], **drawn[1]}}
 
     def trace(self, x: Any, initial_state: Any = None, **options: Any) -> Traces:
-        """The traces of both layers, as a list (forward, backward), each in its own processing order."""
+        """Trace both layers. Returns a list (forward, backward), each trace in its layer's processing order."""
         one, two = self._arguments(initial_state, options)
         both = self.forward_layer.trace(x, **one), self.backward_layer.trace(x, **two)
         return Traces(both, ["forward", "backward"])
 
     def traced_output(self, traces: Traces) -> Any:
-        """The whole merged output, (B, T, 2H), of the call that these traces are of."""
+        """The merged output of every step of the call behind these traces, (B, T, 2H) with "concat"."""
         both = [t.h if t.mask is None else np.where(t.mask[:, :, None], t.h, np.zeros((), t.h.dtype)) for t in traces]
         return self._merged(both[0], both[1][:, ::-1])
 
     @property
     def engine_used(self) -> str | None:
-        """What ran last: "native" if both directions did."""
+        """The engine of the last call: "native" if both directions ran natively."""
         used = {self.forward_layer.engine_used, self.backward_layer.engine_used}
         return used.pop() if len(used) == 1 else "reference"
 
     def reset_state(self) -> None:
-        """Forget the states that stateful layers keep."""
+        """Forget the states that stateful layers keep; the next call starts from zeros."""
         self.forward_layer.reset_state()
         self.backward_layer.reset_state()
 
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> Bidirectional:
-        """Make the weights of both layers; with a `seed` they differ, and are reproducible. Returns the layer."""
+        """Draw the weights of both layers; a `seed` makes them reproducible, and still different. Returns the layer."""
         seeds = (None, None) if seed is None else generator(seed).integers(2**32, size=2).tolist()
         for layer, own in zip((self.forward_layer, self.backward_layer), seeds, strict=True):
             layer.build(input_dim, own, dtype)
@@ -163,13 +165,14 @@ class Bidirectional:
         return self.forward_layer.weights, self.backward_layer.weights
 
     def get_weights(self) -> list[Array]:
-        """Copies, as Keras orders them: the forward layer's, then the backward layer's."""
+        """Copies of the weights in Keras's order: the forward layer's, then the backward layer's."""
         return [*self.forward_layer.get_weights(), *self.backward_layer.get_weights()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take copies of the forward layer's weights and then the backward layer's.
+        """Set the weights to copies of the given ones: the forward layer's, then the backward layer's.
 
-        Raises: ValueError for an odd number of them; else as `LSTMCell.set_weights`; nothing has changed then.
+        Raises: ValueError for an odd number of arrays; else as `LSTMCell.set_weights`. After an error, all weights are
+        as before.
         """
         self._take(self._checked_weights(weights))
 
@@ -187,7 +190,7 @@ class Bidirectional:
             layer.cell._take(own)
 
     def to_torch(self) -> dict[str, Array]:
-        """The `state_dict` of a `torch.nn.LSTM` of two directions, as arrays; see `RNN.to_torch`."""
+        """The weights as the `state_dict` of a `torch.nn.LSTM` of two directions: arrays; see `RNN.to_torch`."""
         from glasscell._layers.torch_modules import state_dict_of
 
         return state_dict_of(self)
@@ -211,7 +214,7 @@ class Bidirectional:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Bidirectional:
-        """A layer from `get_config()`, ours or Keras's. Raises: TypeError for layers of another kind."""
+        """Make a layer from the `get_config()` of glasscell or Keras. Raises: TypeError for layers of another kind."""
         config = {key: value for key, value in check_config(config, "layer").items() if key != "dtype"}
         for key in ("layer", "backward_layer"):
             if config.get(key) is not None:
@@ -219,7 +222,7 @@ class Bidirectional:
         return cls(**config)
 
     def _arguments(self, initial_state: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The arguments of the forward and of the backward layer, each with its own state and dropout masks."""
+        """Splits the arguments into those of the forward and the backward layer, with their states and masks."""
         both = tuple({**options, "initial_state": state} for state in self._halves("initial_state", initial_state))
         for name in MASKS:
             mask = options.get(name)
@@ -230,7 +233,7 @@ class Bidirectional:
         return both[0], both[1]
 
     def _halves(self, name: str, states: Any) -> tuple[Any, Any]:
-        """The part of the forward and of the backward layer."""
+        """Splits states, or their gradients, into those of the forward and those of the backward layer."""
         if states is None:
             return None, None
         if not isinstance(states, (list, tuple)) or len(states) % 2:
@@ -253,7 +256,7 @@ class Bidirectional:
         return total / 2 if self.merge_mode == "ave" else total
 
     def _split(self, dy: Any, y: Array, other: Array) -> tuple[Any, Any]:
-        """The gradients of both layers' outputs, in the order of time, from that of the merged one."""
+        """Splits the gradient of the merged output into those of both layers' outputs, in the order of time."""
         if self.merge_mode is None:
             if not isinstance(dy, (list, tuple)) or len(dy) != 2:
                 raise ValueError(f"dy: expected a pair, one for each output, got {described(dy)}")
@@ -273,7 +276,7 @@ def _listed(result: Any) -> list[Any]:
 
 
 def _anew(layer: RNN, name: str, **changes: Any) -> RNN:
-    """A layer of the same configuration, but for the changes, without weights."""
+    """Makes a layer without weights, with the configuration of another one but for its name and the changes."""
     made = type(layer).from_config({**layer.get_config(), "name": name, **changes})
     made.engine = layer.engine
     for cell, old in zip(made._cells, layer._cells, strict=True):

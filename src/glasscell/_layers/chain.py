@@ -1,4 +1,4 @@
-"""`Chain` on NumPy: layers one after another over the same sequence."""
+"""Defines `Chain` on NumPy: it runs `Bidirectional` layers one after another over a sequence."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from glasscell._trace import Traces
 
 
 class Chain:
-    """Runs `Bidirectional` layers one after another: each takes both directions of the one before it.
+    """Runs `Bidirectional` layers one after another: each reads the outputs of both directions of the layer before.
 
-    `LSTM.from_torch` makes it of a `torch.nn.LSTM` of several layers and two directions. A `StackedRNNCells` cannot
-    stand for that: there a backward cell would see the backward cell below it alone.
+    `LSTM.from_torch` makes a chain from a `torch.nn.LSTM` of several layers and two directions. A `StackedRNNCells` in
+    each direction would compute something else: there a backward cell reads only the backward cell below it.
     """
 
     def __init__(self, layers: Sequence[Bidirectional]) -> None:
@@ -27,9 +27,9 @@ class Chain:
         return f"Chain({self.layers!r})"
 
     def __call__(self, x: Any, initial_state: Any = None, **options: Any) -> Any:
-        """Run over `x: (B, T, I)`. Other arguments as `Bidirectional` takes them, masks of dropout in a list.
+        """Run over `x: (B, T, I)`. Other arguments as in `Bidirectional`; dropout masks are lists, one for each layer.
 
-        initial_state: a list of the states of each layer. Returns the last layer's output; with `return_state`
+        initial_state: a list with the states of each layer. Returns the last layer's output; with `return_state`
         (output, states of the first layer, states of the second, ...).
         """
         states: list[Any] = []
@@ -41,9 +41,10 @@ class Chain:
         return (x, *states) if states else x
 
     def vjp(self, x: Any, initial_state: Any = None, **options: Any) -> tuple[Any, Callable[..., Any]]:
-        """The output, and `pullback(dy, dstate=None)`, which gives a list of `BidirectionalGradients`, of each layer.
+        """Run for the gradient. Returns the output and `pullback(dy, dstate=None)`.
 
-        dstate: the gradients of the states, as `initial_state` has them. The gradient of x is that of the first layer.
+        `pullback` returns a list of `BidirectionalGradients`, one for each layer; the x of the first is that of the
+        input. dstate: the gradients of the final states, in the form of `initial_state`.
         """
         pulls = []
         for layer, arguments in self._each(initial_state, options):
@@ -60,7 +61,7 @@ class Chain:
         return x, pullback
 
     def trace(self, x: Any, initial_state: Any = None, **options: Any) -> Traces:
-        """The traces of both directions of each layer, in a list of `Traces`; see `Bidirectional.trace`."""
+        """Trace both directions of each layer. Returns a list of `Traces`; see `Bidirectional.trace`."""
         traces = []
         for layer, arguments in self._each(initial_state, options):
             traces.append(layer.trace(x, **arguments))
@@ -68,20 +69,20 @@ class Chain:
         return Traces(traces, [f"layer {n}" for n in range(len(traces))])
 
     def dropout_masks(self, batch_size: int, seed: int | None = None) -> dict[str, Any]:
-        """Draw the masks of one call in training, each a list for the layers; see `Bidirectional.dropout_masks`."""
+        """Draw the dropout masks of one call in training, as lists for the layers; see `Bidirectional`."""
         draws: Any = None if seed is None else generator(seed)
         drawn = [layer.dropout_masks(batch_size, draws) for layer in self.layers]
         names = dict.fromkeys(name for masks in drawn for name in masks)
         return {name: [masks.get(name) for masks in drawn] for name in names}
 
     def reset_state(self) -> None:
-        """Forget the states that stateful layers keep."""
+        """Forget the states that stateful layers keep; the next call starts from zeros."""
         for layer in self.layers:
             layer.reset_state()
 
     @property
     def engine_used(self) -> str | None:
-        """What ran last: "native" if every layer and direction did."""
+        """The engine of the last call: "native" if every layer and direction ran natively."""
         used = {layer.engine_used for layer in self.layers}
         return used.pop() if len(used) == 1 else "reference"
 
@@ -91,11 +92,11 @@ class Chain:
         return [layer.weights for layer in self.layers]
 
     def get_weights(self) -> list[Array]:
-        """Copies: each layer's, as `Bidirectional` orders them, one after another."""
+        """Copies of the weights of each layer in turn, as `Bidirectional` orders them."""
         return [array for layer in self.layers for array in layer.get_weights()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take copies of each layer's weights, one after another. Raises: as there."""
+        """Set the weights to copies of the given ones, in the order of `get_weights`. Raises: as `Bidirectional`."""
         counts, left = [len(layer.get_weights()) for layer in self.layers], check_arrays("weights", weights)
         if len(left) != sum(counts):
             raise ValueError(f"weights: expected {sum(counts)} arrays for {len(counts)} layers, got {len(left)}")
@@ -107,7 +108,7 @@ class Chain:
             layer._take(own)
 
     def to_torch(self) -> dict[str, Array]:
-        """The `state_dict` of a `torch.nn.LSTM` of the same weights, as arrays; see `RNN.to_torch`."""
+        """The weights as the `state_dict` of a `torch.nn.LSTM`: arrays; see `RNN.to_torch`."""
         from glasscell._layers.torch_modules import state_dict_of
 
         return state_dict_of(self)
@@ -117,7 +118,7 @@ class Chain:
         return [cells for layer in self.layers for cells in layer.torch_cells()]
 
     def _each(self, initial_state: Any, options: dict[str, Any]) -> list[tuple[Bidirectional, dict[str, Any]]]:
-        """Each layer with its own arguments."""
+        """Pairs each layer with the arguments of its call."""
         own = {name: self._listed(name, options.get(name)) for name in MASKS}
         own["initial_state"] = self._listed("initial_state", initial_state)
         return [
@@ -126,7 +127,7 @@ class Chain:
         ]
 
     def _listed(self, name: str, value: Any) -> list[Any]:
-        """An entry for each layer."""
+        """Checks an argument that is a list with one entry for each layer; None stands for a list of Nones."""
         if value is None:
             return [None] * len(self.layers)
         if not isinstance(value, (list, tuple)) or len(value) != len(self.layers):

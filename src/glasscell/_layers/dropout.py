@@ -1,4 +1,4 @@
-"""Draws the dropout masks that a call in training is not given."""
+"""Draws the dropout masks that the caller of a training step did not give."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MASKS = ("dropout_mask", "recurrent_dropout_mask")
 
 
 def draw_missing(cells: Sequence[LSTMCell], masks: dict[str, list[Any]], x: Any, training: bool | None) -> bool:
-    """Draws a mask where a cell has a rate and its entry in `masks`, by name and cell, is None. Returns whether it did.
+    """Fills `masks`, lists by mask name with an entry for each cell, where a cell has a rate and its entry is None.
 
-    Raises: ValueError where `training` is None and a mask is missing.
+    Returns whether it drew any. Raises: ValueError where `training` is None and a mask is missing.
     """
     wanted = [(cell, n, name) for n, cell in enumerate(cells) for name, rate in cell.rates().items()
               if rate and masks[name][n] is None]  # fmt: skip

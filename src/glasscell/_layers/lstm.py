@@ -1,4 +1,4 @@
-"""`LSTM` on NumPy: a cell and its run over time, in one name."""
+"""Defines `LSTM` on NumPy: an `RNN` that makes its own `LSTMCell`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from glasscell._ops.call import Engine
 
 
 class LSTM(RNN):
-    """Runs an `LSTMCell` over time: `RNN(LSTMCell(units, ...), ...)` in one name, as `keras.layers.LSTM`.
+    """Runs an `LSTMCell` over time, as `keras.layers.LSTM` does: short for `RNN(LSTMCell(units, ...), ...)`.
 
-    The arguments, their names and defaults are those of `LSTMCell` and of `RNN`, and Keras's.
+    `LSTMCell` and `RNN` explain the arguments. Their names and defaults are Keras's.
 
         lstm = glasscell.LSTM(64, return_sequences=True).build(12, seed=0)
         y = lstm(x)  # x: (B, T, 12) float32; y: (B, T, 64)
@@ -75,9 +75,9 @@ class LSTM(RNN):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A layer from `get_config()`, ours or that of a `keras.layers.LSTM` as it is.
+        """Make a layer from the `get_config()` of a glasscell or a Keras LSTM layer.
 
-        Raises: TypeError for unknown keys; ValueError for what NumPy has not, such as bfloat16.
+        Raises: TypeError for unknown keys; ValueError for a dtype that NumPy does not have, such as bfloat16.
         """
         return cls(**check_config(config, "units"))
 
@@ -85,16 +85,17 @@ class LSTM(RNN):
     def from_torch(
         cls, module: Any, return_sequences: bool = True, return_state: bool = False, stateful: bool = False
     ) -> Any:
-        """The layer of a whole `torch.nn.LSTM` or `glasscell.torch.LSTM`, or of its `state_dict()`, with its weights.
+        """Make a layer with the weights of a `torch.nn.LSTM` or `glasscell.torch.LSTM`, or of its `state_dict()`.
 
-        Returns an `LSTM` of one layer, an `RNN` over `StackedRNNCells` of several; of two directions a `Bidirectional`,
-        and of several such layers a chain of them, with `layer(x)`, `layer.vjp(x)` and `layer.trace(x)` as these have.
-        x is (B, T, I) whatever the module's `batch_first`, and of its parameters' dtype. With `lengths` the output is
-        that of a packed sequence, padded with zeros. `dropout` between layers acts in PyTorch alone, and a warning says
-        so. A `state_dict` does not say which activations it was trained with: they are tanh and sigmoid.
+        Returns an `LSTM` for one layer, and an `RNN` over `StackedRNNCells` for several. For two directions it returns
+        a `Bidirectional`, and for several layers of two directions a chain of them, which has `layer(x)`,
+        `layer.vjp(x)` and `layer.trace(x)` too. x is (B, T, I) whatever the module's `batch_first`, and has the dtype
+        of its parameters. With `lengths` the output is that of a packed sequence, padded with zeros. The module's
+        `dropout` between layers is not carried over, and a warning says so. The activations of a `state_dict` are
+        taken to be tanh and sigmoid, for it does not name them.
 
-        Raises: TypeError for another kind of module; ValueError for `proj_size`, which the cell has not, and for arrays
-        that do not fit.
+        Raises: TypeError for another kind of module; ValueError for a module with `proj_size`, for which the cell has
+        no equation, and for arrays that do not fit.
 
             layer = glasscell.LSTM.from_torch(torch.nn.LSTM(12, 64, num_layers=2, bidirectional=True))
             y = layer(x)  # x: (B, T, 12) float32; y: (B, T, 128)

@@ -1,4 +1,4 @@
-"""`LSTMCell` on NumPy: Keras's arguments, weights and configuration around one step of the engine."""
+"""Defines `LSTMCell` on NumPy: one step of the LSTM, with Keras's arguments, weights and configuration."""
 
 from __future__ import annotations
 
@@ -32,19 +32,55 @@ Activation = str | Callable[[Array], Array] | None
 
 
 class LSTMCell:
-    """The LSTM cell as `keras.layers.LSTMCell` defines it.
+    """The LSTM cell: computes one step of an LSTM, exactly as `keras.layers.LSTMCell` defines it.
 
-    i, f, o = s(x W + h R + b), g = a(x W + h R + b), each with its own columns of W, R and b, in the order i, f, g, o;
-    c' = f * c + i * g;  h' = o * a(c'), with a = `activation` and s = `recurrent_activation`.
+    From the input x and the state (h, c), a step computes the gates, the new cell state c' and the new output h':
 
-    Arguments, names and defaults are Keras's. `units` is H. Regularisers and constraints are kept for the
-    configuration; they act where training happens, in Keras. `dropout` and `recurrent_dropout` are drawn by `RNN`, in
-    calls with `training=True`. `seed` serves `build` and these draws.
-    `dtype` is float32 (the fast path), float64, or another NumPy float (reference engine); a Keras policy stands for
-    the dtype of its variables, in which everything is computed here: mixed_float16 for float32.
-    `engine`: "auto", "native" or "reference"; `engine_used` tells what ran last.
+        i  = s(x W_i + h R_i + b_i)    input gate: how much is written
+        f  = s(x W_f + h R_f + b_f)    forget gate: how much is kept
+        g  = a(x W_g + h R_g + b_g)    candidate: what is written
+        o  = s(x W_o + h R_o + b_o)    output gate: how much is shown
+        c' = f * c + i * g             cell state, element by element
+        h' = o * a(c')                 output, also called the hidden state
 
-    Raises: ValueError or TypeError for an argument Keras would not take, naming it.
+    Here a is `activation` (tanh) and s is `recurrent_activation` (sigmoid).
+
+    Shapes: x is (B, I); h, c and every gate are (B, H), for B sequences, I input features and H = `units`.
+
+    Weights: `kernel` (I, 4H) is W, `recurrent_kernel` (H, 4H) is R and `bias` (4H,) is b. Columns 0 to H-1 belong to
+    i, H to 2H-1 to f, 2H to 3H-1 to g, and 3H to 4H-1 to o. `build` draws them, `set_weights` takes given ones.
+
+    State: `cell(x, (h, c))` returns h' and (h', c'). The next step takes (h', c') as its state. Without a state, h and
+    c are zeros.
+
+    Dropout: `dropout` is the rate at which elements of x are zeroed, `recurrent_dropout` the rate for h on its way into
+    the gates. A call of the cell drops nothing: `RNN` draws the masks, in calls with `training=True`.
+
+    Example, with one input and one unit:
+
+        cell = glasscell.LSTMCell(1)
+        cell.set_weights([np.float32([[2, 0, 1, 1]]), np.float32([[1, -1, 1, 0]]), np.float32([-1, 1, 0, 0])])
+        h, state = cell(np.float32([[1]]))  # step 1, from zeros: h = [[0.3696]]
+        h, state = cell(np.float32([[0]]), state)  # step 2: h = [[0.2256]]
+
+    Step 1 by hand, with x = 1 and h = c = 0:
+
+        i  = sigmoid(1 * 2 + 0 * 1 - 1) = sigmoid(1) = 0.7311
+        f  = sigmoid(1 * 0 + 0 * (-1) + 1) = sigmoid(1) = 0.7311
+        g  = tanh(1 * 1 + 0 * 1 + 0) = tanh(1) = 0.7616
+        o  = sigmoid(1 * 1 + 0 * 0 + 0) = sigmoid(1) = 0.7311
+        c' = 0.7311 * 0 + 0.7311 * 0.7616 = 0.5568
+        h' = 0.7311 * tanh(0.5568) = 0.7311 * 0.5056 = 0.3696
+
+    Step 2 takes h = 0.3696 and c = 0.5568, and gives c' = 0.4862 and h' = 0.2256 for x = 0.
+
+    The arguments, their names and their defaults are Keras's. Regularisers and constraints are only kept for the
+    configuration: they act in training, which happens in Keras. `seed` seeds `build` and the dropout masks.
+    `dtype` is float32 (the fast path), float64, or another NumPy float (reference engine). A Keras policy is read as
+    the dtype of its variables, and everything is computed in it: mixed_float16 means float32.
+    `engine`: "auto", "native" or "reference". `engine_used` is the engine of the last call.
+
+    Raises: ValueError or TypeError naming the argument, where Keras would not take it.
     """
 
     @named_arguments
@@ -110,10 +146,10 @@ class LSTMCell:
         return f"{type(self).__name__}({self.units}, {inputs}, {names}, {self.dtype})"
 
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> LSTMCell:
-        """Make the weights for I = `input_dim` input features, by Keras's rules from NumPy's draws.
+        """Draw new weights for I = `input_dim` input features, with Keras's initialisers and NumPy's random numbers.
 
-        `seed` (default: the cell's own) makes them reproducible; `dtype` (default: the cell's own, float32) becomes the
-        cell's. Returns the cell.
+        `seed` (default: the cell's own) makes them reproducible. `dtype` (default: the cell's own) becomes the dtype of
+        the cell. Returns the cell.
         """
         inputs, H = check_size("input_dim", input_dim), self.units
         rng = generator(self.seed if seed is None else seed)
@@ -145,13 +181,14 @@ class LSTMCell:
         return self._weights
 
     def get_weights(self) -> list[Array]:
-        """Copies, as Keras orders them: `[kernel, recurrent_kernel, bias]`, or the first two without bias."""
+        """Copies of the weights in Keras's order: `[kernel, recurrent_kernel, bias]`, or the first two without bias."""
         return [w.copy() for w in self.weights if w is not None]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take copies of `[kernel, recurrent_kernel, bias]`, or `LSTMWeights`; builds the cell if it is not built.
+        """Set the weights to copies of `[kernel, recurrent_kernel, bias]`, or of an `LSTMWeights`.
 
-        Raises: ValueError for another number or shape, TypeError for another dtype than a built cell has.
+        A cell that is not built yet takes its number of inputs and its dtype from them.
+        Raises: ValueError for a wrong number of arrays or a wrong shape, TypeError for a dtype that a built cell lacks.
         """
         self._take(self._checked_weights(weights))
 
@@ -175,13 +212,13 @@ class LSTMCell:
     def _take(self, weights: LSTMWeights) -> None:
         for array in weights:
             if array is not None:
-                array.flags.writeable = False  # what is packed of them must stay right
+                array.flags.writeable = False  # a write would leave the packed copy out of date
         self._weights, self.dtype = weights, weights.kernel.dtype
 
     def packed(self, weights: LSTMWeights) -> Any:
-        """The cell's `weights` as the native engine reads them, made at their first use; None where it will not serve.
+        """The `weights` packed for the native engine, made at their first use; None where that engine will not run.
 
-        Asked for by the weights, not by the cell alone: another thread may set new ones in the middle of a call.
+        The caller passes the weights it computes with: another thread may set new ones in the middle of a call.
         """
         if self.engine == "reference":
             return None
@@ -192,24 +229,24 @@ class LSTMCell:
         return packed
 
     def __getstate__(self) -> dict[str, Any]:
-        # Packed weights can be made again, and not be written down; a copy's draws are its own.
+        # Packed weights cannot be pickled, and can be made again. A copy draws from a generator of its own.
         return {**self.__dict__, "_packed": (None, None), "_draws": copy.deepcopy(self._draws)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._weights is not None:
-            self._take(self._weights)  # a copy of a read-only array may be written into
+            self._take(self._weights)  # makes them read-only again, which copied arrays are not
 
     def options(self, go_backwards: bool = False) -> Options:
-        """The cell's options as one value."""
+        """The activations and the direction of time, as one value for the engines."""
         return Options(self.activation, self.recurrent_activation, go_backwards)
 
     def get_initial_state(self, batch_size: int) -> State:
-        """Zeros: h and c, each (B, H)."""
+        """The state (h, c) of zeros, each (B, H)."""
         return check_state("initial_state", None, check_size("batch_size", batch_size, 0), self.units, self.dtype)
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Array, State]:
-        """One step: `x: (B, I)`, `state: (h, c)` each (B, H), None for zeros. Returns h' and (h', c')."""
+        """One step from `x: (B, I)` and `state: (h, c)`, each (B, H), or None for zeros. Returns h' and (h', c')."""
         if type(x) is np.ndarray and x.ndim == 2 and type(self) is LSTMCell:
             plain = run_plain(self, self.engine, False, False, x[:, None], state)
             if plain is not None:
@@ -217,10 +254,10 @@ class LSTMCell:
                 return plain[0], State(plain[1], plain[2])
         result = run(self._call(x, state), "state", self.engine)
         self.engine_used = result.engine
-        return result.final.h.copy(), result.final  # either may be written into
+        return result.final.h.copy(), result.final  # copied: the caller may write into one without changing the other
 
     def gates(self, x: Any, state: Any = None) -> Gates:
-        """The activated gates i, f, g, o, each (B, H), of the step that `cell(x, state)` makes."""
+        """The activated gates i, f, g, o, each (B, H), of the step that `cell(x, state)` computes."""
         result = run(self._call(x, state), "trace", self.engine)
         self.engine_used = result.engine
         return Gates(*(result.record.gates[:, 0, k] for k in range(4)))
@@ -236,12 +273,13 @@ class LSTMCell:
     def dropout_masks(self, batch_size: int, seed: int | None = None) -> dict[str, Array]:
         """Draw the masks of `dropout` and `recurrent_dropout` for one call in training: `rnn.vjp(x, **masks)`.
 
-        Zero with the probability of the rate, else 1 / (1 - rate). As in Keras one mask serves all gates: (B, I); with
-        a `recurrent_dropout` or `implementation=1` each gate has its own: (4, B, I) and (4, B, H). The draws are
-        NumPy's; without a `seed` here each call goes on in the draws of the cell's own. Empty where no rate drops.
+        An element is zero with the probability of the rate, else 1 / (1 - rate). As in Keras, one mask (B, I) serves
+        all gates; with a `recurrent_dropout` or `implementation=1` each gate has its own: (4, B, I) and (4, B, H). The
+        random numbers are NumPy's. Without a `seed` here, they come from the cell's own generator, which moves on with
+        each call. Returns the masks by name; a rate that drops nothing gives none.
         """
         batch, inputs = check_size("batch_size", batch_size, 0), len(self.weights.kernel)
-        if seed is None and self._draws is None:  # not the draws of `build`, which begin with the seed alone
+        if seed is None and self._draws is None:  # seeded otherwise than in `build`, so that masks and weights differ
             self._draws = np.random.default_rng(None if self.seed is None else [self.seed, 1])
         rng = self._draws if seed is None else generator(seed)
         gates = (4,) if self.implementation == 1 or self.recurrent_dropout else ()
@@ -252,13 +290,13 @@ class LSTMCell:
         return masks
 
     def rates(self) -> dict[str, float]:
-        """The rates by the names of their masks; 0 for a rate of 1, with which Keras drops nothing."""
+        """The dropout rates by the names of their masks; a rate of 1 is given as 0, for Keras drops nothing then."""
         return {"dropout_mask": self.dropout % 1, "recurrent_dropout_mask": self.recurrent_dropout % 1}
 
     def get_config(self) -> dict[str, Any]:
         """The configuration, with Keras's keys: `keras.layers.LSTMCell.from_config` takes it.
 
-        A callable of your own as activation stands there as it is: by its name another one could be found.
+        An activation that is a callable of your own is kept as the callable: its name could find another function.
         """
         return {
             "name": self.name,
@@ -280,10 +318,10 @@ class LSTMCell:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LSTMCell:
-        """A cell from `get_config()`, ours or that of a Keras LSTMCell as it is.
+        """Make a cell from the `get_config()` of a glasscell or a Keras LSTMCell.
 
-        Raises: TypeError for unknown keys, such as those of a layer; ValueError for what NumPy has not, such as
-        bfloat16 and quantized weights.
+        Raises: TypeError for unknown keys, such as those of a layer; ValueError for a dtype that NumPy does not have,
+        such as bfloat16, and for quantized weights.
         """
         if "return_sequences" in check_config(config):
             raise TypeError("config: expected that of an LSTMCell, got that of a layer; take layer.cell.get_config()")
@@ -312,7 +350,7 @@ def _refuse(argument: str, expected: str, got: object) -> NoReturn:
 
 
 def generator(seed: Any) -> np.random.Generator:
-    """A generator of a seed, or one that is given. Raises: ValueError for what is no seed."""
+    """Makes a random generator from a seed; returns a generator as it is. Raises: ValueError for any other value."""
     if isinstance(seed, np.random.Generator):
         return seed
     return np.random.default_rng(check_seed("seed", seed))

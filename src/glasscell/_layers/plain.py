@@ -1,4 +1,4 @@
-"""Runs calls without masks at once: the engine alone checks them, and the layer says what does not fit."""
+"""Runs calls without masks on a short path: only the engine checks the arrays, and the long path words the errors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def run_plain(
 ) -> tuple[Array, Array, Array] | None:
     """Runs an `LSTMCell` over `x: (B, T, I)` from `state`, (h, c) or None for zeros.
 
-    Returns the output, (B, T, H) with `sequences`, else (B, H), and the final h and c, each memory of its own. None,
-    and nothing has run, where the native engine is not to run, or where something does not fit: `Call.checked` has the
-    words for it.
+    Returns the output, (B, T, H) with `sequences`, else (B, H), and the final h and c, each in memory of its own.
+    Returns None without running anything where the native engine is not to run, or where an argument does not fit:
+    `Call.checked` then raises the error.
     """
     if type(x) is not np.ndarray or x.ndim != 3 or engine not in ENGINES:
         return None

@@ -1,4 +1,4 @@
-"""`RNN` on NumPy: a cell, or a stack of cells, over time, with its gradient and its trace."""
+"""Defines `RNN` on NumPy: it runs a cell, or a stack of cells, over time, and gives the gradient and the trace."""
 
 from __future__ import annotations
 
@@ -35,18 +35,21 @@ S = TypeVar("S", bound=Outputs)
 class RNN:
     """Runs a cell over time, as `keras.layers.RNN` does, in one native call.
 
-    cell: an `LSTMCell`, or `StackedRNNCells`. Of a stack each cell runs over the whole sequence in a call of its own,
-    and a state is a list of (h, c), one for each cell.
-    return_sequences: every output (B, T, H), else the last (B, H). return_state: (output, h, c); over a stack (output,
-    (h, c), (h, c), ...).
-    go_backwards: time runs from the last step to the first, and outputs come in that order.
-    stateful: the final state of a call is the initial state of the next, until `reset_state()`.
-    zero_output_for_mask: the output of a skipped step is zero, else it repeats the state's h.
+    cell: an `LSTMCell`, or `StackedRNNCells`. In a stack, each cell runs over the whole sequence in a call of its own,
+    and the state is a list of (h, c), one for each cell.
+    return_sequences: return the output of every step, (B, T, H), instead of the last, (B, H).
+    return_state: return (output, h, c) instead of the output; for a stack (output, (h, c), (h, c), ...).
+    go_backwards: process the steps from the last to the first; the outputs come in that order.
+    stateful: start each call from the final state of the call before it, until `reset_state()`.
+    zero_output_for_mask: make the output of a skipped step zero; otherwise it repeats the h of the state.
     unroll: kept for the configuration; it changes nothing here.
-    engine: "auto", "native" or "reference"; `engine_used` tells what ran last.
+    engine: "auto", "native" or "reference". `engine_used` is the engine of the last call.
 
-    At a skipped step the state carries over and the input is not read. Before the first kept step the output repeats
-    the initial h, as Keras does on JAX and NumPy.
+    A step that the mask skips leaves the state as it is, and its input is not read. Before the first step that is not
+    skipped, the output repeats the initial h, as Keras does on JAX and NumPy.
+
+        rnn = glasscell.RNN(glasscell.LSTMCell(64), return_sequences=True).build(12, seed=0)
+        y = rnn(x)  # x: (B, T, 12) float32; y: (B, T, 64)
     """
 
     @named_arguments
@@ -90,14 +93,15 @@ class RNN:
 
         initial_state: (h, c), each (B, H); default: the stateful state, or zeros.
         mask: (B, T) bool, True = use the step. lengths: (B,) integers: row b uses its first lengths[b] steps.
-        reset: (B, T) bool, True = the state is set to zero before the step.
-        dropout_mask: (B, I), or (4, B, I) one for each gate, multiplies x; recurrent_dropout_mask: (B, H) or
-        (4, B, H) multiplies h on its way into the gates. Scaled factors, as `LSTMCell.dropout_masks` draws them; over a
-        stack, a list of them, one (or None) for each cell.
+        reset: (B, T) bool, True = set the state to zero before the step.
+        dropout_mask: (B, I), or (4, B, I) with one mask for each gate, multiplies x.
+        recurrent_dropout_mask: (B, H) or (4, B, H), multiplies h on its way into the gates.
+        Both hold scaled factors, as `LSTMCell.dropout_masks` draws them; for a stack, each is a list with one mask (or
+        None) for each cell.
         training: draw the masks of `dropout` and `recurrent_dropout` that are not given; see `dropout_masks`.
 
         Returns the output, or (output, h, c) with `return_state`.
-        Raises: ValueError or TypeError naming the argument, what was expected and what came.
+        Raises: ValueError or TypeError naming the argument, the expected value and the given one.
         """
         plain = mask is lengths is reset is dropout_mask is recurrent_dropout_mask is None
         if plain and not (training or self.stateful or self._stacked):
@@ -124,18 +128,18 @@ class RNN:
         *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None, training: bool | None = None,
         recompute: bool = False,
     ) -> tuple[Array, Pullback]:  # fmt: skip
-        """The output, and the function that takes gradients back through the call. Other arguments as in `__call__`.
+        """Run a call for its gradient. Returns the output and `pullback`; other arguments as in `__call__`.
 
-        recompute: keep h alone, and compute the gates anew when the gradient needs them: the same bits from about a
-        sixth of the memory (4 instead of 24 bytes for each of B T H in float32; 8 from 256 rows on), for a third more
-        work. Either way x is kept as a copy.
-        training: True draws the dropout masks that are not given, False leaves them out. Where the cell has a rate and
-        no mask is given it has to be said: a gradient without dropout would be a wrong one in training.
+        recompute: store only h, and compute the gates again in `pullback`. This gives the same bits with about a sixth
+        of the memory (4 instead of 24 bytes for each of B T H in float32; 8 from 256 rows on), for a third more work.
+        Either way x is copied.
+        training: True draws the dropout masks that are not given, False leaves them out. It is required where the cell
+        has a dropout rate and no mask is given, because a gradient without dropout would be wrong in training.
 
-        `pullback(dy, dstate=None)`: `dy` has the output's shape (None for zero), `dstate` is the gradient (dh, dc) of
-        the final state. It returns `Gradients` named x, kernel, recurrent_kernel, bias, h0, c0 (a list of them over a
-        stack; x is the first one's), and can be called again. They are the gradients of this call, whatever is written
-        into its arguments or set anew afterwards.
+        `pullback(dy, dstate=None)` takes gradients back through the call: `dy` has the output's shape (None for zero),
+        `dstate` is the gradient (dh, dc) of the final state. It returns `Gradients` named x, kernel, recurrent_kernel,
+        bias, h0, c0; for a stack a list of them, where the x of the first cell is that of the input. It can be called
+        again. Arguments that are written into and weights that are set later do not change its result.
         """
         keep: Any = "checkpoints" if recompute else "tape"
 
@@ -164,7 +168,7 @@ class RNN:
                 B, _, _, H = level.sizes
                 dh, dc = check_state("dstate", state, B, H, dtype)
                 found.insert(0, result.pullback(dh_all, dh if dh_last is None else dh + dh_last, dc))
-                dh_all, dh_last = found[0].x, None  # in the order of the level below
+                dh_all, dh_last = found[0].x, None  # its steps are in the order in which the level below ran
             return found if self._stacked else found[0]
 
         return output, pullback
@@ -173,9 +177,9 @@ class RNN:
         self, x: Any, initial_state: Any = None, mask: Any = None, lengths: Any = None, reset: Any = None,
         *, dropout_mask: Any = None, recurrent_dropout_mask: Any = None,
     ) -> Any:  # fmt: skip
-        """Every gate, raw and activated, and every h and c, of the same call. Arguments as in `__call__`.
+        """Run, and keep every gate, raw and activated, and every h and c. Arguments as in `__call__`.
 
-        Returns a `Trace`; over a stack `Traces`, a list of one for each cell.
+        Returns a `Trace`; for a stack `Traces`, a list with one for each cell.
         """
 
         def recorded(call: Call) -> Any:
@@ -187,9 +191,9 @@ class RNN:
         return Traces(traces, [f"cell {n}" for n in range(len(traces))]) if self._stacked else traces[0]
 
     def dropout_masks(self, batch_size: int, seed: int | None = None) -> dict[str, Any]:
-        """Draw the masks of one call in training, for `**masks`; see `LSTMCell.dropout_masks`.
+        """Draw the dropout masks of one call in training, as in `rnn(x, **masks)`; see `LSTMCell.dropout_masks`.
 
-        Over a stack each is a list, one mask (or None) for each cell. Empty where no rate drops.
+        For a stack, each is a list with one mask (or None) for each cell. A rate that drops nothing gives no mask.
         """
         if not isinstance(self.cell, StackedRNNCells):
             return self.cell.dropout_masks(batch_size, seed)
@@ -200,7 +204,7 @@ class RNN:
 
     @property
     def state(self) -> Any:
-        """A copy of the (h, c), each (B, H), that `stateful` keeps, or None. May be set to such a pair, or None."""
+        """A copy of the state (h, c) that `stateful` keeps, each (B, H), or None. It can be set to either."""
         if self._states is None:
             return None
         copies = [State(*(s.copy() for s in state)) for state in self._states]
@@ -221,11 +225,11 @@ class RNN:
         self._states = states
 
     def reset_state(self) -> None:
-        """Forget the state that `stateful` keeps: the next call starts from zeros, with any batch size."""
+        """Forget the state that `stateful` keeps; the next call starts from zeros and may have any batch size."""
         self._states = None
 
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> Self:
-        """Make the cell's weights; see `LSTMCell.build`. Returns the layer."""
+        """Draw the cell's weights; see `LSTMCell.build`. Returns the layer."""
         self.cell.build(input_dim, seed, dtype)
         return self
 
@@ -236,19 +240,19 @@ class RNN:
 
     @property
     def weights(self) -> Any:
-        """The cell's weights, read-only; of a stack a list of those of each cell."""
+        """The cell's weights, read-only; for a stack a list with the weights of each cell."""
         return self.cell.weights
 
     def get_weights(self) -> list[Array]:
-        """Copies, as Keras orders them; see `LSTMCell.get_weights`."""
+        """Copies of the weights in Keras's order; see `LSTMCell.get_weights`."""
         return self.cell.get_weights()
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take copies of the weights; see `LSTMCell.set_weights`."""
+        """Set the weights to copies of the given ones; see `LSTMCell.set_weights`."""
         self.cell.set_weights(weights)
 
     def to_torch(self) -> dict[str, Array]:
-        """The `state_dict` of a `torch.nn.LSTM` with the same weights, as arrays, all of the bias in `bias_ih`.
+        """The weights as the `state_dict` of a `torch.nn.LSTM`: arrays, with all of the bias in `bias_ih`.
 
         `glasscell.torch.from_layer(layer)` makes the module. Raises: ValueError where torch.nn.LSTM has no such layer.
         """
@@ -259,7 +263,7 @@ class RNN:
     def torch_cells(self) -> list[list[LSTMCell]]:
         """The cells as `torch.nn.LSTM` orders them: a list for each layer, with one cell for each direction.
 
-        Raises: ValueError where one `torch.nn.LSTM` cannot have them all.
+        Raises: ValueError where no single `torch.nn.LSTM` can hold these cells.
         """
         from glasscell._layers.torch_modules import check_levels
 
@@ -279,7 +283,7 @@ class RNN:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A layer from `get_config()`, ours or Keras's.
+        """Make a layer from the `get_config()` of a glasscell or a Keras layer.
 
         Raises: TypeError for unknown keys and for cells of another kind.
         """
@@ -296,7 +300,7 @@ class RNN:
         return self.cell.cells if isinstance(self.cell, StackedRNNCells) else [self.cell]
 
     def _each(self, name: str, value: Any) -> list[Any]:
-        """An argument of each cell: the value itself, or the entries of a stack's list."""
+        """A list with the argument of each cell: the value itself, or for a stack the entries of its list."""
         count = len(self._cells)
         if not self._stacked or value is None:
             return [value] * count
@@ -305,7 +309,7 @@ class RNN:
         return list(value)
 
     def _drawn(self, x: Any, sequence: SequenceOptions, training: bool | None = True) -> SequenceOptions:
-        """The options with the masks that are not given drawn. Raises: ValueError where `training` has to be said."""
+        """The options, with missing dropout masks drawn. Raises: ValueError where `training` is required but None."""
         found: dict[str, Any] = {name: self._each(name, getattr(sequence, name)) for name in MASKS}
         if not draw_missing(self._cells, found, x, training):
             return sequence
@@ -315,9 +319,10 @@ class RNN:
         self, x: Any, initial_state: Any, sequence: SequenceOptions,
         below: Callable[[Call], S], top: Callable[[Call], L], detach: bool = False,
     ) -> tuple[list[tuple[Call, S]], Call, L]:  # fmt: skip
-        """Run the cells one after another, each over the whole sequence. Returns calls and results, the last apart.
+        """Run the cells one after another, each over the whole sequence.
 
-        detach: on copies of what may be the caller's own arrays.
+        below: runs the call of a cell below the last; top: runs the last cell's call. detach: run on copies of arrays
+        that may belong to the caller. Returns the calls and results of the cells below, and the last call and result.
         """
         stacked = self._stacked
         initial_state = self._kept(x) if initial_state is None else initial_state
@@ -342,7 +347,7 @@ class RNN:
         result = top(call)
         natively = result.engine == "native" and all(r.engine == "native" for _, r in ran)
         self.engine_used = "native" if natively else "reference"
-        if self.stateful:  # the caller may write into what was returned
+        if self.stateful:  # copies: the caller may write into the returned arrays
             finals = [*(r.final for _, r in ran), result.final]
             self._states = [State(*(s.copy() for s in final)) for final in finals]
         return ran, call, result
@@ -377,7 +382,7 @@ class RNN:
         return run(call, "state", self.engine)
 
     def _output(self, call: Call, h: Array) -> Array:
-        """The output, which the caller may write into, of the h that a tape or a state keeps."""
+        """The output as a new array that the caller may write into; h itself belongs to a tape or a state."""
         zeroed = self._zeroed(call, h)
         return aligned.copy(h) if zeroed is h else zeroed
 
@@ -386,7 +391,7 @@ class RNN:
         return h if zeroed_steps is None else np.where(zeroed_steps, np.zeros((), h.dtype), h)
 
     def _zeroed_steps(self, call: Call) -> Array | None:
-        """Where the output is zero because its step was skipped; broadcasts against the output. None: nowhere."""
+        """Marks outputs that are zero because their step was skipped; broadcasts against the output. None: nowhere."""
         kept = call.kept_steps() if self.zero_output_for_mask and call.x.shape[1] else None
         if kept is None:
             return None

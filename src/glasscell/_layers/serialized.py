@@ -1,4 +1,4 @@
-"""Layers inside the configuration of others, as Keras writes them. Nothing named in one is imported."""
+"""Writes and reads the layers inside another layer's configuration, as Keras does; imports no class named there."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def serialized(layer: Any, class_name: str) -> dict[str, Any]:
-    """Write a layer as Keras does."""
+    """Write a layer as Keras does, under a class name of `keras.layers`."""
     config = layer.get_config()
     return {"module": "keras.layers", "class_name": class_name, "config": config, "registered_name": None}
 
 
 def deserialized(written: Any, kinds: dict[str, Any], argument: str) -> Any:
-    """Make the layer that was written, one of `kinds` by its class name; a layer stays as it is.
+    """Make the layer that `serialized` wrote, by its class name in `kinds`; a layer is returned as it is.
 
     Raises: TypeError for another kind, naming the argument.
     """

@@ -1,4 +1,4 @@
-"""`StackedRNNCells` on NumPy: cells that run one after another at each step."""
+"""Defines `StackedRNNCells` on NumPy: cells that run one after another at each step."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from glasscell._layers.serialized import deserialized, serialized
 
 
 class StackedRNNCells:
-    """Runs cells one after another at each step: each takes the h of the one before it, as in `keras.layers`.
+    """Runs cells one after another at each step, as in `keras.layers`: each cell's h is the next cell's input.
 
-    cells: `LSTMCell`s, first to last. Inside `RNN` each cell runs over the whole sequence in one native call.
-    Raises: TypeError for anything else, ValueError for none.
+    cells: a list of `LSTMCell`s, first to last. Inside `RNN`, each cell runs over the whole sequence in one native
+    call.
+    Raises: TypeError for cells of another kind, ValueError for an empty list.
 
         rnn = glasscell.RNN(glasscell.StackedRNNCells([glasscell.LSTMCell(64), glasscell.LSTMCell(32)]))
     """
@@ -39,9 +40,9 @@ class StackedRNNCells:
         return f"StackedRNNCells({self.cells!r})"
 
     def build(self, input_dim: int, seed: int | None = None, dtype: Any = None) -> StackedRNNCells:
-        """Make the weights of all cells, for I = `input_dim` input features of the first. Returns the stack.
+        """Draw the weights of all cells; the first has I = `input_dim` input features. Returns the stack.
 
-        One generator draws for all: with a `seed` no two cells begin with the same weights.
+        One generator seeds all cells: with a `seed`, no two cells start with the same weights.
         """
         draws = generator(seed)
         for cell in self.cells:
@@ -60,13 +61,13 @@ class StackedRNNCells:
         return [cell.weights for cell in self.cells]
 
     def get_weights(self) -> list[Array]:
-        """Copies, as Keras orders them: each cell's `[kernel, recurrent_kernel, bias]`, one after another."""
+        """Copies of the weights in Keras's order: `[kernel, recurrent_kernel, bias]` of each cell in turn."""
         return [array for cell in self.cells for array in cell.get_weights()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take copies of each cell's weights, one after another; builds the cells that are not built.
+        """Set the weights to copies of the given ones, in the order of `get_weights`; builds cells that are not built.
 
-        Raises: as `LSTMCell.set_weights`; nothing has changed then.
+        Raises: as `LSTMCell.set_weights`. After an error, all weights are as before.
         """
         self._take(self._checked_weights(weights))
 
@@ -84,11 +85,11 @@ class StackedRNNCells:
             cell._take(own)
 
     def get_initial_state(self, batch_size: int) -> list[State]:
-        """Zeros: (h, c) of each cell."""
+        """The states (h, c) of zeros, one for each cell."""
         return [cell.get_initial_state(batch_size) for cell in self.cells]
 
     def __call__(self, x: Any, states: Any = None) -> tuple[Array, list[State]]:
-        """One step: `x: (B, I)`, `states`: (h, c) of each cell, None for zeros. Returns the last h' and all states."""
+        """One step from `x: (B, I)` and a list of states (h, c), None for zeros. Returns the last h' and the states."""
         states = [None] * len(self.cells) if states is None else states
         if not isinstance(states, (list, tuple)) or len(states) != len(self.cells):
             raise ValueError(f"states: expected a list of {len(self.cells)} pairs (h, c), got {described(states)}")
@@ -105,7 +106,7 @@ class StackedRNNCells:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> StackedRNNCells:
-        """A stack from `get_config()`, ours or Keras's. Raises: TypeError for cells of another kind."""
+        """Make a stack from the `get_config()` of glasscell or Keras. Raises: TypeError for cells of another kind."""
         config = {key: value for key, value in check_config(config, "cells").items() if key != "dtype"}
         cells = config.pop("cells")
         if isinstance(cells, (list, tuple)):

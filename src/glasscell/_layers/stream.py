@@ -1,4 +1,4 @@
-"""`Stream`: an RNN that is fed one step, or one chunk, at a time and remembers where it is."""
+"""Defines `Stream`: it runs an RNN one step, or one chunk of steps, at a time, and keeps the state."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from glasscell._ops.numpy import native_codes, pack, run
 
 
 class Stream:
-    """Runs `rnn` step by step over `batch` streams side by side: h, c = cell(x, (h, c)), with nothing allocated.
+    """Runs a layer step by step, over `batch` sequences side by side: h, c = cell(x, (h, c)). A step allocates nothing.
 
-    Over a stack each step goes through all cells, and the state is a list of (h, c), one for each cell. The bits are
-    those of the whole sequence in one call, however it is cut. The weights are those of the moment the stream was made.
-    One stream serves one thread at a time. `copy.copy`, `copy.deepcopy` and `pickle` give a stream that stands where
-    this one stands and goes its own way.
+    For a stack, each step goes through all cells, and the state is a list of (h, c), one for each cell. The results
+    equal those of one call over the whole sequence, bit for bit, however the sequence is cut. The stream keeps the
+    weights that the layer had when the stream was made. Only one thread at a time may use it. `copy.copy`,
+    `copy.deepcopy` and `pickle` make an independent stream with the same state.
 
     Raises: TypeError or ValueError naming the argument; a layer that goes backwards cannot be streamed.
 
@@ -52,14 +52,14 @@ class Stream:
         return f"Stream({self.rnn!r}, batch={self.batch})"
 
     def _begin(self) -> None:
-        """Make what a step runs on: the one cell's own step, or all of them in turn."""
+        """Choose the function that runs a step: that of a single cell, or the one that goes through all cells."""
         self._step: Callable[[Any], Array | None] = self._levels[0].step
         if len(self._levels) > 1:
             self._lock = Lock()
             self._step = self._step_through
 
     def _step_through(self, x: Any) -> Array | None:
-        """Take a step through all cells, one thread at a time, as one cell's step does; None where x does not fit."""
+        """Run a step through all cells, for one thread at a time. Returns h, or None where x does not fit."""
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("stream: another thread is in the middle of a step")
         try:
@@ -72,23 +72,23 @@ class Stream:
 
     @property
     def engine_used(self) -> Used:
-        """What runs: "native" if every cell does."""
+        """The engine of the stream: "native" if every cell runs natively, else "reference"."""
         return "native" if all(level.engine_used == "native" for level in self._levels) else "reference"
 
     def step(self, x: Any) -> Array:
-        """Take `x: (B, I)` and return h: (B, H), read-only and overwritten by the next step; `.copy()` keeps it.
+        """Run one step on `x: (B, I)` and return h: (B, H), read-only. The next step overwrites it; `.copy()` keeps it.
 
-        A single stream may take (I,), and then gives (H,). Raises: ValueError or TypeError naming the argument.
+        With `batch=1` x may be (I,), and the result is then (H,). Raises: ValueError or TypeError naming the argument.
         """
-        # Of a subclass, a masked array for one, the engine would read the numbers alone.
+        # Only plain arrays: of a subclass, such as a masked array, the engine would read the numbers and lose the rest.
         y = self._step(x) if type(x) is np.ndarray else None
-        if y is None:  # not an array as the engine reads it: say why, or make it one
+        if y is None:  # the engine cannot read x: raise the reason, or convert x
             y = self._step(self._levels[0].checked(x))
             assert y is not None
         return y
 
     def push(self, x: Any) -> Array:
-        """Take a chunk `x: (B, T, I)` and return every h: (B, T, H); a single stream may take (T, I), giving (T, H)."""
+        """Run a chunk of steps `x: (B, T, I)` and return every h: (B, T, H); with `batch=1` also (T, I) to (T, H)."""
         x = read_array("x", x, "an array of shape (B, T, I)")
         alone = self.batch == 1 and x.ndim == 2
         x = x[None] if alone else x
@@ -105,7 +105,7 @@ class Stream:
 
     @property
     def state(self) -> Any:
-        """A copy of (h, c), each (B, H); over a stack a list of them. May be set to such, or to None for zeros."""
+        """A copy of (h, c), each (B, H); for a stack a list of them. It can be set likewise, or to None for zeros."""
         copies = [level.state for level in self._levels]
         return copies if self._stacked else copies[0]
 
@@ -120,7 +120,7 @@ class Stream:
             level.set_state(one)
 
     def copy(self) -> Self:
-        """Another stream with the same layer and weights, standing where this one stands."""
+        """Return an independent stream with the same layer, weights and state."""
         return copy.copy(self)
 
     def __copy__(self) -> Self:
@@ -137,7 +137,7 @@ class Stream:
         self._begin()
 
     def reset(self, rows: Any = None) -> None:
-        """Set the state of these streams to zero: row numbers, or (B,) bools; all of them by default."""
+        """Set the state of some sequences to zero. rows: row numbers, or (B,) bools; None means all."""
         which = np.arange(self.batch) if rows is None else read_array("rows", rows, "row numbers or bools")
         if which.dtype == np.bool_:
             if which.shape != (self.batch,):
@@ -153,7 +153,7 @@ class Stream:
 
 
 class _Level:
-    """Runs one cell of a stream: its weights, its state, and what its steps run on."""
+    """Runs one cell of a stream, and holds its weights, its state and its native stepper."""
 
     def __init__(self, cell: LSTMCell, batch: int, engine: Engine) -> None:
         self.batch, self.weights, self.options = batch, cell.weights, cell.options()
@@ -164,13 +164,13 @@ class _Level:
         self.begin()
 
     def begin(self) -> None:
-        """Make what steps run on, over a state of its own."""
+        """Copy the state, and make the function `step` that runs over the copy."""
         self.h, self.c = self.h.copy(), self.c.copy()
         self.y = self.h.view()
         self.y.flags.writeable = False  # it is the state, which belongs to the stream
         self.step: Callable[[Any], Array | None] = self.reference_step
         if self.codes is not None:
-            # A cell that is told to run the reference has none, nor has a pickle.
+            # Packed weights are missing after unpickling, and where the cell's own engine is "reference".
             self.packed = self.packed or pack(self.weights)
             native = _native.StreamFloat if self.h.dtype == np.float32 else _native.StreamDouble
             y_row = self.y[0] if self.batch == 1 else None
@@ -182,11 +182,11 @@ class _Level:
         return State(self.h.copy(), self.c.copy())
 
     def check_state(self, state: Any) -> State:
-        """A state as (B, H) arrays; None is zeros. Raises: as `checks.check_state`."""
+        """Check a state, and return it as (B, H) arrays; None is zeros. Raises: as `checks.check_state`."""
         return check_state("state", state, self.batch, self.h.shape[1], self.h.dtype)
 
     def set_state(self, state: State) -> None:
-        """Take a checked state."""
+        """Set the state to a copy of a checked one."""
         self.h[...], self.c[...] = state
 
     def __copy__(self) -> Self:
@@ -196,7 +196,7 @@ class _Level:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("packed", "y", "step")  # by `begin`, and of memory that cannot be written down
+        made = ("packed", "y", "step")  # they point to native memory, which cannot be pickled; `begin` makes them
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -204,11 +204,11 @@ class _Level:
         self.begin()
 
     def call(self, x: Any) -> Call:
-        """The call of a chunk from the state that there is."""
+        """The checked call that runs a chunk x from the present state."""
         return Call.checked(self.weights, self.options, x, (self.h, self.c), packed=self.packed)
 
     def checked(self, x: Any) -> Array:
-        """The input of a step, (B, I), or (I,) of a single stream. Raises: ValueError or TypeError naming it."""
+        """Check x, (B, I), or (I,) with `batch=1`, and return it as an array. Raises: ValueError or TypeError."""
         inputs = len(self.weights.kernel)
         x = read_array("x", x)
         if self.batch == 1 and x.ndim == 1:
@@ -216,7 +216,7 @@ class _Level:
         return check_array("x", x, (self.batch, inputs), self.h.dtype, "(B, I)")
 
     def reference_step(self, x: Any) -> Array:
-        """Take one step by the reference engine."""
+        """Run one step with the reference engine."""
         x = self.checked(x)
         self.set_state(run(self.call(x.reshape(self.batch, 1, -1)), "state", self.engine_used).final)
         return self.y[0] if x.ndim == 1 else self.y

@@ -1,4 +1,4 @@
-"""Makes the NumPy layer of a whole `torch.nn.LSTM`, and the arrays of one from a layer; PyTorch is not imported."""
+"""Converts a whole `torch.nn.LSTM` to a NumPy layer, and a layer to its arrays; PyTorch is not imported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from glasscell._layers.stacked import StackedRNNCells
 
 
 def layer_of(module: Any, return_sequences: bool, return_state: bool, stateful: bool) -> RNN | Bidirectional | Chain:
-    """The layer of a module; see `LSTM.from_torch`."""
+    """Makes the layer of a module; see `LSTM.from_torch`."""
     levels = torch_module_weights(module)
     if len(levels) > 1 and getattr(module, "dropout", False):
         warnings.warn(
@@ -41,7 +41,7 @@ def layer_of(module: Any, return_sequences: bool, return_state: bool, stateful: 
 
 
 def state_dict_of(layer: Any) -> dict[str, Array]:
-    """The arrays of a layer as a `torch.nn.LSTM` names them; see `RNN.to_torch`."""
+    """Returns the weights of a layer under the names of a `torch.nn.LSTM`; see `RNN.to_torch`."""
     levels = layer.torch_cells()
     for name in ("activation", "recurrent_activation"):
         for cell in (cell for level in levels for cell in level):
@@ -53,7 +53,7 @@ def state_dict_of(layer: Any) -> dict[str, Array]:
 
 
 def check_levels(levels: list[list[LSTMCell]]) -> list[list[LSTMCell]]:
-    """The cells of each layer and direction. Raises: ValueError where one torch.nn.LSTM cannot have them all."""
+    """Returns the cells as they are. Raises: ValueError where no single torch.nn.LSTM can hold them."""
     first = levels[0][0]
     for cell in (cell for level in levels for cell in level):
         for name in ("units", "use_bias", "dtype", "activation", "recurrent_activation", "recurrent_dropout"):
@@ -64,7 +64,7 @@ def check_levels(levels: list[list[LSTMCell]]) -> list[list[LSTMCell]]:
 
 
 def _options_of(module: Any) -> dict[str, Any]:
-    """What a `glasscell.torch.LSTM` has beyond PyTorch's; an attribute of these names in another module is its own."""
+    """The options that `glasscell.torch.LSTM` adds to PyTorch's; in other modules such attributes mean other things."""
     if not any(kind.__module__.startswith("glasscell.torch") for kind in type(module).__mro__):
         return {}
     return {name: getattr(module, name) for name in ("activation", "recurrent_activation", "recurrent_dropout")}

@@ -1,4 +1,4 @@
-"""Allocates arrays that start at a line of the cache."""
+"""Allocates arrays that start at a cache line."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from glasscell import _native
 
-SMALL = 1 << 14  # bytes: what is smaller is copied sooner than it is aligned
+SMALL = 1 << 14  # bytes: below this size a copy costs less than an aligned allocation
 LARGE = _native.LARGE_BLOCK  # bytes
 
 
 def empty(shape: tuple[Any, ...], dtype: Any) -> npt.NDArray[Any]:
-    """`np.empty`; from 16 KB on it starts at a line of the cache.
+    """Allocates like `np.empty`; arrays of 16 KB or more start at a cache line.
 
-    Frameworks take such an array over without a copy, and the engine writes a tape past the caches into one. The memory
-    of very large ones goes back to the engine when the last view of it is gone, and serves a later call.
+    Frameworks can use such an array without copying it, and the engine can write a tape into it with stores that bypass
+    the caches. When the last view of a very large array is gone, its memory returns to the engine for a later call.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < SMALL:
@@ -27,7 +27,7 @@ def empty(shape: tuple[Any, ...], dtype: Any) -> npt.NDArray[Any]:
 
 
 def copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`array.copy()`, with memory as `empty` gives it where it is very large."""
+    """Copies an array, into memory from `empty` where it is very large."""
     if array.nbytes < LARGE:
         return array.copy()
     copied = empty(array.shape, array.dtype)

@@ -20,14 +20,14 @@ Keep = Literal["state", "sequence", "checkpoints", "tape", "trace"]
 Engine = Literal["auto", "native", "reference"]
 Used = Literal["native", "reference"]
 
-KEEP, RESET = 1, 2  # the bits of `Call.step_flags`; native/interface/call.h has them too
+KEEP, RESET = 1, 2  # the bits of `Call.step_flags`, as in native/interface/call.h
 
 
 class SequenceOptions(NamedTuple):
-    """Selects the steps and elements that take part in a call.
+    """Holds the arguments that select the steps and elements of a call.
 
     mask: (B, T) bool; lengths: (B,) integers; reset: (B, T) bool, as `step_flags_of` reads them.
-    dropout_mask: (B, I), or (4, B, I) one for each gate; recurrent_dropout_mask: (B, H) or (4, B, H). Factors.
+    dropout_mask: factors (B, I), or (4, B, I) for each gate. recurrent_dropout_mask: factors (B, H) or (4, B, H).
     """
 
     mask: Any = None
@@ -37,17 +37,17 @@ class SequenceOptions(NamedTuple):
     recurrent_dropout_mask: Any = None
 
 
-@dataclass(slots=True, eq=False)  # here and below: equality of arrays has no single truth
+@dataclass(slots=True, eq=False)  # here and below: comparing arrays gives arrays, not one bool
 class Call:
     """Holds one pass over a batch of sequences, checked and ready to run.
 
     x: (B, T, I), C-contiguous.
     initial: State of (B, H) arrays.
-    step_flags: (B, T) uint8 in the order of x, or None where every step is kept: bit KEEP runs the step (else the state
-        carries over and its input is never read), bit RESET sets the state to zero before it.
+    step_flags: (B, T) uint8 in the order of x, or None where every step runs. Bit KEEP runs the step; without it the
+        state stays and the input is never read. Bit RESET sets the state to zero before the step.
     dropout_mask: (1 or 4, B, I) or None, multiplies x. recurrent_dropout_mask: (1 or 4, B, H) or None, multiplies h on
-        its way into the gates. One mask for all gates or one for each of i, f, g, o, equal at all steps.
-    packed: the weights once more, as the native engine reads them; None: it packs them itself.
+        its way into the gates. There is one mask for all gates, or one for each of i, f, g, o; all steps share it.
+    packed: the weights again, packed for the native engine; None lets the engine pack them.
     """
 
     weights: LSTMWeights
@@ -69,7 +69,7 @@ class Call:
         sequence: SequenceOptions | None = None,
         packed: Any = None,
     ) -> Call:
-        """Checks the arguments that users give, and makes a call of them.
+        """Checks the user's arguments and makes a call from them.
 
         packed: the result of `_ops.numpy.pack(weights)`, or None.
 
@@ -98,7 +98,7 @@ class Call:
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        """B, T, I, H."""
+        """The sizes B, T, I and H."""
         return *self.x.shape, self.weights.recurrent_kernel.shape[0]
 
     def kept_steps(self) -> Array | None:
@@ -116,7 +116,7 @@ class Call:
         return (reset[:, ::-1] if self.options.go_backwards else reset) if reset.any() else None
 
     def detached(self) -> Call:
-        """Copies the arrays that may be the caller's own: the caller may write into them."""
+        """Returns a call on copies of the arrays that may belong to the caller, who may write into them."""
         dropout, recurrent_dropout = (
             None if m is None else m.copy() for m in (self.dropout_mask, self.recurrent_dropout_mask)
         )
@@ -131,7 +131,7 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Checkpoints:
-    """Holds the states from which a gradient computes the gates anew. Time runs in processing order.
+    """Holds the states from which a gradient computes the gates again. Time runs in processing order.
 
     h: (B, T, H) after each step. cell_checkpoints: (time blocks, B, H), the cell state before each block of steps.
     """
@@ -161,7 +161,7 @@ class Record(Tape):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Gradients:
-    """Holds the gradients under the names and in the shapes of their arrays; `bias` is None where the cell has none."""
+    """Holds a gradient for each array, under its name and in its shape; `bias` is None where the cell has no bias."""
 
     x: Array
     kernel: Array
@@ -174,8 +174,8 @@ class Gradients:
         return shapes("Gradients", {field.name: getattr(self, field.name) for field in fields(self)})
 
 
-# From dh_all: (B, T, H), of the h of every step in processing order, or None for zero, and dh, dc: (B, H) of the final
-# state.
+# Computes gradients from dh_all: (B, T, H), the gradient of every h in processing order, or None for zero; and from dh
+# and dc: (B, H), those of the final state.
 Pullback = Callable[[Array | None, Array, Array], Gradients]
 
 
@@ -210,11 +210,11 @@ class Recorded(Outputs):
 
 
 def step_flags_of(batch: int, time: int, mask: Any = None, lengths: Any = None, reset: Any = None) -> Array | None:
-    """Encodes a mask, lengths and resets as `Call.step_flags`; None where all steps simply run.
+    """Encodes a mask, lengths and resets as `Call.step_flags`; None where all steps run without resets.
 
-    mask: (B, T) bool, True = use the step. lengths: (B,) integers in 0..T; steps from there on are not used, and
-    their resets do not happen. reset: (B, T) bool, True = the state is zero before the step, used or not (an episode
-    that starts in a skipped step has started all the same). Mask and lengths together keep what both keep.
+    mask: (B, T) bool, True = use the step. lengths: (B,) integers in 0..T; later steps are not used, and their resets
+    are ignored. reset: (B, T) bool, True = set the state to zero before the step, even where the mask skips the step
+    (an episode may start in a skipped step). Mask and lengths together use the steps that both use.
     """
     if mask is None and lengths is None and reset is None:
         return None
@@ -238,7 +238,7 @@ def step_flags_of(batch: int, time: int, mask: Any = None, lengths: Any = None, 
 
 
 def flag_bits(inside: Any, mask: Any, reset: Any, uint8: Any) -> Any:
-    """Encodes (B, T) bools, arrays or tensors, as `Call.step_flags`: steps inside the lengths; mask, resets or None."""
+    """Encodes (B, T) bools, arrays or tensors, as `Call.step_flags`. inside: the steps within the lengths."""
     used = inside if mask is None else inside & mask
     bits = used * uint8(KEEP)
     return bits if reset is None else bits | (reset & inside) * uint8(RESET)

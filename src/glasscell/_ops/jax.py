@@ -1,4 +1,4 @@
-"""The native engine as a JAX operation, which the layers call; `jax_primitives` and `jax_rules` tell JAX about it."""
+"""Runs the native engine as a JAX operation, which `jax_primitives` and `jax_rules` define for JAX."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ for name, capsule in jax_handlers().items():
 
 
 def why_not_available(x: Array) -> str | None:
-    """Finds the reason why the operation cannot serve this input; None if it can."""
+    """Finds the reason why the operation cannot run on this input; None if it can."""
     if jax.default_backend() != "cpu":
         return f"JAX runs on {jax.default_backend()}, and the native engine is for CPUs"
     return None
 
 
 def is_traced(x: Array) -> bool:
-    """Tells whether JAX traces a function of x: for `jit`, for derivatives, or for a program to be saved."""
+    """Tells whether JAX is tracing with x: for `jit`, for derivatives, or for a program to be saved."""
     return isinstance(x, jax.core.Tracer)
 
 
 def why_slower(x: Array) -> str | None:
-    """Finds the reason why the framework is faster at this input; None where it is not.
+    """Finds the reason why the framework is faster on this input; None where it is not.
 
-    Measured on two cores, I = H = 4 to 256: a single step of 1 to 4 rows, fifty of them in `lax.scan`, takes natively
-    1.2 to 3 times as long and more; of 8 rows about as long. The native call first packs the weights, which then serve
-    few products. Several steps in one call take less.
+    The native call first packs the weights, which a single step of few rows does not repay. Measured on two cores with
+    I = H = 4 to 256 and fifty steps in `lax.scan`: a native step of 1 to 4 rows takes 1.2 to more than 3 times as long,
+    one of 8 rows about as long. Several steps in one call take less time natively.
     """
     rows, time = x.shape[:2]
     few = all(isinstance(n, int) for n in (rows, time)) and time == 1 and rows < FEW_ROWS
@@ -52,8 +52,9 @@ def run(
 
     step_flags: as `Call.step_flags`.
 
-    Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
-    Differentiable as often as wanted. `training` changes nothing: JAX tells whether it differentiates.
+    Returns for each direction `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c,
+    (B, H). It can be differentiated any number of times. `training` is ignored: JAX itself asks for the tape when it
+    differentiates.
     """
     inputs, option_codes = flatten(directions, jnp.zeros(0, x.dtype))
     step_flags = jnp.zeros(0, np.uint8) if step_flags is None else step_flags

@@ -9,15 +9,15 @@ from jax.interpreters import ad
 
 
 def varies(aval: Any) -> bool:
-    """Tells whether a value differs along an axis of a mesh. A primitive has no public way to ask, nor to say so."""
+    """Tells whether a value differs along an axis of a mesh. Primitives have no public way to ask or declare it."""
     return bool(aval.mat.varying)
 
 
 def is_exported(context: Any) -> bool:
-    """Tells whether a lowering is for a program that is saved, as that of `jax.export`; a rule has no public way."""
+    """Tells whether a lowering is for a saved program, as in `jax.export`; rules have no public way to ask."""
     return bool(context.module_context.lowering_parameters.for_export)
 
 
 def zero_tangent(value: Any) -> Any:
-    """Makes the zero that the derivative rule of a primitive gives; publicly there are only arrays of zeros."""
+    """Makes the symbolic zero tangent that a derivative rule returns; publicly there are only arrays of zeros."""
     return ad.Zero(jax.typeof(value).to_tangent_aval())

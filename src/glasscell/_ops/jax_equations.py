@@ -1,8 +1,8 @@
-"""The equations of `_cells/lstm.py` in a scan of JAX, for derivatives that the native engine has not, and for export.
+"""Runs the equations of `_cells/lstm.py` in a JAX scan, for derivatives that the engine lacks, and for export.
 
-Forward mode, derivatives of derivatives and exported programs run these functions. Each takes the operands and
-parameters of the primitive of its name. Operands have `batch` leading axes, each of size 1 in an operand that is the
-same for all; those of the results are of full size.
+Forward mode, derivatives of derivatives and exported programs run these functions. Each function takes the operands and
+parameters of the primitive of its name. Operands have `batch` leading axes; an axis has size 1 where the operand does
+not vary along it. In the results these axes have full size.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def forward(*operands: Array, option_codes: Codes, sequences: bool, tape: bool, 
 def tangent(
     *operands: Array, option_codes: Codes, sequences: bool, wanted: tuple[bool, ...], batch: int
 ) -> list[Array]:
-    """Computes the tangents of `forward`'s `OUTPUTS`, h a placeholder unless `sequences`.
+    """Computes the tangents of `forward`'s `OUTPUTS`; that of h is a placeholder unless `sequences`.
 
-    operands: x, step_flags, inputs, residuals; then the tangents of x and of each direction's `WEIGHTS`, those
-    that are `wanted`. The others are zero.
+    operands: x, step_flags, inputs, residuals; then the nonzero tangents among those of x and of each direction's
+    `WEIGHTS`. `wanted` marks which ones are given; the others are zero.
     """
 
     def one(*operands: Array) -> list[Array]:
@@ -86,7 +86,7 @@ def backward(*operands: Array, option_codes: Codes, dx: bool, batch: int) -> lis
 
 
 def derivative(function: Callable[..., Any], primals: Sequence[Array], tangents: Sequence[Array | None]) -> Any:
-    """Differentiates the function along the tangents; None: zero, and nothing is computed for it."""
+    """Differentiates the function along the tangents. None is a zero tangent, for which nothing is computed."""
     at = [k for k, t in enumerate(tangents) if t is not None]
 
     def moved(*values: Array) -> Any:
@@ -101,7 +101,7 @@ def derivative(function: Callable[..., Any], primals: Sequence[Array], tangents:
 def _outputs(
     option_codes: Codes, sequences: bool, operands: Sequence[Array]
 ) -> tuple[Callable[..., list[Array]], list[Array]]:
-    """Gives `forward`'s `OUTPUTS` as a function of x and of each direction's `WEIGHTS`, and the values of these."""
+    """Returns a function from x and each direction's `WEIGHTS` to `forward`'s `OUTPUTS`, and its arguments here."""
     x, step_flags, *rest = operands[: operand_counts(option_codes)[0]]
     inputs = each(rest, len(INPUTS))
     masks = [own[len(WEIGHTS) :] for own in inputs]
@@ -128,14 +128,14 @@ def _over(batch: int, function: Callable[..., list[Array]]) -> Callable[..., lis
 
 
 def _directions(option_codes: Codes, inputs: Sequence[Array]) -> Iterator[tuple[Any, ...]]:
-    """Yields the options of each direction, with the framework's own activations, and its tensors."""
+    """Yields the options and tensors of each direction; the options have Keras's functions as activations."""
     for options, *tensors, _ in unflatten(inputs, option_codes):
         a, s = map(_of_keras, (options.activation, options.recurrent_activation))
         yield replace(options, activation=a, recurrent_activation=s), *tensors
 
 
 def _of_keras(activation: Activation) -> Activation:
-    """The activation by Keras's function: its derivatives of every order are the framework's, at kinks too."""
+    """Returns the activation with Keras's own function, so that all derivatives are the framework's, at kinks too."""
     function = keras.activations.get(activation.name)
     return Activation(activation.name, lambda x, xp: function(x), None)
 
@@ -152,7 +152,7 @@ def _loop(
         x_t, bits_t = now
         used, reset = (bits_t & KEEP != 0)[:, None], (bits_t & RESET != 0)[:, None]
         h, c = (jnp.where(reset, 0, t) for t in state)
-        seen = _masked(jnp.where(used, x_t, 0), dropout_mask)  # what stands at an unused step is never looked at
+        seen = _masked(jnp.where(used, x_t, 0), dropout_mask)  # the input of an unused step is never read
         z = raw_gates(seen, _masked(h, recurrent_dropout_mask), kernel, recurrent_kernel, bias, jnp)
         gates, h_next, c_next = step(z, c, options, jnp)
         h, c = jnp.where(used, h_next, h), jnp.where(used, c_next, c)

@@ -1,8 +1,9 @@
-"""The native calls as JAX primitives, with their lowerings; their derivatives and batches stand in `jax_rules`.
+"""Defines the native calls as JAX primitives, with their lowerings; `jax_rules` has their derivatives and batching.
 
-`forward_p` is a pass, `tangent_p` its derivative along tangents, `backward_p` the transpose of that. Forward and
-backward are native calls; the derivative along tangents runs the equations (`jax_equations`). The residuals of a pass
-that a primitive takes follow from x, step_flags and inputs, and only `backward_p`'s native call reads them.
+`forward_p` is a forward pass, `tangent_p` its derivative along tangents, `backward_p` the transpose of that derivative.
+`forward_p` and `backward_p` are native calls; `tangent_p` runs the equations (`jax_equations`). `tangent_p` and
+`backward_p` also take the residuals of the pass, which are functions of x, step_flags and inputs; only the native call
+of `backward_p` reads them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ forward_p, tangent_p, backward_p = map(Primitive, ("glasscell_forward", "glassce
 
 
 def forward_shapes(*operands: Any, option_codes: Codes, sequences: bool, tape: bool, batch: int) -> list[Any]:
-    """Gives the shapes of `forward_p`'s results without their leading axes."""
+    """Computes the shapes of `forward_p`'s results without their leading axes."""
     x, _, *inputs = _cores(operands, batch)
     return residual_shapes(x, inputs, option_codes, sequences, tape)
 
@@ -48,12 +49,12 @@ def _backward_shapes(*operands: Any, option_codes: Codes, dx: bool, batch: int) 
 
 
 def _cores(operands: Sequence[Any], batch: int) -> list[Any]:
-    """Gives the shapes and dtypes of the operands without their leading axes."""
+    """Returns the shapes and dtypes of the operands without their leading axes."""
     return [jax.ShapeDtypeStruct(t.shape[batch:], t.dtype) for t in operands]
 
 
 def _abstract(shapes: Callable[..., list[Any]], *operands: Any, **parameters: Any) -> list[Any]:
-    """Gives the abstract values of a primitive's results, where that is all there is to say of them."""
+    """Returns the abstract values of a primitive's results. Raises: NotImplementedError inside a checked shard_map."""
     if any(map(compat.varies, operands)):
         raise NotImplementedError(
             "jax.shard_map: the native engine does not say over which axes of the mesh its results vary, and gradients "
@@ -63,7 +64,7 @@ def _abstract(shapes: Callable[..., list[Any]], *operands: Any, **parameters: An
 
 
 def result_avals(shapes: Callable[..., list[Any]], *operands: Any, batch: int, **parameters: Any) -> list[Any]:
-    """Gives the abstract values of a primitive's results, leading axes included."""
+    """Returns the abstract values of a primitive's results, leading axes included."""
     lead = jnp.broadcast_shapes(*(t.shape[:batch] for t in operands))
     found = shapes(*operands, batch=batch, **parameters)
     return [jax.core.ShapedArray((*lead, *shape), operands[0].dtype) for shape in found]

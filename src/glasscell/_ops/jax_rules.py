@@ -1,7 +1,7 @@
-"""The rules by which JAX differentiates and batches the primitives of `jax_primitives`.
+"""Defines the rules by which JAX differentiates and batches the primitives of `jax_primitives`.
 
-The derivative of `forward_p` is `tangent_p`, whose transpose is `backward_p`. All others are those of the equations
-(`jax_equations`). The residuals that `tangent_p` and `backward_p` take count as constants.
+The derivative of `forward_p` is `tangent_p`, whose transpose is `backward_p`. The derivatives of `tangent_p` and
+`backward_p` are those of the equations (`jax_equations`), with their residuals as constants.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _forward_jvp(
     at = gradient_positions(option_codes)
     parameters: dict[str, Any] = {"option_codes": option_codes, "sequences": sequences, "batch": batch}
     if any(t is not None for k, t in enumerate(_nonzero(tangents)) if k not in at):
-        # Masks that depend on what is differentiated: for the native engine they are constants.
+        # Dropout masks have a tangent too: the native engine takes them as constants, so the equations run.
         function = functools.partial(equations.forward, tape=tape, **parameters)
         return _with_tangents(function(*primals), equations.derivative(function, primals, _nonzero(tangents)))
     residuals = forward_p.bind(*primals, tape=True, **parameters)
@@ -52,12 +52,12 @@ def _equations_jvp(primitive: Primitive, primals: Sequence[Array], tangents: Seq
 
 
 def _nonzero(tangents: Sequence[Any]) -> list[Array | None]:
-    """Gives the tangents, None for those that are zero."""
+    """Replaces tangents that are zero by None."""
     return [None if type(t) is ad.Zero else t for t in tangents]
 
 
 def _with_tangents(results: list[Array], tangents: Sequence[Array | None]) -> tuple[list[Array], list[Any]]:
-    """Pairs results with tangents, as a rule does; a tangent that is None, or that of a placeholder, is zero."""
+    """Returns the results and their tangents, as JAX's rules do; None and a placeholder's tangent become zero."""
     return results, [
         zero_tangent(result) if t is None or t.shape != result.shape else t
         for result, t in zip(results, tangents, strict=True)
@@ -98,7 +98,7 @@ def _backward_transpose(
 
 
 def _shared(gradient: Array, batch: int, like: Any) -> Array:
-    """Sums the gradient of an operand along the leading axes in which the operand is the same for all."""
+    """Sums the gradient of an operand along the leading axes along which the operand does not vary."""
     axes = tuple(k for k in range(batch) if like.shape[k] == 1 != gradient.shape[k])
     return gradient.sum(axes, keepdims=True) if axes else gradient
 
@@ -115,14 +115,14 @@ ad.primitive_transposes[backward_p] = _backward_transpose
 
 
 def _batch(primitive: Primitive, operands: Sequence[Array], axes: Sequence[int | None], **parameters: Any) -> Any:
-    """Batches as one more leading axis."""
+    """Batches a primitive by one more leading axis."""
     moved = [t[None] if axis is None else jnp.moveaxis(t, axis, 0) for t, axis in zip(operands, axes, strict=True)]
     results = primitive.bind(*moved, **parameters | {"batch": parameters["batch"] + 1})
     return results, [0] * len(results)
 
 
 def _batch_forward(operands: Sequence[Array], axes: Sequence[int | None], **parameters: Any) -> Any:
-    """Batches as rows of one batch, where all have the same weights; else as one more leading axis."""
+    """Batches `forward_p`: as rows of one batch where all share the weights, else by one more leading axis."""
     rows = batch_axes(parameters["option_codes"])
     weights = [k for k, row in enumerate(rows) if row is None]
     if parameters["batch"] or any(axes[k] is not None for k in weights):
@@ -135,7 +135,7 @@ def _batch_forward(operands: Sequence[Array], axes: Sequence[int | None], **para
 
 
 def _fold(tensor: Array, axis: int | None, size: int, row: int | None) -> Array:
-    """Makes the mapped axis of a tensor part of its axis `row`; None: the tensor is the same for all rows."""
+    """Folds the mapped axis of a tensor into its batch axis `row`; None: the tensor has no batch axis."""
     if row is None or (axis is None and tensor.shape == (0,)):
         return tensor
     if axis is None:

@@ -1,4 +1,4 @@
-"""Runs a call on NumPy arrays: by the native engine where it can serve, by the reference elsewhere."""
+"""Runs a call on NumPy arrays: with the native engine where it can, else with the reference."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ def run(call: Call, keep: Literal["state", "sequence"], engine: Engine = ...) ->
 def run(call: Call, keep: Keep, engine: Engine = "auto") -> Result:
     """Run a call.
 
-    keep: "state" keeps the final state alone. "sequence" adds h of every step; "tape" adds what the gradient reads, and
-    "checkpoints" the states from which the gradient computes that anew; "trace" adds the record of a trace.
-    engine: "auto" takes the native one wherever it can serve.
+    keep: "state" keeps only the final state. "sequence" also keeps the h of every step. "tape" also keeps the gates and
+    cell states for the gradient; "checkpoints" keeps states from which the gradient computes them again; "trace" also
+    keeps the raw gates.
+    engine: "auto" takes the native engine wherever it can run the call.
 
-    Raises: ValueError for an unknown engine, and for "native" where it cannot serve, with the reason.
+    Raises: ValueError for an unknown engine, and for "native" where it cannot run the call, with the reason.
     """
     codes = native_codes(call, engine)
     if codes is None:
@@ -75,9 +76,9 @@ def run(call: Call, keep: Keep, engine: Engine = "auto") -> Result:
 
 
 def pack(weights: LSTMWeights) -> Any:
-    """Packs the weights as the native engine reads them, once for many calls; None where it cannot serve them.
+    """Packs the weights for the native engine, once for many calls; None where the engine does not take their dtype.
 
-    Packed weights stay right only as long as nobody writes into the arrays.
+    Packed weights are a copy: they stay valid only as long as nobody writes into the arrays.
     """
     return _native.pack(*weights) if weights.kernel.dtype in NATIVE else None
 

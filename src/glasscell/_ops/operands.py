@@ -1,8 +1,8 @@
 """Builds the flat lists that the native engine takes, in the order of native/bindings/operands.h.
 
-Frameworks pass flat lists of tensors, and no None: a placeholder of shape (0,) stands for it. `INPUTS` names the
-tensors of one direction; with several directions those of the first come first. `RESIDUALS` names what a direction
-leaves.
+Frameworks pass flat lists of tensors without None: a placeholder of shape (0,) stands for None. `INPUTS` names the
+input tensors of one direction, `RESIDUALS` the results of its forward pass. With several directions, the list holds all
+tensors of the first direction, then those of the second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from glasscell._cells.checks import Array
 from glasscell._cells.lstm import Options
 from glasscell._ops import aligned
 
-Shape = tuple[Any, ...]  # a framework may not know all of its numbers
+Shape = tuple[Any, ...]  # with None where a framework does not know a size
 
 INPUTS = _native.INPUTS
 WEIGHTS = INPUTS[: _native.WEIGHTS]  # these have gradients
@@ -31,7 +31,7 @@ ACTIVATION_CODES = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
 class Operands(NamedTuple):
     """Holds the options and tensors of one direction; see `call.Call`.
 
-    transposed_weights: the kernels stand as PyTorch has them, (4H, I) and (4H, H), and so do their gradients.
+    transposed_weights: the kernels and their gradients are in PyTorch's layout, (4H, I) and (4H, H).
     """
 
     options: Options
@@ -53,7 +53,7 @@ class Operands(NamedTuple):
 def inputs_of(
     kernel: Any, recurrent_kernel: Any, bias: Any, h0: Any, c0: Any, dropout_mask: Any, recurrent_dropout_mask: Any
 ) -> list[Any]:
-    """Puts one direction's `INPUTS` in their order."""
+    """Makes the flat list of one direction's `INPUTS`."""
     return [kernel, recurrent_kernel, bias, h0, c0, dropout_mask, recurrent_dropout_mask]
 
 
@@ -61,7 +61,7 @@ def residuals_of(
     hT: Any = None, cT: Any = None, h: Any = None, c: Any = None, gates: Any = None, z: Any = None,
     cell_checkpoints: Any = None,
 ) -> list[Any]:  # fmt: skip
-    """Puts one direction's `RESIDUALS` in their order."""
+    """Makes the flat list of one direction's `RESIDUALS`."""
     return [hT, cT, h, c, gates, z, cell_checkpoints]
 
 
@@ -146,7 +146,7 @@ def read_by_backward(residuals: Sequence[Any], placeholder: Any) -> list[Any]:
 
 
 def operand_counts(codes: Sequence[int]) -> tuple[int, int]:
-    """Counts the operands x, step_flags and inputs of an operation; then these and the residuals."""
+    """Counts the operands of an operation: x, step_flags and inputs without, and then with the residuals."""
     directions = len(codes) // OPTION_CODES
     inputs = 2 + directions * len(INPUTS)
     return inputs, inputs + directions * len(RESIDUALS)
@@ -159,13 +159,13 @@ def gradient_positions(codes: Sequence[int]) -> list[int]:
 
 
 def batch_axes(codes: Sequence[int]) -> list[int | None]:
-    """Lists the axis B of x, step_flags and each input; None for weights, which have none."""
+    """Lists the index of the batch axis of x, step_flags and each input; None for weights, which have no such axis."""
     axes = {"h0": 0, "c0": 0, "dropout_mask": 1, "recurrent_dropout_mask": 1}
     return [0, 0, *(len(codes) // OPTION_CODES) * [axes.get(name) for name in INPUTS]]
 
 
 def input_gradients(found: Sequence[Any]) -> list[Any]:
-    """Extends the gradients of each direction's `WEIGHTS` to its `INPUTS`: masks have none."""
+    """Extends the gradients of each direction's `WEIGHTS` to its `INPUTS`, with None for the dropout masks."""
     none = [None] * (len(INPUTS) - len(WEIGHTS))
     return [g for own in each(found, len(WEIGHTS)) for g in (*own, *none)]
 
@@ -175,11 +175,11 @@ def forward(
 ) -> list[Array]:
     """Runs the directions forward.
 
-    Returns the residuals of each, in processing order: hT and cT, (B, H); h: (B, T, H) if `sequences` or `tape`; with
-    `tape` also c: (B, T, H), gates: (B, T, 4, H) and, where the derivatives need them, the raw gates z.
+    Returns the residuals of each direction, in processing order: hT and cT, (B, H); h: (B, T, H) if `sequences` or
+    `tape`; with `tape` also c: (B, T, H), gates: (B, T, 4, H) and, where the derivatives need them, the raw gates z.
 
-    x: (B, T, I). step_flags: as `Call.step_flags`. codes: `OPTION_CODES` for each direction. All arrays are
-    C-contiguous, and of one dtype but for the flags.
+    x: (B, T, I). step_flags: as `Call.step_flags`. codes: `OPTION_CODES` numbers for each direction. All arrays are
+    C-contiguous, and all but the flags have one dtype.
     """
     residuals = [aligned.empty(shape, x.dtype) for shape in residual_shapes(x, inputs, codes, sequences, tape)]
     _native.forward(x, step_flags, list(inputs), list(codes), residuals)
@@ -198,8 +198,8 @@ def backward(
     """Runs the directions backward. Returns the gradient of x, summed over the directions, or a placeholder without
     `dx`; then the gradients of each direction's `WEIGHTS`.
 
-    residuals: the results of `forward` with `tape`. cotangents: of each direction's hT, cT and h; a placeholder for
-    zero.
+    residuals: the results of `forward` with `tape`. cotangents: those of each direction's hT, cT and h; a placeholder
+    stands for zero.
     """
     gradients = [aligned.empty(shape, x.dtype) for shape in gradient_shapes(x, inputs, dx)]
     _native.backward(x, step_flags, list(inputs), list(codes), list(residuals), list(cotangents), gradients)

@@ -1,4 +1,4 @@
-"""Runs `_cells/lstm.py` over time in NumPy, forward and backward, in any float dtype: the oracle."""
+"""Runs `_cells/lstm.py` over time in NumPy, forward and backward, in any float dtype; the tests' reference."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def run(call: Call, keep: Keep) -> Result:
 def _forward(call: Call) -> tuple[State, Record]:
     B, T, _, H = call.sizes
     dtype = call.x.dtype
-    h, c = (s.copy() for s in call.initial)  # without steps these are what is returned
+    h, c = (s.copy() for s in call.initial)  # copied, for they are returned where there are no steps
     hs, cs = np.empty((B, T, H), dtype), np.empty((B, T, H), dtype)
     zs, gates = np.empty((B, T, 4, H), dtype), np.empty((B, T, 4, H), dtype)
-    with np.errstate(all="ignore"):  # NaN and infinity pass as IEEE says, without a word
+    with np.errstate(all="ignore"):  # NaN and infinity pass as IEEE says, without warnings
         for s, (_, x_t, used, reset) in enumerate(_steps(call)):
             h, c = np.where(reset, 0, h), np.where(reset, 0, c)
             z = raw_gates(_masked(x_t, call.dropout_mask), _masked(h, call.recurrent_dropout_mask), *_weights(call), np)
@@ -44,7 +44,7 @@ def _forward(call: Call) -> tuple[State, Record]:
 def _backward(call: Call, tape: Record, dh_all: Array | None, dh: Array, dc: Array) -> Gradients:
     """Computes the gradients of a call. Arguments as `call.Pullback` takes them."""
     kernel, recurrent_kernel, bias = _weights(call)
-    dh, dc = dh.copy(), dc.copy()  # without steps these are what is returned
+    dh, dc = dh.copy(), dc.copy()  # copied, for they are returned where there are no steps
     dx = np.zeros_like(call.x)
     d_kernel, d_recurrent, d_bias = np.zeros_like(kernel), np.zeros_like(recurrent_kernel), np.zeros_like(bias)
     with np.errstate(all="ignore"):
@@ -72,7 +72,7 @@ def _backward(call: Call, tape: Record, dh_all: Array | None, dh: Array, dc: Arr
 def _steps(call: Call) -> list[tuple[int, Array, Array, Array]]:
     """Lists for each step, in processing order: its index in x, its input, and (B, 1) columns, used and reset.
 
-    The input of an unused step is replaced by zeros: what stands there, NaN even, is never looked at.
+    The input of an unused step is replaced by zeros: its values, even NaN, are never read.
     """
     B, T, _, _ = call.sizes
     steps = np.full((B, T), KEEP, np.uint8) if call.step_flags is None else call.step_flags
@@ -82,7 +82,7 @@ def _steps(call: Call) -> list[tuple[int, Array, Array, Array]]:
 
 
 def _masked(value: Any, mask: Array | None) -> list[Array]:
-    """One array for each gate: `value` (one array, or one for each gate) times the gates' dropout masks."""
+    """Multiplies `value`, one array or one for each gate, with the gates' dropout masks: one array for each gate."""
     values = value if isinstance(value, list) else [value] * 4
     if mask is None:
         return values

@@ -1,4 +1,4 @@
-"""The native engine as a TensorFlow operation with gradients: one call into this process forward, one backward."""
+"""Runs the native engine as a TensorFlow operation with gradients: one Python call forward, one backward."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ADVICE = "to save this graph, trace it with engine='framework' or 'auto'"
 
 
 def why_not_available(x: Tensor) -> str | None:
-    """Finds the reason why the operation cannot serve this input; None if it can."""
+    """Finds the reason why the operation cannot run on this input; None if it can."""
     if tf.config.list_logical_devices("GPU"):
         return "TensorFlow sees a GPU, and the native engine is for CPUs"
     if isinstance(x, (tf.RaggedTensor, tf.SparseTensor)):
@@ -46,15 +46,15 @@ def run(
 
     step_flags: as `Call.step_flags`.
 
-    Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
-    Differentiable, once, in x, the weights and the initial states. With `training` the tape is kept for the gradient;
-    without, a gradient runs the pass again.
+    Returns for each direction `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c,
+    (B, H). It can be differentiated once, in x, the weights and the initial states. With `training` the tape is kept
+    for the gradient; without it, a gradient runs the forward pass again.
     """
     compat.capture(_not_to_be_saved)
-    x, placeholder = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # it may be a variable
+    x, placeholder = tf.convert_to_tensor(x), tf.constant([], x.dtype)  # x may be a variable
     given, option_codes = flatten(directions, placeholder)
     step_flags = tf.constant([], tf.uint8) if step_flags is None else step_flags
-    outputs = OUTPUTS if sequences else 2  # of a direction: all, or hT and cT
+    outputs = OUTPUTS if sequences else 2  # the outputs of a direction: all, or hT and cT
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def whole(x: Tensor, *inputs: Tensor) -> tuple[list[Tensor], Callable[..., list[Tensor | None]]]:
@@ -85,7 +85,7 @@ def _backward(
     x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: list[int],
     residuals: list[Tensor], cotangents: list[Tensor],
 ) -> list[Tensor]:  # fmt: skip
-    """Runs `operands.backward` on tensors; refuses to be differentiated."""
+    """Runs `operands.backward` on tensors; raises an error if it is differentiated."""
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def once(*tensors: Tensor) -> tuple[list[Tensor], Callable[..., Any]]:
@@ -109,7 +109,7 @@ def forward(numbers: Any, x: Any, step_flags: Any, *inputs: Any) -> list[Any]:
 
 
 def backward(numbers: Any, x: Any, step_flags: Any, *rest: Any) -> list[Any]:
-    """Runs the backward pass on arrays. numbers: how many `INPUTS` and residuals there are, and the option codes."""
+    """Runs the backward pass on arrays. numbers: the counts of inputs and of residuals, and the option codes."""
     inputs, residuals, *option_codes = map(int, numbers)
     last = inputs + residuals
     return engine.backward(x, step_flags, rest[:inputs], option_codes, rest[inputs:last], rest[last:])
@@ -118,7 +118,7 @@ def backward(numbers: Any, x: Any, step_flags: Any, *rest: Any) -> list[Any]:
 def _call(
     compute: Callable[..., list[Any]], numbers: Sequence[int], tensors: Sequence[Tensor], shapes: Sequence[Any]
 ) -> list[Tensor]:
-    """Runs `compute` on the tensors as arrays, now or as part of the graph; `shapes`: of its results."""
+    """Runs `compute` on the tensors as arrays, now or as part of the graph. shapes: those of the results."""
     if tf.executing_eagerly():
         return [tf.convert_to_tensor(a) for a in compute(numbers, *(np.asarray(memoryview(t)) for t in tensors))]
     given = [tf.constant(numbers, tf.int64), *tensors]
@@ -131,9 +131,9 @@ def _call(
 
 @functools.cache
 def _token(compute: Callable[..., list[Any]]) -> str:
-    """Makes the name by which a graph calls back into this process, where no other process can have given it.
+    """Makes the name by which a graph calls a function of this process; no other process can have the same name.
 
-    TensorFlow's own names are numbers: a graph that was saved would call whatever has that number where it is loaded.
+    TensorFlow's own names are numbers: a saved graph would call any function that has the number in another process.
     """
     token = f"{compute.__name__} of glasscell.keras in the process that traced this graph ({uuid.uuid4()}); {ADVICE}"
     compat.register_py_function(token, compute)
@@ -142,6 +142,6 @@ def _token(compute: Callable[..., list[Any]]) -> str:
 
 @functools.cache
 def _not_to_be_saved() -> Tensor:
-    """Makes a resource that graphs capture: TensorFlow refuses to save them, for no object that is saved tracks it."""
+    """Makes a resource for graphs to capture, so that TensorFlow refuses to save them: no saved object tracks it."""
     with tf.init_scope():
         return tf.raw_ops.VarHandleOp(dtype=tf.int32, shape=[], shared_name=f"glasscell.keras: {ADVICE}")

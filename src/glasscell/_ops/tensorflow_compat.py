@@ -9,9 +9,9 @@ import tensorflow as tf
 
 
 def register_py_function(name: str, function: Callable[..., Any]) -> None:
-    """Lets `PyFunc` operations call the function by this name; `tf.numpy_function` takes no name.
+    """Registers a function that `PyFunc` operations can call by name; `tf.numpy_function` takes no name.
 
-    TensorFlow holds the function weakly.
+    TensorFlow holds only a weak reference to the function.
     """
     from tensorflow.python.ops import script_ops
 
@@ -19,16 +19,16 @@ def register_py_function(name: str, function: Callable[..., Any]) -> None:
 
 
 def capture(make: Callable[[], Any]) -> None:
-    """Makes the graph of the function that is being traced depend on a tensor from outside, which no operation reads.
+    """Makes the graph that is being traced capture a tensor from outside that no operation reads.
 
-    Publicly a graph captures only what its operations read, and TensorFlow removes those that nothing needs.
+    The public way is an operation that reads the tensor, and TensorFlow removes operations whose result is not used.
     """
     if not tf.executing_eagerly() and isinstance(graph := tf.compat.v1.get_default_graph(), tf.__internal__.FuncGraph):
         graph.capture(make())
 
 
 def compiled_by_xla() -> bool:
-    """Tells whether XLA will compile the graph that is being made; there is no public way to ask."""
+    """Tells whether XLA will compile the graph that is being traced; there is no public way to ask."""
     from tensorflow.python.ops import control_flow_util
 
     graph = tf.compat.v1.get_default_graph()

@@ -1,4 +1,4 @@
-"""The native engine as a PyTorch operation: what the layers call. `torch_rules` says what PyTorch makes of it."""
+"""Runs the native engine as a PyTorch operation for the layers; `torch_rules` defines its operators and gradients."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from glasscell._ops.torch_threads import use_openmp_threads
 __all__ = ["backward", "forward", "run", "run_on", "why_in_torch", "why_not_available"]
 
 Pass = tuple[Tensor | None, Tensor, Tensor]
-_not_compiled = torch.compiler.disable(equations.forward)  # compiled code has no derivatives in forward mode
+_not_compiled = torch.compiler.disable(equations.forward)  # kept out of compiled code, which has no forward mode
 
 
 def run(
     x: Tensor, step_flags: Tensor | None, directions: Sequence[Operands], sequences: bool, training: bool
 ) -> list[Pass]:
-    """A whole pass of each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
+    """Runs each direction over `x: (B, T, I)`, all of one dtype, float32 or float64.
 
     step_flags: as `Call.step_flags`.
 
-    Returns for each `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c, (B, H).
-    The gradient keeps this h: who hands it out hands out a copy, for its new owner may write into it.
-    Differentiable in x, the weights and the initial states. `training` changes nothing: autograd tells.
+    Returns for each direction `h: (B, T, H)` in processing order, or None unless `sequences`, and the final h and c,
+    (B, H). The gradient keeps this h: a caller who gives it to a user must copy it, for the user may write into it.
+    Differentiable in x, the weights and the initial states. `training` is ignored: autograd asks for the tape.
     """
     return run_on("auto", x, step_flags, directions, sequences)[1]
 
@@ -37,9 +37,9 @@ def run(
 def run_on(
     engine: str, x: Tensor, step_flags: Tensor | None, directions: Sequence[Operands], sequences: bool
 ) -> tuple[str, list[Pass]]:
-    """The engine that ran, "native" or "framework" (PyTorch's operations), and the passes that `run` gives.
+    """Runs as `run`. Returns the engine that ran, "native" or "framework" (PyTorch's operations), and `run`'s results.
 
-    Raises: ValueError for the engine "native" where it cannot serve, with the reason.
+    Raises: ValueError for the engine "native" where it cannot run the call, with the reason.
     """
     placeholder, no_flags = placeholders(x)
     inputs, option_codes = flatten(directions, placeholder)

@@ -1,6 +1,6 @@
-"""The parts of PyTorch that glasscell uses beyond its public interface, each with the reason.
+"""Wraps the private parts of PyTorch that glasscell uses, each with the reason.
 
-tests/torch/test_torch_compat.py names the one that PyTorch has moved.
+tests/torch/test_torch_compat.py fails by name when PyTorch moves one.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PLAIN = (Tensor, torch.nn.Parameter)  # the classes of tensors without operations of their own
+PLAIN = (Tensor, torch.nn.Parameter)  # the classes of tensors that do not override operations
 
 
 def transforms_active() -> bool:
-    """Tells whether a transform of `torch.func` is at work. PyTorch has no public question for it."""
+    """Tells whether a transform of `torch.func` is active. PyTorch has no public way to ask."""
     active: bool = torch._C._are_functorch_transforms_active()
     return active
 
 
 def dispatch_modes_active() -> bool:
-    """Tells whether a mode looks at each operation below autograd, as that of `make_fx`. Nothing public does."""
+    """Tells whether a dispatch mode intercepts operations, as in `make_fx`. PyTorch has no public way to ask."""
     depth: int = torch._C._len_torch_dispatch_stack()
     return depth > 0
 
@@ -41,9 +41,9 @@ TYPES = {t: np.dtype(str(t).removeprefix("torch.")).str for t in (torch.float32,
 
 
 def array_of(tensor: Tensor) -> Any:
-    """A tensor on the CPU, float32 or float64, as an aligned array to read, without a copy where it can be.
+    """Views a float32 or float64 tensor on the CPU as an aligned read-only array; copies only where it must.
 
-    `Tensor.numpy` gives one too, but PyTorch never resizes that memory again, as FSDP and `out=` have to.
+    `Tensor.numpy` is not used: PyTorch never again resizes memory that it has shared so, and FSDP and `out=` resize.
     """
     if not tensor.numel():
         return tensor.numpy(force=True)
@@ -61,19 +61,22 @@ def array_of(tensor: Tensor) -> Any:
 
 
 def memory_of(tensor: Tensor) -> Any:
-    """`array_of`, in half its time, for as long as the caller holds the tensor; of bytes too, perhaps not aligned."""
+    """Views a tensor as `array_of`, in half the time. The view is valid only as long as the caller holds the tensor.
+
+    The tensor may also be of uint8, and the array may be unaligned.
+    """
     address = tensor.data_ptr()
     if tensor.is_contiguous() and not tensor.is_neg() and (address or not tensor.numel()):
         return array_at(address, tensor.shape, tensor.dtype)
     return array_of(tensor)
 
 
-@lru_cache(1024)  # parameters stay where they are, and others come back to the same places
+@lru_cache(1024)  # parameters keep their addresses, and other tensors often get an earlier address again
 def array_at(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
-    """The memory of a contiguous tensor, at its `data_ptr()`, as an array, for as long as the caller holds the tensor.
+    """Views a contiguous tensor at the `address` of its memory as an array, valid while the caller holds the tensor.
 
-    It takes a quarter of the time of `array_of`. The array says where and in which shape, so that it cannot be out of
-    date; whoever asks has seen the tensor there.
+    It takes a quarter of the time of `array_of`. The array holds only address, shape and dtype, so a cached one is
+    never out of date; the caller knows that its tensor is at the address.
     """
     shown = _Memory()
     shown.__array_interface__ = {"shape": tuple(shape), "typestr": TYPES[dtype], "data": (address, False), "version": 3}
@@ -81,21 +84,22 @@ def array_at(address: int, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
 
 
 def copy_in_inference(module: torch.nn.RNNBase) -> Any:
-    """A thin copy of an RNN, in inference: with the RNN's own parameters and hooks, and copies of its parts.
+    """Copies an RNN for inference: the copy shares its parameters and hooks, and has copies of its submodules.
 
-    `copy.copy` refuses parametrized modules, and `eval` of its copies would reach the parts of the module itself. A
-    pass may write into the list of weights, and what `module.compile` has compiled has seen no trace.
+    `copy.copy` refuses parametrized modules, and `eval` of such a copy would change the submodules of the original. The
+    list of weights is copied because a pass may write into it. A compiled call is dropped: it records no trace.
     """
     own = {"_modules": deepcopy(module._modules), "_flat_weights": list(module._flat_weights)}
-    copy: Any = object.__new__(type(module))  # the class that FSDP makes has another `__new__`
+    copy: Any = object.__new__(type(module))  # not `type(module).__new__`: FSDP makes a class with another one
     vars(copy).update(vars(module) | own, _compiled_call_impl=None)
     return copy.eval()
 
 
 def is_batched_cotangent(tensor: Tensor) -> bool:
-    """Tells whether `torch.autograd.grad(..., is_grads_batched=True)` made a tensor.
+    """Tells whether a tensor comes from `torch.autograd.grad(..., is_grads_batched=True)`.
 
-    Its `vmap` is older than that of `torch.func`: `transforms_active` does not see it, and nothing public does.
+    That uses a `vmap` older than `torch.func`'s, which `transforms_active` does not see. PyTorch has no public way to
+    ask.
     """
     batched: bool = torch._C._functorch.is_legacy_batchedtensor(tensor)
     return batched
@@ -104,7 +108,7 @@ def is_batched_cotangent(tensor: Tensor) -> bool:
 def has_own_operations(tensor: Tensor) -> bool:
     """Tells whether a tensor's class overrides PyTorch's operations.
 
-    The public `torch.overrides.has_torch_function` says so of every tensor while some modes are on.
+    The public `torch.overrides.has_torch_function` is true for every tensor while some modes are active.
     """
     if type(tensor) in PLAIN:
         return False
@@ -113,10 +117,10 @@ def has_own_operations(tensor: Tensor) -> bool:
 
 
 def flat_weights(module: torch.nn.RNNBase, refresh: bool = True) -> list[Any]:
-    """The weights of an RNN in the order in which PyTorch's own pass reads them.
+    """Lists the weights of an RNN in the order in which PyTorch's own pass reads them.
 
-    The list may hold other tensors than the parameters: those of a parametrization, or what a user has put there.
-    refresh: read the attributes anew, which evaluates parametrizations.
+    The list may hold other tensors than the parameters: those of a parametrization, or a user's own.
+    refresh: read the attributes again, which evaluates parametrizations.
     """
     if refresh and own_weights(module) is None:
         module._update_flat_weights()
@@ -125,9 +129,9 @@ def flat_weights(module: torch.nn.RNNBase, refresh: bool = True) -> list[Any]:
 
 
 def own_weights(module: torch.nn.RNNBase) -> list[Any] | None:
-    """`flat_weights` where each attribute is a parameter, and the one that the list was made of; elsewhere None.
+    """Returns `flat_weights` where every weight is still the parameter that the list was made from; else None.
 
-    There `_update_flat_weights` does nothing, and takes eight times as long to find out.
+    In that case `_update_flat_weights` would change nothing, and would take eight times as long to find out.
     """
     if torch.compiler.is_compiling():
         return None
@@ -141,11 +145,11 @@ def own_weights(module: torch.nn.RNNBase) -> list[Any] | None:
 
 
 def is_hooked(module: torch.nn.Module) -> bool:
-    """Tells whether PyTorch calls somebody's function before or after a module. It offers no other way to ask."""
+    """Tells whether a module has hooks, forward or backward. PyTorch has no public way to ask."""
     hooks = module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
     return any(hooks)
 
 
 def openmp_library() -> str:
-    """The path of the library that has the functions of PyTorch's OpenMP runtime. PyTorch has no name for it."""
+    """Returns the path of a library through which PyTorch's OpenMP runtime is found. PyTorch has no name for it."""
     return str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")

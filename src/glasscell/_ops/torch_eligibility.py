@@ -1,4 +1,4 @@
-"""Where the native operators can serve PyTorch's tensors, and where PyTorch's own operations run."""
+"""Decides whether the native operators can run on PyTorch's tensors, or PyTorch's own operations must."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glasscell._ops.torch_compat import PLAIN, dispatch_modes_active, transforms
 
 
 def why_not_available(x: Tensor) -> str | None:
-    """The reason why the operators cannot serve this input; None if they can."""
+    """Finds the reason why the operators cannot run on this input; None if they can."""
     if x.device.type not in ("cpu", "meta"):
         return f"the tensors are on {x.device.type}, and the native engine is for CPUs"
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
@@ -21,27 +21,27 @@ def why_not_available(x: Tensor) -> str | None:
 
 
 def why_in_torch(x: Tensor, *tensors: Tensor | None) -> str | None:
-    """The reason why `run` takes PyTorch's operations for these tensors; None if it takes the operators."""
+    """Finds the reason why `run` uses PyTorch's operations for these tensors; None if it uses the operators."""
     compiling, transformed = torch.compiler.is_compiling(), transforms_active()
     if compiling and transformed:
         return "a transform of torch.func is being compiled"
     if forward_ad.unpack_dual(x).primal is x:
         return None  # no level of forward mode is open
     tangents = (forward_ad.unpack_dual(t).tangent is not None for t in (x, *tensors) if t is not None)
-    if compiling or transformed or any(tangents):  # the first two hide them
+    if compiling or transformed or any(tangents):  # `compiling` and `transformed` hide tangents
         return "derivatives are taken in forward mode, and the native engine has gradients alone"
     return None
 
 
 def at_hand(*tensors: Tensor) -> bool:
-    """Whether the tensors' numbers can be read now: no transform or mode stands in between, no subclass of tensors."""
+    """Tells whether the tensors' memory can be read now: no transform, no mode, no subclass, no meta tensors."""
     if transforms_active() or (not torch.compiler.is_compiling() and dispatch_modes_active()):
         return False
     return all(type(t) in PLAIN and not t.is_meta for t in tensors)
 
 
 def nothing_between(x: Tensor) -> bool:
-    """Whether this is eager code on tensors as they are: without compiler, export, transform, mode and forward mode."""
+    """Tells whether this is plain eager code: no compiler, export, autocast, transform, mode or forward mode."""
     if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
         return False
     if torch.is_autocast_enabled("cpu") or transforms_active() or dispatch_modes_active():

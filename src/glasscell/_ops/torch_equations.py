@@ -1,7 +1,7 @@
-"""A whole pass in torch's own operations, by the equations of `_cells/lstm.py`, and its gradients by autograd.
+"""Runs the equations of `_cells/lstm.py` over time in PyTorch's own operations, with gradients by autograd.
 
-For what the native operators cannot give: derivatives in forward mode, and derivatives of gradients. Arguments and
-results are those of the operators; see `glasscell._ops.operands`.
+This path serves derivatives that the native operators lack: those in forward mode, and derivatives of gradients. Its
+arguments and results are those of the operators; see `glasscell._ops.operands`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Wanted = Sequence[bool]  # whether a gradient is wanted: of x, of each of `input
 
 
 def forward(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], option_codes: Sequence[int]) -> list[Tensor]:
-    """For each direction hT and cT, each (B, H), and `h: (B, T, H)` in processing order."""
+    """Runs the directions forward. Returns for each hT and cT, (B, H), and `h: (B, T, H)` in processing order."""
     return [
         result
         for direction in unflatten(inputs, option_codes)
@@ -36,7 +36,7 @@ def gradients(
     cotangents: Sequence[Tensor],
     wanted: Wanted,
 ) -> list[Tensor | None]:
-    """The gradients of x and of all of `inputs`, None where they are not wanted; in gradient mode with a graph."""
+    """Computes the wanted gradients of x and `inputs`, None for others; in gradient mode they have a graph."""
 
     def run(sources: list[Tensor]) -> list[Tensor | None]:
         return [*forward(sources[0], step_flags, sources[1:], option_codes)]
@@ -53,7 +53,7 @@ def second(
     of_gradients: Sequence[Tensor | None],
     wanted: Wanted,
 ) -> list[Tensor | None]:
-    """The gradients of x, all of `inputs` and the cotangents, from those of the gradients that `backward` gave."""
+    """Computes second derivatives: gradients of x, `inputs` and cotangents, from those of `backward`'s results."""
     n, seeds = 1 + len(inputs), [of_gradients[0], *input_gradients(of_gradients[1:])]
     used = [seed is not None and none_if_placeholder(seed) is not None for seed in seeds]
 
@@ -72,7 +72,7 @@ def _direction(x: Tensor, step_flags: Tensor | None, d: Operands) -> tuple[Tenso
         if step_flags is not None:
             used, reset = ((step_flags[:, t, None] & bit) != 0 for bit in (KEEP, RESET))
             h, c = before = torch.where(reset, 0, h), torch.where(reset, 0, c)
-            x_t, h, c = (torch.where(used, value, 0) for value in (x_t, h, c))  # else what overflows is in gradients
+            x_t, h, c = (torch.where(used, value, 0) for value in (x_t, h, c))  # no overflow in gradients
         z = raw_gates(_masked(x_t, d.dropout_mask), _masked(h, d.recurrent_dropout_mask), W, R, b, torch)
         _, h, c = step(z, c, d.options, torch)
         if used is not None:
@@ -82,7 +82,7 @@ def _direction(x: Tensor, step_flags: Tensor | None, d: Operands) -> tuple[Tenso
 
 
 def _masked(value: Tensor, mask: Tensor | None) -> list[Tensor]:
-    """The operand of each gate: the value times the gate's dropout mask."""
+    """Multiplies the value with the dropout mask of each gate: one tensor for each gate."""
     return [value] * 4 if mask is None else [value * m for m in mask.expand(4, -1, -1)]
 
 
@@ -92,9 +92,9 @@ def _pull(
     wanted: Wanted,
     cotangents: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """The gradients of the sources that are wanted, from the cotangents of what the function makes of all of them.
+    """Computes the wanted gradients of the sources, from the cotangents of the results of `function(sources)`.
 
-    One source may have been computed from another: each counts as a variable of its inputs.
+    Each source counts as an independent variable, even if it was computed from another source.
     """
     seeds = [None if t is None else none_if_placeholder(t) for t in cotangents]
     again, wanted = (
@@ -113,7 +113,7 @@ def _pull(
         [t for t, w in zip(sources, wanted, strict=True) if w],
         tuple(t for t in seeds if t is not None),
     )
-    if transforms_active():  # there a tensor of an outer level cannot say what it requires
+    if transforms_active():  # there `requires_grad` of an outer level's tensor does not tell
         found = iter(torch.func.vjp(run, *chosen)[1](given_seeds))
     else:  # `vjp` takes no hooks on saved tensors
         with torch.enable_grad():

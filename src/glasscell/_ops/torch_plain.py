@@ -1,6 +1,6 @@
-"""Runs an LSTM on plain tensors, in inference at once, in training as a function for autograd of one layer.
+"""Runs an LSTM on plain tensors: in inference all layers, in training one layer as a function of autograd.
 
-Both do what the rules of `torch_rules` do, with less around the pass: it is what a short call spends its time on.
+Both compute the same as the rules of `torch_rules`, with less overhead, which dominates short calls.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from glasscell._ops.torch_rules import gradients, placeholders
 
 NATIVE = (torch.float32, torch.float64)
 H_ALL = RESIDUALS.index("h")
-KEPT = 7  # of what a `_ForwardAtHand` saves, the tape comes after x and its six inputs
+KEPT = 7  # a `_ForwardAtHand` saves x and its six inputs, and then the tape
 Outputs = tuple[Tensor, Tensor, Tensor]
 
 
 def memory_of_plain(tensors: Sequence[Any], optional: bool = False) -> list[Any] | None:
-    """The memory of tensors of one dtype, to be read while the caller holds them; None for None where it is `optional`.
+    """Views tensors of one dtype as arrays, valid as long as the caller holds the tensors.
 
-    None altogether where one is no tensor as most are: of PyTorch's own class, on the CPU, float32 or float64,
-    contiguous, with memory.
+    optional: let tensors be None; their entries are None. Returns None instead of the list where a tensor is not plain:
+    of PyTorch's own class, on the CPU, float32 or float64, contiguous, with memory.
     """
     arrays: list[Any] = []
     dtype = tensors[0].dtype
@@ -49,11 +49,11 @@ def memory_of_plain(tensors: Sequence[Any], optional: bool = False) -> list[Any]
 
 
 def infer(arrays: list[Array], end: int, own: int, codes: list[int], shape: tuple[int, ...]) -> Outputs:
-    """Runs layers over `x: (B, T, I)`, each over the one before, without gradients.
+    """Runs layers over `x: (B, T, I)`, each on the output of the one before, without gradients.
 
-    arrays: x; up to `end` h and c of `shape`, (layers * directions, B, H), or none for zeros; then the weights, `own`
-    of each layer and direction, as PyTorch has them: (4H, I), (4H, H) and no or two biases, (4H,).
-    codes: the option codes of the directions.
+    arrays: x; before the index `end`, h and c of `shape`, (layers * directions, B, H), or neither for zeros; from `end`
+    on the weights, `own` arrays for each layer and direction in PyTorch's layout: (4H, I), (4H, H) and no or two
+    biases, (4H,). codes: the option codes of the directions.
 
     Returns the output, (B, T, directions * H), and the final h and c.
     Raises: ValueError where an array does not fit.
@@ -74,7 +74,7 @@ def infer(arrays: list[Array], end: int, own: int, codes: list[int], shape: tupl
 
 
 def _in_time(h: Array, backwards: Array) -> Array:
-    """Joins the outputs of two directions to (B, T, 2H), the second one flipped back into time."""
+    """Joins the outputs of two directions to (B, T, 2H), with the second one put in the order of time."""
     return np.concatenate((h, backwards[:, ::-1]), 2)
 
 
@@ -92,9 +92,9 @@ def train(
 
 
 class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
-    """The pass of `train` as autograd knows it, of plain tensors. Both biases may be None, and the initial states.
+    """Defines the pass of `train` for autograd, on plain tensors. The two biases and the initial states may be None.
 
-    Profilers show it under the name of the function of `torch_rules` that does the same for several directions.
+    It has the name of the class in `torch_rules` that does the same for several directions: profilers show that name.
     """
 
     @staticmethod
@@ -117,7 +117,7 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
         ctx.save_for_backward(x, *inputs, *kept)
         ctx.set_materialize_grads(False)
         y = kept[0].transpose(0, 1) if time_first else kept[0]
-        y = y.clone(memory_format=torch.contiguous_format)  # the gradient keeps the other
+        y = y.clone(memory_format=torch.contiguous_format)  # a copy: the gradient keeps the original
         return y, torch.from_numpy(hT), torch.from_numpy(cT)
 
     @staticmethod
@@ -132,7 +132,7 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
 
 
 def _inputs(own: Sequence[Any], zeros: Any) -> list[Any]:
-    """All `INPUTS` from the own ones of a `_ForwardAtHand`: one bias from two, and zeros for no initial state."""
+    """Makes all `INPUTS` from those of a `_ForwardAtHand`: adds the biases, and puts zeros for a missing state."""
     W, R, b1, b2, h0, c0 = own
     return inputs_of(
         W, R, None if b1 is None else b1 + b2, zeros if h0 is None else h0, zeros if c0 is None else c0, None, None
@@ -142,9 +142,9 @@ def _inputs(own: Sequence[Any], zeros: Any) -> list[Any]:
 def _gradients(
     codes: list[int], saved: Sequence[Any], cotangents: Sequence[Any], needed: Sequence[bool]
 ) -> list[Any] | None:
-    """The gradients of x and of a `_ForwardAtHand`'s inputs; nothing where a tensor is not plain.
+    """Computes the gradients of x and of a `_ForwardAtHand`'s inputs; returns None where a tensor is not plain.
 
-    saved: x, the inputs, and what the function has kept. cotangents: of hT, cT and h.
+    saved: x, the inputs and the tape. cotangents: those of hT, cT and h.
     """
     for t in cotangents:
         if t is not None and is_batched_cotangent(t):
@@ -164,7 +164,7 @@ def _gradients(
 def _gradients_elsewhere(
     codes: list[int], saved: Sequence[Any], cotangents: Sequence[Any], needed: Sequence[bool]
 ) -> list[Any]:
-    """The same gradients by the rules of `torch_rules`: someone looks at the operations, or differentiates them."""
+    """Computes the gradients of `_gradients` by `torch_rules`, so that PyTorch can trace or differentiate them."""
     (x, *own), (dx, dW, dR, db1, db2, dh0, dc0) = saved[:KEPT], needed
     placeholder, no_flags = placeholders(x)
     row = [*_inputs(own, x.new_zeros((len(x), own[1].shape[1]))), *residuals_of(None, None, *saved[KEPT:])]
@@ -174,6 +174,6 @@ def _gradients_elsewhere(
 
 
 def _where_needed(found: Sequence[Any], needed: Sequence[bool]) -> list[Any]:
-    """The gradients of x and of a `_ForwardAtHand`'s inputs, from those of x and `WEIGHTS`: one bias is in two."""
+    """Selects the needed gradients of x and the inputs; both biases get the gradient of their sum."""
     dx, dW, dR, db, dh0, dc0 = found[: 1 + len(WEIGHTS)]
     return [g if need else None for g, need in zip((dx, dW, dR, db, db, dh0, dc0), needed, strict=True)]

@@ -1,7 +1,7 @@
-"""The rules of the native operation in PyTorch: operators for compilers, functions for autograd and `torch.func`.
+"""Defines the native operation in PyTorch: operators for compilers, functions for autograd and `torch.func`.
 
-Autograd follows no tensor inside a list, so the functions take a flat row: x, step_flags, each direction's `INPUTS`,
-then its `RESIDUALS`, then cotangents. `_parts` takes the row apart.
+Autograd does not see tensors inside a list, so the functions take their tensors as separate arguments, called a row:
+x, step_flags, the `INPUTS` of all directions, their `RESIDUALS`, then cotangents. `_parts` splits a row.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OPERANDS = "Tensor x, Tensor step_flags, Tensor[] inputs, int[] option_codes"
 def forward_pass(
     x: Tensor, step_flags: Tensor, inputs: list[Tensor], codes: list[int], sequences: bool
 ) -> list[Sequence[Tensor]]:
-    """Runs the forward pass by the rule that is cheapest here, and gives hT, cT and h of each direction."""
+    """Runs the forward pass by the cheapest rule that works here. Returns hT, cT and h of each direction."""
     tape = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *inputs))
     if torch.compiler.is_compiling():
         return outputs_of(forward(x, step_flags, inputs, codes, sequences, tape))
@@ -51,7 +51,7 @@ def forward_pass(
 
 
 def placeholders(like: Tensor) -> tuple[Tensor, Tensor]:
-    """The tensors that stand for None among inputs and as step flags."""
+    """Returns the tensors that stand for None: one for inputs, one for step flags."""
     if torch.compiler.is_compiling() or type(like) not in PLAIN or like.is_meta:
         return like.new_empty(0), like.new_empty(0, dtype=torch.uint8)
     return PLACEHOLDERS[like.dtype], PLACEHOLDERS[torch.uint8]
@@ -62,14 +62,14 @@ def _forward_arrays(x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], *re
 
 
 def _forward(*operands: Any) -> list[Tensor]:
-    """Calls `operands.forward` on the tensors' arrays."""
+    """Calls `operands.forward` on the tensors as arrays."""
     return [torch.from_numpy(array) for array in _forward_arrays(*operands)]
 
 
 def _backward(
     x: Tensor, step_flags: Tensor, inputs: Sequence[Tensor], codes: list[int], residuals: Any, cotangents: Any, dx: bool
 ) -> list[Tensor]:
-    """Calls `operands.backward` on the tensors' arrays."""
+    """Calls `operands.backward` on the tensors as arrays."""
     own, tape, given = ([memory_of(t) for t in tensors] for tensors in (inputs, residuals, cotangents))
     results = engine.backward(memory_of(x), memory_of(step_flags), own, codes, tape, given, dx)
     return [torch.from_numpy(array) for array in results]
@@ -98,13 +98,13 @@ def _(x: Tensor, step_flags: Tensor, inputs: list[Tensor], *rest: Any) -> list[T
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
     x, step_flags, own, ctx.codes, *_ = inputs
-    ctx.results = len(RESIDUALS)  # of each direction, that have cotangents
+    ctx.results = len(RESIDUALS)  # the number of results of each direction that have cotangents
     ctx.save_for_backward(x, step_flags, *own, *read_by_backward(output, placeholders(x)[0]))
     ctx.set_materialize_grads(False)
 
 
 def _parts(codes: list[int], row: Sequence[Any]) -> tuple[Any, Any, list[Any], list[Any], list[Any]]:
-    """x, step_flags, inputs, residuals and the rest of a flat row."""
+    """Splits a row into x, step_flags, inputs, residuals and the rest."""
     x, step_flags, *tensors = row
     inputs, residuals = (count - 2 for count in operand_counts(codes))
     return x, step_flags, tensors[:inputs], tensors[inputs:residuals], tensors[residuals:]
@@ -117,16 +117,16 @@ def gradients(
     needed: Sequence[bool],
     backward: Callable[..., list[Tensor]] = _backward,
 ) -> list[Any]:
-    """The gradients of x, where it is needed, and of all of `INPUTS`, by the rule that is cheapest here.
+    """Computes the gradients of x, if needed, and of all `INPUTS`, by the cheapest rule that works here.
 
-    saved: the flat row up to `RESIDUALS`. cotangents: of each direction's hT, cT and h.
+    saved: the row up to `RESIDUALS`. cotangents: those of each direction's hT, cT and h.
     """
     x, step_flags, inputs, residuals, _ = _parts(codes, saved)
     placeholder, _ = placeholders(x)
     wanted = [placeholder if t is None else t for t in cotangents]
     if why_in_torch(*wanted) is not None or any(map(is_batched_cotangent, wanted)):
         return list(equations.gradients(x, step_flags, inputs, codes, wanted, needed))
-    again = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # someone may differentiate once more
+    again = torch.is_grad_enabled() and not torch.compiler.is_compiling()  # the gradients may be differentiated in turn
     if again or (backward is _backward and not at_hand(x, *inputs, *wanted)):
         dx, *found = _Backward.apply(codes, needed[0], x, step_flags, *inputs, *residuals, *wanted)
     else:
@@ -149,11 +149,11 @@ forward.register_autograd(_differentiate, setup_context=_save)
 
 
 class _Rule(torch.autograd.Function):  # type: ignore[misc]
-    """A function of option codes, tensors and numbers, with `vmap` as a loop."""
+    """The base of the functions below, which take option codes, tensors and numbers; `vmap` runs them in a loop."""
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
-        """Runs each element of the batch by itself, so that it has the bits that it has alone."""
+        """Runs each element of the batch in a call of its own, so that batching does not change its bits."""
 
         def element(k: int) -> tuple[Tensor, ...]:
             own = (a.select(d, k) if isinstance(d, int) else a for a, d in zip(arguments, in_dims, strict=True))
@@ -165,7 +165,7 @@ class _Rule(torch.autograd.Function):  # type: ignore[misc]
 
 
 class _Forward(_Rule):
-    """The forward pass for transforms of `torch.func` and for subclasses of tensors."""
+    """Runs the forward pass for transforms of `torch.func` and for subclasses of tensors."""
 
     @staticmethod
     def forward(codes: list[int], x: Tensor, step_flags: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -187,8 +187,8 @@ class _Forward(_Rule):
 
 
 class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
-    """The forward pass for tensors at hand. PyTorch binds no signature for a function that saves as it runs, so that a
-    short pass costs less here than in `_Forward`, and less there than as an operator."""
+    """Runs the forward pass for tensors whose memory can be read now. It saves its residuals inside `forward`, which
+    has less overhead than `_Forward` with its `setup_context`; an operator would have the most."""
 
     @staticmethod
     def forward(ctx: Any, codes: list[int], x: Tensor, step_flags: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -201,7 +201,7 @@ class _ForwardAtHand(torch.autograd.Function):  # type: ignore[misc]
 
 
 class _Backward(_Rule):
-    """The gradients, which can be differentiated in turn."""
+    """Computes the gradients, which can be differentiated in turn."""
 
     @staticmethod
     def forward(codes: list[int], dx: bool, *row: Tensor) -> tuple[Tensor, ...]:

@@ -1,13 +1,12 @@
-"""Pages that show what a cell did: one HTML file each, which opens offline and can be taken hold of. Needs NumPy alone.
+"""Writes interactive pages that show a trace: one HTML file each, which opens offline. Needs only NumPy.
 
-`data.py` says what of a trace goes onto a page, `size.py` how much of it, `write.py` makes the file. What a reader
-sees and does is in `page/`: data/ reads and adds up numbers, drawing/ draws them, views/ puts the drawings together,
-text/ has the words, control/ answers keys and clicks, style/ says how it looks.
+`data.py` chooses which parts of a trace go onto a page, `size.py` how much of them, and `write.py` makes the file. The
+scripts and styles are in `page/`: data/ reads numbers and makes sums, drawing/ draws them, views/ combines the
+drawings, text/ has the words, control/ handles keys and clicks, style/ has the styles.
 
-The drawing is our own, on canvas and SVG. Of the libraries, uPlot (51 kB minified) draws lines alone; Plot with d3
-(490 kB), ECharts (1.1 MB) and Plotly (4.8 MB) draw heat maps too. All of them would leave the diagram of the cell, the
-crosshair over all views and the sums to us, in a page that may hold 3 MB with its data. All scripts and styles here
-are 0.1 MB.
+The page draws on canvas and SVG without a library, for a page with its data should stay below 3 MB. uPlot (51 kB
+minified) draws only lines; Plot with d3 (490 kB), ECharts (1.1 MB) and Plotly (4.8 MB) draw heat maps too. None of them
+draws the diagram of the cell, the crosshair over all views or the sums. All scripts and styles here are 0.1 MB.
 """
 
 from glasscell._report.data import Answer, answer_of

@@ -1,6 +1,6 @@
-"""Gathers what a page shows of a trace, and writes it as JSON that no HTML can break out of.
+"""Gathers the data of a page from a trace, and writes it as JSON that is safe inside HTML.
 
-Arrays travel as base64 of little-endian float32, C-contiguous, with their shape; NaN and infinity pass.
+Arrays are written as base64 of little-endian float32, C-contiguous, with their shape; NaN and infinity are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_NAME = 120  # letters of a name that a page shows
 
 @dataclass(frozen=True)
 class Answer:
-    """The Dense layer that reads the h of every step.
+    """Holds the Dense layer that reads the h of every step.
 
     kernel: (H, K), bias: (K,). classes: K names. activation: its Keras name; "softmax" is drawn as probabilities.
     truth: the right class of each row, or None where it is not known.
@@ -42,7 +42,7 @@ class Answer:
 
 
 def answer_of(dense: Any, classes: Sequence[str] | None, H: int) -> Answer:
-    """Makes an `Answer` of what a user gives. Raises: ValueError naming the argument."""
+    """Makes an `Answer` from a user's arguments. Raises: ValueError naming the argument."""
     expected = f"dense: expected (kernel, bias) of a Dense layer, of shapes (H, K) = ({H}, K) and (K,)"
     if not isinstance(dense, (list, tuple)) or len(dense) != 2:
         raise ValueError(f"{expected}, got {described(dense)}")
@@ -56,7 +56,7 @@ def answer_of(dense: Any, classes: Sequence[str] | None, H: int) -> Answer:
 
 
 def trace_data(trace: Trace, part: Part, name: str, row_names: Sequence[str], answer: Answer | None) -> dict[str, Any]:
-    """What a page shows of one trace, ready for JSON. Its keys are those that `page/data/arrays.js` reads."""
+    """Gathers the data of one trace, ready for JSON, under the keys that `page/data/arrays.js` reads."""
     shown = trace.at(rows=slice(0, part.rows), times=slice(0, part.steps))
     rows, units = slice(0, part.rows), part.units
     arrays = {key: getattr(shown, key)[..., units] for key in RECORDED}
@@ -85,7 +85,7 @@ def trace_data(trace: Trace, part: Part, name: str, row_names: Sequence[str], an
 
 
 def _weights(shown: Trace, units: Array) -> dict[str, Array | None]:
-    """x and what is known of the weights: the columns of the units in each kernel, (I, 4, U) and (H, 4, U)."""
+    """Gathers x and the known weights: the columns of the units in each kernel, (I, 4, U) and (H, 4, U)."""
     found: dict[str, Array | None] = {"x": shown.x}
     H = shown.h.shape[2]
     for key in ("kernel", "recurrent_kernel", "bias"):
@@ -95,9 +95,9 @@ def _weights(shown: Trace, units: Array) -> dict[str, Array | None]:
 
 
 def _of_units(trace: Trace, part: Part) -> dict[str, Array]:
-    """The half-life of each unit, and how often its gates are saturated, (rows, U); nothing where gates are no shares.
+    """Computes the half-life of each unit and the saturation of its gates, (rows, U); nothing for gates outside 0..1.
 
-    Over the steps that ran, also those that the page leaves out.
+    They are over all steps that ran, also those that the page leaves out.
     """
     found: dict[str, list[Array]] = {"half_life": [], "saturated": []}
     with suppress(ValueError):
@@ -109,7 +109,7 @@ def _of_units(trace: Trace, part: Part) -> dict[str, Array]:
 
 
 def _answer(answer: Answer, part: Part, units: Array, H: int) -> dict[str, Any] | None:
-    """The Dense layer, where all its units are on the page."""
+    """Gathers the Dense layer, if all its units are on the page."""
     if units.size < H:
         return None
     return {
@@ -122,12 +122,12 @@ def _answer(answer: Answer, part: Part, units: Array, H: int) -> dict[str, Any] 
 
 
 def _numbers(value: Any) -> Any:
-    """A tensor of PyTorch without its gradient, and anything else as it is."""
+    """Detaches a PyTorch tensor from autograd and its device; returns anything else as it is."""
     return value.detach().cpu() if hasattr(value, "detach") else value
 
 
 def _packed(array: Array) -> dict[str, Any]:
-    with np.errstate(over="ignore"):  # float64 beyond float32 is shown as infinite
+    with np.errstate(over="ignore"):  # float64 values beyond float32 become infinite
         little = np.ascontiguousarray(array, "<f4")
     return {"shape": list(little.shape), "base64": base64.b64encode(little.tobytes()).decode()}
 
@@ -140,5 +140,5 @@ def _texts(names: Any) -> list[str]:
 
 
 def as_json(data: Any) -> str:
-    """JSON for a script element: nothing in it can end the element or begin a comment."""
+    """Writes JSON for a script element: it cannot end the element or begin a comment."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""What a notebook shows of a trace: its sizes, the means of its gates, and two small pictures. Needs NumPy alone."""
+"""Shows a trace in a notebook: its sizes, the means of its gates, and two small pictures. Needs only NumPy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE = "<table><thead><tr><th></th><th>mean</th><th>open (&gt; 0.9)</th><th>clo
 
 
 def summary(trace: Trace) -> str:
-    """Some kilobytes of HTML that show a trace. Of its names nothing is shown."""
+    """Makes some kilobytes of HTML that show a trace, without its names."""
     B, T, H = trace.h.shape
     ran = np.ones((B, T), bool) if trace.mask is None else trace.mask
     skipped = "" if ran.all() else f", {int(ran.sum()):,} of {B * T:,} steps ran"
@@ -42,7 +42,7 @@ def _gate_row(name: str, values: Array) -> str:
 
 
 def _picture(trace: Trace, name: str, row: int, ran: Array) -> str:
-    """A heat map of one row, time across and units down, with its words."""
+    """Makes a captioned heat map of one row, time across and units down."""
     values = np.where(ran[:, None], getattr(trace, name)[row], np.nan).astype(np.float64)
     small = _averaged(_averaged(values, ACROSS).T, DOWN)
     largest = float(np.nanmax(np.abs(values)[np.isfinite(values)], initial=0)) or 1.0
@@ -57,7 +57,7 @@ def _picture(trace: Trace, name: str, row: int, ran: Array) -> str:
 
 
 def _averaged(values: Array, most: int) -> Array:
-    """At most `most` rows, each the mean of the numbers in its share of the rows; NaN where it has none."""
+    """Averages rows down to at most `most`, over their numbers; NaN where there is none."""
     shares = np.array_split(values, min(most, len(values)))
     sums, counts = (np.stack([part.sum(0) for part in parts]) for parts in _known(shares))
     means: Array = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
@@ -70,14 +70,14 @@ def _known(shares: list[Array]) -> tuple[list[Array], list[Array]]:
 
 
 def _palette(stops: tuple[tuple[int, int, int], ...]) -> bytes:
-    """256 colours: grey for what was skipped, then those between the stops."""
+    """Makes 256 colours: grey for skipped steps, then a gradient between the stops."""
     places = np.linspace(0, 1, len(stops))
     between = [np.interp(np.linspace(0, 1, 255), places, part) for part in zip(*stops, strict=True)]
     return bytes(GREY) + np.stack(between, 1).round().astype(np.uint8).tobytes()
 
 
 def _png(indices: Array, palette: bytes) -> bytes:
-    """A PNG of one byte a pixel, (height, width) uint8, each a colour of the palette (RFC 2083)."""
+    """Encodes a PNG from palette indices, (height, width) uint8 (RFC 2083)."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         body = kind + content

@@ -13,15 +13,15 @@ from glasscell._trace import Trace
 
 Array = npt.NDArray[Any]
 
-FLOATS = 2**19  # of all traces of a page: 2 MB, 2.8 MB as base64
-MAX_ROWS = 12  # that a reader can choose between
-FEWEST_STEPS, FEWEST_UNITS = 100, 32  # below which the weights go before the steps and units do
-PER_UNIT = 9  # arrays of a trace that have units, but for h
+FLOATS = 2**19  # of all traces of a page together: 2 MB, or 2.8 MB as base64
+MAX_ROWS = 12  # the most rows of a page
+FEWEST_STEPS, FEWEST_UNITS = 100, 32  # below these, the weights are left out first
+PER_UNIT = 9  # the number of arrays (B, T, H) of a trace besides h
 
 
 @dataclass(frozen=True)
 class Part:
-    """What of a trace is on the page: its first rows and steps, some units, and whether x and the weights are."""
+    """Holds the part of a trace on a page: its first rows and steps, some units, and whether x and weights are."""
 
     rows: int
     steps: int
@@ -30,7 +30,7 @@ class Part:
 
 
 def part_of(trace: Trace, floats: int) -> Part:
-    """The largest part of a trace that takes at most so many floats; at least a row, a step and a unit."""
+    """Finds the largest part of a trace within a number of floats; at least a row, a step and a unit."""
     B, T, H = trace.h.shape
     for weights, rows, steps, units in _from_large_to_small(min(B, MAX_ROWS), T, H, trace.kernel is not None):
         I = trace.x.shape[2] if trace.x is not None and weights else 0
@@ -40,7 +40,7 @@ def part_of(trace: Trace, floats: int) -> Part:
 
 
 def _from_large_to_small(rows: int, steps: int, units: int, known: bool) -> Iterator[tuple[bool, int, int, int]]:
-    """Yields whether the weights are there, and how many rows, steps and units, in the order of choice."""
+    """Yields choices in the order of preference: with or without weights, and numbers of rows, steps and units."""
     for fewer in range(rows, 0, -1):
         yield known, fewer, steps, units
     shorter = [*_halves(steps, FEWEST_STEPS)]
@@ -63,7 +63,7 @@ def _halves(size: int, least: int) -> Iterator[int]:
 
 
 def _largest(trace: Trace, rows: int, steps: int, units: int) -> Array:
-    """The units whose cell state is the largest on average, in their own order."""
+    """Selects the units with the largest mean absolute cell state, and keeps their order."""
     H = trace.c.shape[2]
     if units == H:
         return np.arange(H)
@@ -72,7 +72,7 @@ def _largest(trace: Trace, rows: int, steps: int, units: int) -> Array:
 
 
 def left_out(trace: Trace, part: Part) -> str:
-    """Says what of a trace is not on the page, and how to choose; empty where all is."""
+    """Words which part of a trace is not on the page, and how to choose another; empty if the page has all."""
     B, T, H = trace.h.shape
     said = [
         f"{what} of {size:,}{noun}"
@@ -95,7 +95,7 @@ def left_out(trace: Trace, part: Part) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun."""
+    """Words a number with its noun."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

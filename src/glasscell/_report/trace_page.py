@@ -1,4 +1,4 @@
-"""The page of traces: every gate and state of every step, and why."""
+"""Writes the page of traces: every gate and state of every step, with explanations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def trace_report(
 ) -> Path:
     """Write a page of traces.
 
-    path: the HTML file; one that is there is replaced, whole or not at all. traces: each under its own name ("" for one
-    alone). answer: the Dense layer that reads the h of all of them, where it is known.
+    path: the HTML file; an existing one is replaced, whole or not at all. traces: by name ("" for a single one).
+    answer: the Dense layer that reads the h of all traces, where it is known.
     Returns: its path.
     Raises: ValueError for an empty trace, naming its shape; TypeError for a path of another kind; OSError where the
     file cannot be written.
@@ -35,7 +35,7 @@ def trace_report(
 
 
 def parts_of(traces: Mapping[str, Trace]) -> dict[str, Part]:
-    """How much of each trace is shown. Raises: ValueError for a trace without a row, a step or a unit."""
+    """Chooses the part of each trace to show. Raises: ValueError for a trace without a row, a step or a unit."""
     for trace in traces.values():
         if 0 in trace.h.shape:
             raise ValueError(f"trace: expected at least one row, step and unit, got (B, T, H) = {trace.h.shape}")
@@ -50,7 +50,7 @@ def page_data(
     row_names: Sequence[str] | None = None,
     **others: Any,
 ) -> dict[str, Any]:
-    """The data of a page. row_names: default, "row 0" and so on. others: what else the scripts find in it."""
+    """Makes the data of a page. row_names: by default "row 0" and so on. others: further entries for the scripts."""
     cells = []
     for name, trace in traces.items():
         rows = row_names or [f"row {row}" for row in range(parts[name].rows)]
@@ -63,7 +63,7 @@ def percent(share: float) -> str:
 
 
 def _sizes(name: str, trace: Trace) -> str:
-    """Says how large a trace is."""
+    """Words the size of a trace."""
     batch, steps, units = trace.h.shape
     said = f"{count(units, 'unit')}, {count(steps, 'step')}, {count(batch, 'sequence')}"
     return f"{name}: {said}" if name else said

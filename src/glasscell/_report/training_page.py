@@ -1,4 +1,4 @@
-"""The page of a `glasscell train` run: its result above, and below it two recordings inside the cell."""
+"""Writes the page of a `glasscell train` run: its result, and below it the traces of two recordings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def training_report(
 ) -> Path:
     """Write the page of one `glasscell train` run.
 
-    path: the HTML file; one that is there is replaced, whole or not at all. metrics: as `_training.train` returns them.
-    trace: of the recordings that are shown, with a name for each. answer: the layer that names the speaker.
+    path: the HTML file; an existing one is replaced, whole or not at all. metrics: as `_training.train` returns them.
+    trace: of the recordings to show, with a name for each. answer: the Dense layer that names the speaker.
     Returns: its path. Raises: OSError where the file cannot be written.
     """
     speakers = [name.removeprefix("speaker ") for name in metrics["speakers"]]

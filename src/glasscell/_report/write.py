@@ -1,11 +1,11 @@
-"""Makes one HTML file of the templates, styles and scripts in `page/` and of a page's data.
+"""Makes one HTML file from the templates, styles and scripts in `page/` and a page's data.
 
-The scripts are ES modules in files of one concept. A page may load nothing, so they are written into it as one module:
-each after those that it imports, without its `import` lines and the word `export`. Names at the top of a file are
-therefore its own in the whole page, which a test holds.
+The scripts are ES modules. A page loads no other file, so all modules are joined into one: each after those that it
+imports, without its `import` lines and the word `export`. So top-level names must be unique over all files, which a
+test checks.
 
-The page forbids itself everything but its own scripts and styles, by their digests: what a hostile name might smuggle
-in would not run.
+A content security policy allows only the page's own scripts and styles, by their digests: a script that a hostile name
+smuggled in would not run.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def write_page(
 
 
 def filled(name: str, **values: str) -> str:
-    """The template of this name with its values, which are markup already."""
+    """Fills the template of this name with values, which must be markup already."""
     return Template((FOLDER / name).read_text(encoding="utf-8")).substitute(values)
 
 
 def check_path(path: Any) -> None:
-    """Raises: TypeError or OSError where a page cannot stand at this path, before anything is gathered."""
+    """Checks, before any work, that a page can be written to this path. Raises: TypeError or OSError."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path: expected the name of a file, such as 'report.html', got {type(path).__name__}")
     file = Path(path)
@@ -67,14 +67,14 @@ def check_path(path: Any) -> None:
 
 @functools.cache
 def styles() -> str:
-    """All styles, in the order of their names."""
+    """Joins all styles, in the order of their names."""
     files = sorted((file for file in (FOLDER / "style").iterdir()), key=lambda file: file.name)
     return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
 @functools.cache
 def scripts() -> str:
-    """All scripts as one module, each after those that it imports."""
+    """Joins all scripts to one module, each after those that it imports."""
     placed: dict[str, str] = {}
     _place("main.js", placed)
     return "".join(placed.values())

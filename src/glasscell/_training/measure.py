@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 
 def predict(model: Any, x: Array) -> Array:
-    """Probabilities (N, K) float32 of recordings x: (N, T, 12), in one batch."""
+    """Computes the probabilities (N, K) float32 for recordings x: (N, T, 12), in one batch."""
     probabilities: Array = np.asarray(model.predict(x, batch_size=len(x), verbose=0))
     return probabilities
 
@@ -32,7 +32,7 @@ def measure(
     probabilities: Array,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """Everything of `metrics.json` but the time and the history. probabilities: of the held-out recordings."""
+    """Computes `metrics.json` but for time and history. probabilities: those for the held-out recordings."""
     from sklearn.metrics import confusion_matrix
 
     test, answers = data.test, np.argmax(probabilities, axis=1)
@@ -40,7 +40,7 @@ def measure(
         "accuracy": float(np.mean(answers == test.labels)),
         "correct": int(np.sum(answers == test.labels)),
         "validation_accuracy": float(np.mean(np.argmax(predict(model, validation.x), axis=1) == validation.labels)),
-        # The training set holds each speaker equally often; the held-out set's most frequent one is the better guess.
+        # The held-out set's most frequent speaker: the training set has all speakers equally often.
         "baselines": {
             "majority": float(np.bincount(test.labels).max() / len(test)),
             "linear": float(np.mean(linear_baseline(train, test) == test.labels)),
@@ -56,7 +56,7 @@ def measure(
 
 
 def linear_baseline(train: Utterances, test: Utterances) -> Array:
-    """The answers (N,) of logistic regression on the mean and standard deviation over each recording's frames."""
+    """Predicts (N,) by logistic regression on the mean and standard deviation over each recording's frames."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -85,10 +85,10 @@ def _versions() -> dict[str, str]:
 def trace_examples(
     model: Any, test: Utterances, probabilities: Array, speakers: Sequence[str]
 ) -> tuple[glasscell.Trace, list[str], Answer]:
-    """Two held-out recordings, traced in NumPy: the longest that is answered rightly, and the longest wrongly.
+    """Traces two held-out recordings in NumPy: the longest one answered rightly, and the longest one answered wrongly.
 
-    Where there are none of a kind, that one is left out. Returns: their trace, each at its own length, with the names
-    of the coefficients; a name for each; the layer that answers.
+    A kind without recordings is left out. Returns: their trace, each at its own length, with the names of the
+    coefficients; a name for each recording; the Dense layer that answers.
     """
     from keras import ops
 
@@ -112,6 +112,6 @@ def trace_examples(
 
 
 def _name_of(test: Utterances, row: int, answer: str, truth: str, right: bool) -> str:
-    """Says which recording it is, whose, and what the model answered."""
+    """Names a recording by its number, its speaker and the model's answer."""
     said = "named rightly" if right else f"taken for {answer.removeprefix('speaker ')}"
     return f"recording {row}, {test.lengths[row]} frames of {truth}, {said}"

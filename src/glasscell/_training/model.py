@@ -1,8 +1,8 @@
-"""The speaker model and its training. It takes raw recordings, zero-padded to any length:
+"""Builds and trains the speaker model. It takes raw recordings, zero-padded to any length, through these layers:
 
-Masking        finds each recording's own length: its frames are never all zero, the padding always is
-Normalization  each coefficient to mean 0 and variance 1 over the training frames; passes the mask on
-RNN(LSTMCell)  runs every recording at its own length and hands on its last h
+Masking        finds each recording's length: its frames are never all zero, the padding always is
+Normalization  scales each coefficient to mean 0 and variance 1 over the training frames; passes the mask on
+RNN(LSTMCell)  runs every recording at its own length and gives its last h
 Dense          softmax over the speakers
 """
 
@@ -25,9 +25,9 @@ Array = npt.NDArray[Any]
 
 
 def build_model(train: Utterances, speakers: int, settings: dict[str, Any]) -> Any:
-    """The compiled Keras model for raw zero-padded recordings (N, T, 12), its scale taken from `train`.
+    """Builds the compiled Keras model for raw zero-padded recordings (N, T, 12), normalized by those in `train`.
 
-    Raises: ValueError where the engine is "native" and cannot serve, with the reason.
+    Raises: ValueError where the engine is "native" and cannot run, with the reason.
     """
     import keras
 
@@ -49,7 +49,7 @@ def build_model(train: Utterances, speakers: int, settings: dict[str, Any]) -> A
 
 
 def _require_native(lstm: Any, frames: Array) -> None:
-    """Raises before the training begins where the layer would raise at its first step."""
+    """Raises, before the training begins, the error that the layer would raise at its first step."""
     import keras
 
     from glasscell.keras._eligibility import eligible
@@ -60,7 +60,7 @@ def _require_native(lstm: Any, frames: Array) -> None:
 
 
 def _schedule(recordings: int, settings: dict[str, Any]) -> Any:
-    """The learning rate: warm-up over a tenth of the steps, then a cosine."""
+    """Makes the learning rate schedule: a warm-up over a tenth of the steps, then a cosine."""
     import keras
 
     steps = math.ceil(recordings / settings["batch_size"]) * settings["epochs"]
@@ -90,7 +90,7 @@ def fit(
 
 @contextmanager
 def _progress(epochs: int, console: Console) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """A live bar on a terminal, and a line for each tenth of the way elsewhere. Gives a callback for an epoch's end."""
+    """Shows progress: a live bar on a terminal, elsewhere a line for each tenth. Yields a callback for epoch ends."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = BarColumn(bar_width=12), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")

@@ -1,7 +1,7 @@
-"""A run of `glasscell train`: trains an LSTM to tell nine speakers apart, measures it, and writes its files.
+"""Runs `glasscell train`: trains an LSTM to tell nine speakers apart, measures it, and writes its files.
 
 Units, epochs and learning rate were chosen by five-fold cross-validation on the 270 training recordings. A run trains
-for a fixed number of epochs. Three recordings of each speaker are set aside: they draw the validation curve and decide
+for a fixed number of epochs. Three recordings of each speaker are set aside for the validation curve, which decides
 nothing. The held-out recordings are used once, at the end.
 """
 
@@ -28,7 +28,7 @@ Engine = Literal["auto", "native", "framework"]
 
 FILES = ("model.keras", "metrics.json", "report.html")
 VALIDATION_PER_SPEAKER = 3
-LARGEST_SEED = 2**32 - 1  # NumPy's
+LARGEST_SEED = 2**32 - 1  # the largest seed of NumPy
 
 
 def train(
@@ -45,9 +45,9 @@ def train(
 ) -> dict[str, Any]:
     """Train on the recordings that ship with the package, print the result, write it to the folder `output`.
 
-    Writes `model.keras`, `metrics.json` and `report.html`, at the end and together: files of two runs never stand side
-    by side, and a run that is killed while they are put in place is completed by the next. Of a folder that exists
-    these three files are replaced and every other file is left alone; a run that stops early changes nothing.
+    Writes `model.keras`, `metrics.json` and `report.html` together at the end: files of two runs never stand side by
+    side, and the next run completes a run that was killed while it put them in place. In an existing folder, only these
+    three files are replaced. A run that stops early changes nothing.
 
     output: the folder, made where it is missing. learning_rate: the peak; it rises over the first tenth of the
     steps and falls along a cosine, to a fortieth at the last. dropout, recurrent_dropout: shares in [0, 1). seed: the
@@ -55,11 +55,11 @@ def train(
     "auto", "native" or "framework", as `glasscell.keras.RNN` takes it. console: where to print; default: standard
     output.
 
-    Keras runs on KERAS_BACKEND; where that is not set, on JAX if it is installed, else on another backend that is.
+    Keras runs on KERAS_BACKEND; where that is not set, on JAX if it is installed, else on another installed backend.
 
-    Returns: what `metrics.json` holds; `seconds` counts the training, compilation included, and losses that are not
-    finite are None.
-    Raises: ValueError for a bad argument, naming it, what was expected and what came; ImportError where a package is
+    Returns: the content of `metrics.json`. `seconds` is the time of the training, compilation included; losses that are
+    not finite are None.
+    Raises: ValueError for a bad argument, naming it, the expected and the given value; ImportError where a package is
     missing; OSError where `output` cannot be written.
     """
     settings = check_arguments(**{name: value for name, value in locals().items() if name != "console"})
@@ -104,11 +104,11 @@ def _load_keras() -> None:
         raise ModuleNotFoundError("No module named 'keras'", name="keras")
     if importlib.util.find_spec("jax"):
         os.environ.setdefault("KERAS_BACKEND", "jax")
-    import glasscell.keras  # noqa: F401  chooses the backend where nobody has
+    import glasscell.keras  # noqa: F401  chooses a backend where none is set
 
 
 def check_arguments(output: str | os.PathLike[str], **settings: Any) -> dict[str, Any]:
-    """The settings of a run, as plain Python numbers, without `output`. Raises: ValueError as `train` does."""
+    """Returns the settings of a run but `output`, as plain Python numbers. Raises: ValueError as `train` does."""
     _check_output(Path(output))
     for name in ("units", "epochs", "batch_size"):
         settings[name] = _whole(name, settings[name], 1, math.inf, "a positive integer")
@@ -157,7 +157,7 @@ def _real(name: str, value: Any, expected: str, zero: bool = False, below: float
 def split(utterances: Utterances, per_speaker: int, seed: int) -> tuple[Utterances, Utterances]:
     """Set `per_speaker` recordings of each speaker aside, drawn by `seed`.
 
-    utterances: equally many of each speaker. Returns: the others, and the recordings set aside.
+    utterances: equally many of each speaker. Returns: the remaining recordings, and those set aside.
     """
     from sklearn.model_selection import train_test_split
 

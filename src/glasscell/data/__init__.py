@@ -1,4 +1,4 @@
-"""The recordings that ship with the package."""
+"""Loads the recordings that ship with the package."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MILLIONTHS = 1e6  # the file holds the six decimals of the source as whole numbe
 
 @dataclass(frozen=True)
 class Utterances:
-    """N recordings of their own lengths.
+    """Holds N recordings, each of its own length.
 
-    x: (N, 29, 12) float32, twelve cepstrum coefficients a frame, exactly zero after the recording's last frame.
-    No real frame is all zero, so `keras.layers.Masking()` finds the lengths again.
+    x: (N, 29, 12) float32, twelve cepstrum coefficients for each frame; exactly zero after a recording's last frame.
+    No real frame is all zero, so `keras.layers.Masking()` recovers the lengths.
     lengths: (N,) int64, 7 to 29 frames. labels: (N,) int64, the speaker, 0 to 8.
     """
 
@@ -34,7 +34,7 @@ class Utterances:
 
 @dataclass(frozen=True)
 class JapaneseVowels:
-    """Nine men say two Japanese vowels, /ae/; who is speaking?
+    """Holds the recordings of nine men who say two Japanese vowels, /ae/. The task is to name the speaker.
 
     train: 270 utterances, 30 of each speaker. test: 370 utterances, recorded on other occasions.
     speakers: the nine class names, by label. coefficients: the twelve feature names.
@@ -47,7 +47,7 @@ class JapaneseVowels:
 
 
 def load_japanese_vowels() -> JapaneseVowels:
-    """Load the Japanese Vowels recordings: 640 utterances, 10 kHz, one frame each 6.4 ms.
+    """Load the Japanese Vowels recordings: 640 utterances at 10 kHz, with one frame every 6.4 ms.
 
     Source: M. Kudo, J. Toyama, M. Shimbo, UCI Machine Learning Repository, 2000, doi:10.24432/C5NS47, CC BY 4.0;
     `japanese_vowels.LICENSE.txt` beside this file says what was changed.
@@ -69,7 +69,7 @@ def load_japanese_vowels() -> JapaneseVowels:
 
 
 def _unpack(frames: Array, lengths: Array, labels: Array) -> Utterances:
-    """Lay the flat frames out as one row per utterance.
+    """Lay the concatenated frames out as one row for each utterance.
 
     frames: (sum of lengths, 12) int32, millionths. lengths, labels: (N,) uint8.
     """

@@ -1,7 +1,7 @@
-"""What a trace tells: where a memory comes from, why a gate is open, how long a unit remembers, how gradients flow.
+"""Explains a trace: where a memory comes from, why a gate is open, how long a unit remembers, how gradients flow.
 
-Every function takes a `glasscell.Trace`, which NumPy, Keras and PyTorch layers give alike (of `Traces`, take one), and
-computes in float64 what the rows, steps and units that are asked for need. Time is in processing order.
+Every function takes a `glasscell.Trace`, whether it comes from a NumPy, Keras or PyTorch layer (of `Traces`, take one).
+It computes in float64, and only for the rows, steps and units that are asked for. Time is in processing order.
 """
 
 from glasscell.insight._gates import GateTerms, gate_terms

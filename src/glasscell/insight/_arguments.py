@@ -1,4 +1,4 @@
-"""Checks the arguments that the functions share: a trace that knows enough, and the row and the step asked for."""
+"""Checks the arguments that the functions share: the trace, and the row and the step that are asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glasscell._trace import Trace, Traces
 
 
 def check_trace(trace: Any, *needed: str) -> Trace:
-    """A trace that has what is needed. Raises: TypeError for anything else, ValueError where something is not known."""
+    """Returns a trace that has the needed arrays. Raises: TypeError for no trace, ValueError for a missing array."""
     if isinstance(trace, Traces):
         raise TypeError(f"trace: expected one glasscell.Trace, got {len(trace)} of them; take one, such as traces[0]")
     if not isinstance(trace, Trace):
@@ -26,7 +26,7 @@ def check_trace(trace: Any, *needed: str) -> Trace:
 
 
 def check_index(name: str, value: Any, size: int) -> int:
-    """An index in 0..size - 1, also counted from the end. Raises: TypeError for no integer, ValueError out of range."""
+    """Returns an index as 0..size - 1; negative ones count from the end. Raises: TypeError, ValueError out of range."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer, got {described(value)}")
     if not -size <= value < size:
@@ -35,7 +35,7 @@ def check_index(name: str, value: Any, size: int) -> int:
 
 
 def ran(trace: Trace) -> Array:
-    """Marks the steps that ran: (B, T) bool."""
+    """Marks the steps that the mask did not skip: (B, T) bool."""
     return np.ones(trace.h.shape[:2], bool) if trace.mask is None else trace.mask
 
 

@@ -1,4 +1,4 @@
-"""Why a gate is open: its raw value as a sum over the bias, the input features and the recurrent units."""
+"""Splits a raw gate into its terms: the bias, one for each input feature and one for each recurrent unit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ GATES = ("i", "f", "g", "o")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GateTerms:
-    """The terms of the raw gate of U units.
+    """Holds the terms of the raw gate of U units.
 
-    bias: (U,). inputs: (I, U), of each input feature. recurrent: (H, U), of the h of each unit before the step.
-    names: I + H + 1 strings, those of the inputs, of the recurrent units, and "bias".
+    bias: (U,). inputs: (I, U), the term of each input feature. recurrent: (H, U), the term of each unit's h before the
+    step. names: I + H + 1 strings: the names of the inputs, those of the recurrent units, and "bias".
     """
 
     bias: Array
@@ -32,12 +32,12 @@ class GateTerms:
         return shapes("GateTerms", {name: getattr(self, name) for name in ("bias", "inputs", "recurrent")})
 
     def total(self) -> Array:
-        """The raw gate, their sum: (U,)."""
+        """The raw gate, which is the sum of all terms: (U,)."""
         total: Array = self.bias + self.inputs.sum(0) + self.recurrent.sum(0)
         return total
 
     def largest(self, count: int = 5) -> list[list[tuple[str, float]]]:
-        """Names the `count` largest terms of each unit, by their size, with their values.
+        """The names and values of the `count` terms of largest absolute value, for each unit.
 
         >>> gate_terms(trace, 0, 12, units=7, gate="f").largest(2)
         [[('h[3]', -2.1), ('bias', 1.0)]]
@@ -49,20 +49,20 @@ class GateTerms:
 
 
 def gate_terms(trace: Trace, row: int, time: int, units: Any = None, *, gate: str) -> GateTerms:
-    """Splits the raw gate z of a step, before its activation, into its terms.
+    """Split the raw gate z of a step, before its activation, into its terms.
 
         z_u = b_u + sum_k m_k x_k W_ku + sum_j r_j h_j R_ju
 
-    with x the input of the step, h the hidden state before it (zero after a reset), W, R and b the gate's columns of
-    kernel, recurrent_kernel and bias, and m and r the gate's dropout masks, one where there are none. Exact: the terms
-    sum to `trace.zf[row, time]`, or that of another gate, to rounding. What h itself owes to the past is in it.
+    x is the input of the step, h the hidden state before it (zero after a reset). W, R and b are the gate's columns of
+    kernel, recurrent_kernel and bias. m and r are the gate's dropout masks, 1 without dropout. The split is exact: the
+    terms sum to `trace.zf[row, time]` (for the forget gate) up to rounding. h is not split into its own past.
 
     Source: the equations of the cell (Hochreiter & Schmidhuber 1997).
 
-    row, time: of the trace, time counted from 0 in processing order. units: an index, a slice or a list; None for all.
-    gate: "i", "f", "g" or "o".
+    row, time: indices of the trace; time counts from 0 in processing order. units: an index, a slice or a list; None
+    for all. gate: "i", "f", "g" or "o".
     Returns: `GateTerms`: bias (U,), inputs (I, U) and recurrent (H, U), float64, and their names: "x[0]", "h[0]" and so
-    on, with the trace's names in the place of the numbers where it has them.
+    on. Names of the trace, where it has them, replace the numbers.
     Raises: ValueError or TypeError naming the argument; ValueError for a step that was skipped, which has no gates.
 
     >>> gate_terms(trace, row=0, time=12, units=7, gate="f").largest(3)
@@ -86,7 +86,7 @@ def gate_terms(trace: Trace, row: int, time: int, units: Any = None, *, gate: st
 
 
 def _terms(values: Array, masks: Array | None, row: int, gate: int, kernel: Any, columns: Array) -> Array:
-    """The term of each value, (N,), through a kernel's columns, (N, U); masks: (1 or 4, B, N) of dropout, or None."""
+    """Multiplies values (N,) with a kernel's columns: (N, U). masks: the dropout masks, (1 or 4, B, N), or None."""
     values = values.astype(np.float64)
     if masks is not None:
         values = values * masks[gate % len(masks), row]

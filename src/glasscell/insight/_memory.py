@@ -1,4 +1,4 @@
-"""Where a memory comes from, and what it means for the output: exact sums over the steps of the past."""
+"""Splits a cell state, and the output it leads to, into exact sums over the steps of the past."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from glasscell.insight._arguments import check_index, check_trace, ran, was_rese
 
 
 class MemorySources(NamedTuple):
-    """The parts of a cell state. initial: (U,), what c_0 left. steps: (time + 1, U), what each step wrote."""
+    """Holds the parts of a cell state. initial: (U,), the rest of c_0. steps: (time + 1, U), written by each step."""
 
     initial: Array
     steps: Array
 
     def total(self) -> Array:
-        """The cell state, their sum: (U,)."""
+        """The cell state, which is the sum of all parts: (U,)."""
         total: Array = self.initial + self.steps.sum(0)
         return total
 
 
 class OutputSources(NamedTuple):
-    """The parts of h, or with U = K of logits. initial: (U,), what the initial state left. steps: (time + 1, U), what
-    each step brought. constant: (U,), what belongs to no step.
+    """Holds the parts of h, or of K logits (then U = K).
+
+    initial: (U,), the part of the initial state. steps: (time + 1, U), the part of each step. constant: (U,), the part
+    that belongs to no step.
     """
 
     initial: Array
@@ -34,23 +36,24 @@ class OutputSources(NamedTuple):
     constant: Array
 
     def total(self) -> Array:
-        """The sum: (U,)."""
+        """h or the logits, which are the sum of all parts: (U,)."""
         total: Array = self.initial + self.steps.sum(0) + self.constant
         return total
 
 
 def memory_sources(trace: Trace, row: int, time: int, units: Any = None) -> MemorySources:
-    """Splits the cell state after a step into what c_0 left of itself and what each step has written into it.
+    """Split the cell state after a step into the rest of c_0 and the part that each step has written.
 
         c_t = (prod_{r=1..t} f_r) c_0 + sum_{s=1..t} (prod_{r=s+1..t} f_r) i_s g_s
 
-    This is the recurrence c_t = f_t c_{t-1} + i_t g_t unrolled, and exact: the parts sum to `trace.c[row, time]`, to
-    rounding. A reset makes all parts before it zero. A skipped step writes nothing and forgets nothing. That the gates
-    f and i depend on the past themselves is not taken apart here; `gate_terms` does.
+    This is the recurrence c_t = f_t c_{t-1} + i_t g_t, unrolled. It is exact: the parts sum to `trace.c[row, time]` up
+    to rounding. A reset makes all parts before it zero. A skipped step writes nothing and forgets nothing. The gates f
+    and i depend on the past too; this function does not split them, `gate_terms` does.
 
     Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers, Schmidhuber & Cummins 2000.
 
-    row, time: of the trace, time counted from 0 in processing order. units: an index, a slice or a list; None for all.
+    row, time: indices of the trace; time counts from 0 in processing order. units: an index, a slice or a list; None
+    for all.
     Returns: (initial, steps), (U,) and (time + 1, U) float64.
     Raises: ValueError or TypeError naming the argument.
 
@@ -63,7 +66,7 @@ def memory_sources(trace: Trace, row: int, time: int, units: Any = None) -> Memo
     i, f, g = (_past(getattr(trace, name), row, time, units) for name in "ifg")
     resets = np.flatnonzero(was_reset(trace)[row, : time + 1])
     with np.errstate(all="ignore"):  # NaN and infinity pass as IEEE says
-        kept = np.cumprod(np.where(steps, f, 1)[::-1], 0)[::-1]  # by the steps from each one on
+        kept = np.cumprod(np.where(steps, f, 1)[::-1], 0)[::-1]  # the product of f over each step and all later ones
         written = np.where(steps, i * g, 0) * np.concatenate([kept[1:], np.ones_like(kept[:1])])
         left = kept[0] * _past(trace.c0[:, None], row, 0, units)[0]  # type: ignore[index]
     if resets.size:
@@ -74,9 +77,10 @@ def memory_sources(trace: Trace, row: int, time: int, units: Any = None) -> Memo
 def output_sources(
     trace: Trace, row: int, time: int, units: Any = None, *, kernel: Any = None, bias: Any = None
 ) -> OutputSources:
-    """Splits h after a step, or the logits of a Dense layer on it, into what each step of the past brought.
+    """Split h after a step, or the logits of a Dense layer on h, into the part of each step of the past.
 
-    With p_s = what c_0 left and the steps 1..s wrote of c_t (`memory_sources`), so that p_t = c_t, h_t telescopes:
+    Let p_s be the part of c_t that c_0 left and the steps 1..s wrote (`memory_sources`), so that p_t = c_t. Then h_t is
+    a telescoping sum:
 
         h_t = o_t a(c_t) = o_t a(0) + o_t (a(p_0) - a(0)) + sum_{s=1..t} o_t (a(p_s) - a(p_{s-1}))
         logit_k = bias_k + sum_j h_tj kernel_jk, part by part
@@ -84,17 +88,18 @@ def output_sources(
     Source: Murdoch & Szlam 2017, "Automatic rule extraction from long short term memory networks", the additive
     decomposition of the cell state (there with c_0 = 0 and a = tanh).
 
-    Exact: the sum, to rounding, and that each part is zero where a step has written nothing that is left. A reading:
-    the order of the telescope, in which a step is counted after all before it, so that a bent a(.) gives the same
-    writing another share; o_t, held as it is, which the past has opened too; and the gates f and i of `memory_sources`.
-    At a skipped step h is that of the last step that ran, and so are the parts. They are of h itself, not of an output
-    in which the layer has put zeros.
+    Two facts are exact, up to rounding: the sum, and that a step of which c_t holds nothing has the part zero. Three
+    choices are an interpretation. The steps are added in their order, so that where a(.) bends, the same amount written
+    earlier or later has another part. o_t is taken as given, although it depends on the past. So are the gates f and i,
+    as in `memory_sources`.
+    At a skipped step, h and its parts are those of the last step that ran. They are the parts of h itself, even where
+    the layer's output is zero.
 
-    row, time, units: as in `memory_sources`. kernel: (H, K), bias: (K,) of a following Dense layer, before its
-    activation; they need all units.
+    row, time, units: as in `memory_sources`. kernel: (H, K), bias: (K,), of a Dense layer on h, whose logits are the
+    sums before its activation. A kernel needs all units.
     Returns: (initial, steps, constant), (U,), (time + 1, U) and (U,) float64, U = K with a kernel. The constant is
-    o_t a(0), zero for tanh; with a kernel and bias the bias is in it.
-    Raises: ValueError or TypeError naming the argument; ValueError where the trace has no a(.) by its Keras name.
+    o_t a(0), which is zero for tanh; with a kernel it contains the bias.
+    Raises: ValueError or TypeError naming the argument; ValueError where the trace does not know the activation a(.).
 
     >>> parts = output_sources(trace, row=0, time=-1, kernel=dense_kernel, bias=dense_bias)
     >>> parts.steps[:, 2].argmax()  # the step that spoke most for class 2
@@ -113,12 +118,12 @@ def output_sources(
 
 
 def _telescoped(trace: Trace, row: int, time: int, units: Any) -> OutputSources:
-    """The parts of h after a step; at a skipped one those of the step that it repeats."""
+    """Computes the parts of h after a step; for a skipped step, those of the last step that ran."""
     steps, resets = (np.flatnonzero(marks(trace)[row, : time + 1]) for marks in (ran, was_reset))
     shown, begun = (int(at[-1]) if at.size else -1 for at in (steps, resets))
     initial = _past(trace.h0[:, None], row, 0, units)[0]  # type: ignore[index]
     parts, none = np.zeros((time + 1, initial.size)), np.zeros_like(initial)
-    if shown < begun or shown < 0:  # no step has run since the reset, or at all
+    if shown < begun or shown < 0:  # no step has run since the last reset, or none at all
         return OutputSources(initial if begun < 0 else none, parts, none)
     left, written = memory_sources(trace, row, shown, units)
     a = trace.activation.function  # type: ignore[union-attr]
@@ -131,12 +136,12 @@ def _telescoped(trace: Trace, row: int, time: int, units: Any) -> OutputSources:
 
 
 def _past(array: Array, row: int, time: int, units: Any) -> Array:
-    """The steps up to one of a (B, T, H) array, of one row and of units: (time + 1, U) float64."""
+    """Selects the steps 0..time of some units in one row of a (B, T, H) array: (time + 1, U) float64."""
     return array[row, : time + 1][:, selection("units", units, array.shape[2])].astype(np.float64)
 
 
 def _dense(kernel: Any, bias: Any, units: int) -> tuple[Array, Array]:
-    """The weights of a Dense layer in float64. Raises: ValueError for another shape."""
+    """Returns the weights of a Dense layer in float64. Raises: ValueError for another shape."""
     kernel = read_array("kernel", _numbers(kernel), "the (H, K) kernel of a Dense layer")
     if kernel.ndim != 2 or kernel.shape[0] != units:
         turned = "; a torch.nn.Linear has its transpose, weight.T" if kernel.shape[1:] == (units,) else ""
@@ -148,5 +153,5 @@ def _dense(kernel: Any, bias: Any, units: int) -> tuple[Array, Array]:
 
 
 def _numbers(value: Any) -> Any:
-    """A tensor of PyTorch without its gradient, and anything else as it is."""
+    """Detaches a PyTorch tensor from autograd and its device; returns anything else as it is."""
     return value.detach().cpu() if hasattr(value, "detach") else value

@@ -1,4 +1,4 @@
-"""Takes the gradient of a layer's output apart into those of the h of its cells, whatever the layer is made of."""
+"""Splits the gradient of a layer's output into the gradients of its cells' h: for stacks, directions and chains."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from glasscell._cells.checks import Array, read_array
 from glasscell._trace import Trace, Traces
 from glasscell.insight._arguments import ran
 
-# From a trace and the gradient of every h, (B, T, H): what is kept of the pass, and the gradient of x, (B, T, I).
+# Runs one trace backwards, from the gradient of every h, (B, T, H). Returns a result and the gradient of x, (B, T, I).
 Flow = Callable[[Trace, Array], tuple[Any, Array]]
 
 
 def flow_of_layer(layer: Any, traces: Trace | Traces, dy: Any, flow: Flow) -> Any:
-    """Runs `flow` over the traces of a layer's call, from the last cell to the first; the results as the traces are.
+    """Runs `flow` over the traces of a layer's call, from the last cell to the first.
 
-    layer: None where only the traces are known. dy: the gradient of the output.
+    layer: None where only the traces are known. dy: the gradient of the output. Returns the results of `flow`, nested
+    as the traces are.
     """
     first: Any = traces
     while not isinstance(first, Trace):
@@ -33,7 +34,7 @@ def flow_of_layer(layer: Any, traces: Trace | Traces, dy: Any, flow: Flow) -> An
 
 
 def _back(layer: Any, traces: Trace | Traces, dy: Any, flow: Flow) -> tuple[Any, Array]:
-    """The results of a layer, and the gradient of its x in the order of x."""
+    """Runs a layer's traces backwards. Returns the results, and the gradient of x, its steps in the order of x."""
     if isinstance(traces, Trace):
         found, dx = flow(traces, _of_h(layer, traces, dy))
         return found, dx[:, ::-1] if traces.go_backwards else dx
@@ -41,7 +42,7 @@ def _back(layer: Any, traces: Trace | Traces, dy: Any, flow: Flow) -> tuple[Any,
         return _one_after_another(layer.layers, traces, dy, flow)
     if traces.names == ["forward", "backward"]:
         return _both(layer, traces, dy, flow)
-    if all(name.startswith("cell ") for name in traces.names):  # below the last cell every h is read, and as it is
+    if all(name.startswith("cell ") for name in traces.names):  # cells below read every h
         return _one_after_another([*[None] * (len(traces) - 1), layer], traces, dy, flow)
     raise ValueError(
         f"layer: expected the traces of one call of a stack or of two directions, got those of {traces.names}; "
@@ -58,7 +59,7 @@ def _one_after_another(layers: Sequence[Any], traces: Sequence[Any], dy: Any, fl
 
 
 def _both(layer: Any, traces: Traces, dy: Any, flow: Flow) -> tuple[list[Any], Array]:
-    """The results of both directions, from the gradient of their merged output."""
+    """Runs both directions backwards from the gradient of their merged output. Returns as `_back`."""
     layers = (None, None) if layer is None else (layer.forward_layer, layer.backward_layer)
     last = [trace if isinstance(trace, Trace) else trace[-1] for trace in traces]
     mode = None if layer is None else layer.merge_mode
@@ -75,7 +76,7 @@ def _both(layer: Any, traces: Traces, dy: Any, flow: Flow) -> tuple[list[Any], A
 
 
 def _halves(mode: str, sequences: bool, last: list[Trace], dy: Array) -> list[Array]:
-    """The gradients of both outputs, in the order of time, from that of the merged one."""
+    """Splits the gradient of the merged output into those of both outputs, in the order of time."""
     (B, T, H), width = last[0].h.shape, sum(t.h.shape[2] for t in last) if mode == "concat" else last[0].h.shape[2]
     _check(dy, (B, T, width) if sequences else (B, width))
     if mode == "concat":
@@ -87,7 +88,7 @@ def _halves(mode: str, sequences: bool, last: list[Trace], dy: Array) -> list[Ar
 
 
 def _torch(lstm: Any, traces: list[Trace], dy: Any, flow: Flow) -> list[Any]:
-    """The results of each layer and direction of a `glasscell.torch.LSTM`, in the order of its traces."""
+    """Runs a `glasscell.torch.LSTM` backwards. Returns a result for each layer and direction, as its traces."""
     (B, T, H), directions, found = traces[0].h.shape, 1 + bool(lstm.bidirectional), list[Any]()
     dy = _read(dy)
     if dy.ndim == 2 and B == 1:
@@ -106,7 +107,7 @@ def _torch(lstm: Any, traces: list[Trace], dy: Any, flow: Flow) -> list[Any]:
 
 
 def _of_h(layer: Any, trace: Trace, dy: Any) -> Array:
-    """The gradient of every h, (B, T, H), from that of a layer's output: of every step or of the last."""
+    """Extends the gradient of a layer's output, of every step or the last, to that of every h: (B, T, H)."""
     (B, T, H), dy = trace.h.shape, _read(dy)
     sequences = getattr(layer, "return_sequences", dy.ndim == 3)
     _check(dy, (B, T, H) if sequences else (B, H))

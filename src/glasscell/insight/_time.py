@@ -1,4 +1,4 @@
-"""How long a unit remembers, and how much of the time its gates stand open or closed."""
+"""Computes how long a unit remembers, and how much of the time its gates are open or closed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ GATES = ("i", "f", "o")
 
 
 class Saturation(NamedTuple):
-    """How much of the time gates are saturated, of U units.
+    """Holds the shares of the time in which the gates of U units are saturated.
 
-    open, closed: (3, U), the shares of the gates i, f and o, in this order. never_writes, never_forgets, never_shows:
-    (U,) bool, the units whose i was closed, whose f was open, and whose o was closed at every step.
+    open, closed: (3, U), the shares for the gates i, f and o, in this order. never_writes, never_forgets, never_shows:
+    (U,) bool, True for a unit whose i was closed, whose f was open, or whose o was closed at every step.
     """
 
     open: Array
@@ -33,27 +33,28 @@ class Saturation(NamedTuple):
 
 
 def half_life(trace: Trace, rows: Any = None, times: Any = None, units: Any = None) -> Array:
-    """The number of steps after which half of what a unit has stored is left, by its forget gate.
+    """The number of steps after which the forget gate has halved the content of a unit's cell state.
 
         half-life = ln 2 / -mean(ln f)
 
-    over the steps that ran: after n of them prod f = exp(n mean(ln f)) of a cell state is left. Infinite where f was
-    always 1, and 0 where it was 0 once. What resets end is not counted; what a unit writes anew is not either.
+    The mean is over the steps that ran: after n of them, the share prod f = exp(n mean(ln f)) of a cell state is left.
+    The result is infinite where f was always 1, and 0 where f was 0 once. Resets do not count as forgetting, and new
+    writes do not count as remembering.
 
     Source: the characteristic time of forgetting of Tallec & Ollivier 2018, "Can recurrent neural networks warp time?",
     in the form -1 / ln f of Mahto et al. 2021, "Multi-timescale representation learning in LSTM language models", times
     ln 2.
 
     rows, times, units: as `Trace.at` takes them; None for all.
-    Returns: (U,) float64; NaN for units of no step that ran.
-    Raises: ValueError where f is no share of 0 to 1, as that of a recurrent activation that is no sigmoid.
+    Returns: (U,) float64; NaN where no step ran.
+    Raises: ValueError where f is not between 0 and 1, as with a recurrent activation that is no sigmoid.
 
     >>> half_life(trace).argmax()  # the unit that remembers longest
     """
     (f,) = _gates(trace, rows, times, units, ("f",))
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = -np.log(f)
-        life: Array = np.log(2) / (logs.sum(0) / len(f) + 0.0)  # without -0, which would make it -infinity
+        life: Array = np.log(2) / (logs.sum(0) / len(f) + 0.0)  # + 0.0 makes 0 of -0, and infinity
     return life
 
 
@@ -62,14 +63,14 @@ def saturation(
 ) -> Saturation:
     """The share of the time in which each gate is saturated, open or closed, and the units that never move.
 
-    Of the steps that ran, the share with a gate above `open`, and the share with it below `closed`: the axes of the
-    saturation plot of Karpathy, Johnson & Fei-Fei 2015, "Visualizing and understanding recurrent networks", with its
-    bounds. A unit with f open all the time never forgets; with i closed it never writes; with o closed its
-    memory never shows.
+    For each gate this gives the share of the steps that ran in which the gate was above `open`, and the share in which
+    it was below `closed`. They are the axes of the saturation plot of Karpathy, Johnson & Fei-Fei 2015, "Visualizing
+    and understanding recurrent networks", and the default bounds are the paper's. A unit with f always open never
+    forgets; with i always closed it never writes; with o always closed it never shows its memory.
 
     rows, times, units: as `Trace.at` takes them; None for all.
     Returns: `Saturation`; the shares are NaN where no step ran.
-    Raises: ValueError where the gates are no shares of 0 to 1, and for bounds out of order.
+    Raises: ValueError where the gates are not between 0 and 1, and for bounds out of order.
 
     >>> found = saturation(trace)
     >>> found.never_forgets.sum(), found.open[1].mean()  # of the gates i, f, o
@@ -83,7 +84,7 @@ def saturation(
 
 
 def _gates(trace: Trace, rows: Any, times: Any, units: Any, names: tuple[str, ...]) -> Array:
-    """Gates at the N steps that ran: (len(names), N, U) float64. Raises: ValueError where they are no shares."""
+    """Selects gates at the N steps that ran: (len(names), N, U) float64. Raises: ValueError unless from 0 to 1."""
     trace = check_trace(trace).at(rows, times, units)
     steps, activation = ran(trace), trace.recurrent_activation
     gates = np.stack([getattr(trace, name)[steps] for name in names]).astype(np.float64)

@@ -1,12 +1,12 @@
-"""Keras 3 layers that run the LSTM in one native call: the drop-in for `keras.layers`.
+"""Drop-ins for the LSTM layers of Keras 3 that run a whole sequence in one native call.
 
-`from glasscell.keras import LSTM, LSTMCell, RNN` where it said `from keras.layers import ...`. Same arguments, same
-weights, same numbers, same files. Import this module before loading a `.keras` file that holds these layers.
-`accelerate(model)` does the same to a finished model. `trace(layer, x)` opens a layer, and the callback `GateMonitor`
-watches the gates while a model trains.
+Replace `from keras.layers import LSTM, LSTMCell, RNN` with `from glasscell.keras import LSTM, LSTMCell, RNN`.
+Arguments, weights, numbers and files are the same. Import this module before you load a `.keras` file that holds these
+layers. `accelerate(model)` makes the LSTMs inside a finished model run natively. `trace(layer, x)` returns every gate
+and state of a layer, and the callback `GateMonitor` records the gates while a model trains.
 """
 
-# ruff: noqa: E402  what is missing is said before anything else is imported
+# ruff: noqa: E402  a missing package is reported before anything else is imported
 from glasscell import _doors
 
 _doors.choose_backend()

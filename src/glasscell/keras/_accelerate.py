@@ -1,7 +1,7 @@
-"""`accelerate` and `restore`: the LSTMs of a finished model become ours, and Keras's again, in place.
+"""Defines `accelerate` and `restore`, which turn the LSTMs of a finished model into glasscell's and back, in place.
 
-Our layers are subclasses of Keras's that add no weight and no state, so a layer changes its class and stays the same
-object: its weights, name, place in the model, trainability and what an optimizer knows of it are untouched.
+glasscell's layers are subclasses of Keras's that add no weight and no state. So a layer only changes its class and
+stays the same object, with its weights, name, place in the model, trainability and optimizer state.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _switched_off: weakref.WeakSet[Any] = weakref.WeakSet()  # models whose jit_comp
 
 
 def accelerate(model: Any) -> Any:
-    """Gives the model back with every LSTM in it run by the native engine, wherever the engine can serve.
+    """Make the native engine run every LSTM in a model that it can run, in place. Returns the model.
 
-    model: a built model or layer: Sequential, functional, subclassed, nested. `LSTM`, `RNN` over `LSTMCell` or over a
-    stack of them, and `Bidirectional` of these are replaced, in place, wherever Keras finds them: in models and layers
-    inside, in wrappers, in attributes, lists and dicts. A compiled model stays compiled, with its optimizer as it is.
+    model: a built model or layer: Sequential, functional, subclassed or nested. `LSTM`, `RNN` over `LSTMCell` or over a
+    stack of them, and `Bidirectional` of these are replaced wherever Keras finds them: in nested models and layers,
+    wrappers, attributes, lists and dicts. A compiled model stays compiled, with its optimizer as it is.
 
-    What is left as it was is listed in one UserWarning, each layer with the reason. Where a setting keeps what was
-    replaced from running natively, another says which: a GPU, a backend, `jit_compile=True` on TensorFlow, which is
-    switched off. `restore` goes back.
+    One UserWarning lists the layers that are left as they were, each with the reason. Another one names a setting that
+    keeps the replaced layers from running natively: a GPU, a backend, or `jit_compile=True` on TensorFlow, which is
+    switched off. `restore` is the inverse.
     Raises: TypeError for anything but a Keras layer or model.
     """
     found = [layer for layer in _parts(model) if _is_recurrent(layer)]
@@ -55,7 +55,7 @@ def accelerate(model: Any) -> Any:
 
 
 def restore(model: Any) -> Any:
-    """Gives the model back with every layer of ours in it made Keras's again, in place: the inverse of `accelerate`.
+    """Turn every glasscell layer in a model back into Keras's, in place, and return the model: undoes `accelerate`.
 
     Raises: TypeError for anything but a Keras layer or model.
     """
@@ -72,7 +72,7 @@ def _parts(model: Any) -> list[Any]:
 
 
 def _is_recurrent(layer: Any) -> bool:
-    """Tells whether the layer is one that `accelerate` replaces, or lists with a reason."""
+    """Tells whether `accelerate` replaces the layer, or lists it with a reason."""
     if not isinstance(layer, keras.layers.RNN):
         return False
     kinds = (keras.layers.RNN, RNN)
@@ -95,7 +95,7 @@ def _lone_cells(model: Any, found: list[Any]) -> list[Any]:
 
 
 def _why_left(layer: Any) -> str | None:
-    """Finds the reason why a layer stays as it is; None if it is replaced."""
+    """Finds the reason why `accelerate` leaves a layer as it is; None if it replaces the layer."""
     cells = cells_of(layer.cell)
     for part in [layer, layer.cell, *cells]:
         if type(part) not in OURS and type(part) not in THEIRS and isinstance(part, tuple(OURS)):
@@ -108,7 +108,7 @@ def _why_left(layer: Any) -> str | None:
 
 
 def _say_left(model: Any, found: list[Any], left: dict[Any, str]) -> str | None:
-    """Lists what is left as it was, or says that there is no LSTM."""
+    """Words the warning that lists the layers left as they were, or says that there is no LSTM."""
     if left:
         reasons = "; ".join(f"{layer.name!r} ({reason})" for layer, reason in left.items())
         return f"left as Keras's own: {reasons}"
@@ -119,13 +119,13 @@ def _say_left(model: Any, found: list[Any], left: dict[Any, str]) -> str | None:
 
 
 def _say_backend(found: list[Any], left: dict[Any, str]) -> str | None:
-    """Gives the reason why what was replaced runs in Keras's own loop in this process, if it does."""
+    """Words the warning for replaced layers that run in Keras's own loop in this process; None if they do not."""
     reason = why_not_here() if len(found) > len(left) else None
     return None if reason is None else f"what was replaced runs in Keras's own loop here: {reason}"
 
 
 def _say_compiled(switched: list[Any]) -> str | None:
-    """Names the models whose jit_compile was switched off."""
+    """Words the warning that names the models whose jit_compile was switched off."""
     names = ", ".join(repr(model.name) for model in switched)
     what = f"jit_compile=True of {names} is switched off, for XLA takes no native call on TensorFlow"
     return f"{what}; restore(model) switches it on again" if switched else None
@@ -137,19 +137,19 @@ def _become(layer: Any, classes: dict[type, type]) -> None:
 
 
 def _forget_compiled(model: Any) -> list[Any]:
-    """Lets the models inside make their step functions anew: those they have were traced with other layers.
+    """Drops the step functions of all models inside, which were traced with other layers; Keras makes them again.
 
-    Returns the models whose jit_compile has been switched off, for their layers take none.
+    Returns the models whose jit_compile this switched off, because a layer does not support it.
     """
     switched = []
     for part in _parts(model):
         if isinstance(part, keras.Model):
             part.train_function = part.test_function = part.predict_function = None
             if part.compiled and (part.jit_compile or part in _switched_off):
-                part.jit_compile = False  # on TensorFlow, Keras's models take no notice of a value they have already
+                part.jit_compile = False  # on TensorFlow, setting the present value again has no effect
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message=".*doesn't support `jit_compile=True`")
-                    part.jit_compile = True  # asks the layers once more whether they can
+                    part.jit_compile = True  # makes Keras ask the layers again whether they support it
                 if part.jit_compile:
                     _switched_off.discard(part)
                 else:

@@ -1,4 +1,4 @@
-"""`Bidirectional` as a Keras layer, whose directions run side by side in one native call."""
+"""Defines `Bidirectional` as a Keras layer, whose directions run side by side in one native call."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Tensor = Any
 class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
     """`keras.layers.Bidirectional`, whose directions run side by side where both are native.
 
-    layer: the layer for one direction, as `LSTM(64)`; Keras makes copies of it, with names and weights of their own.
-    merge_mode: how the outputs are put together: "concat", "sum", "mul", "ave" or None, for a list of both.
-    weights: initial weights, of the forward and then of the backward layer. backward_layer: the layer for the other
-    direction, if it is to differ. kwargs: Keras's for every layer: `name`, `dtype`, `trainable`.
+    layer: the layer for one direction, such as `LSTM(64)`; Keras makes copies with their own names and weights.
+    merge_mode: how the outputs are merged: "concat", "sum", "mul", "ave", or None for a list of both.
+    weights: the initial weights of the forward and then the backward layer. backward_layer: a layer for the other
+    direction, if it should differ. kwargs: Keras's arguments of every layer: `name`, `dtype`, `trainable`.
 
     Raises: ValueError or TypeError naming the argument.
 
@@ -45,7 +45,7 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
         super().__init__(layer, merge_mode=merge_mode, weights=weights, backward_layer=backward_layer, **kwargs)
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: Any = None) -> Any:
-        """As `keras.layers.Bidirectional.call`."""
+        """Run both layers; as `keras.layers.Bidirectional.call`."""
         call = {"initial_state": initial_state, "mask": mask, "training": training}
         layers = [self.forward_layer, self.backward_layer]
         half = 0 if initial_state is None else len(initial_state) // 2
@@ -66,7 +66,7 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
                 context.precompute(layer, result, sequences, state, mask, bool(training))
             return super().call(sequences, **call)
         except BaseException:
-            for layer in layers:  # their next call draws anew
+            for layer in layers:  # so that their next call draws new masks
                 layer.cell.reset_dropout_mask()
                 layer.cell.reset_recurrent_dropout_mask()
             raise
@@ -75,10 +75,10 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
                 context.precomputed.pop(id(layer), None)
 
     def _precomputable(self, layer: Any, sequences: Tensor, state: Any, mask: Any) -> Native | None:
-        """Finds what the layer's loop runs on natively, if it may run before the layer is called.
+        """Finds the native operation for the layer's loop, if the loop may run before the layer is called; else None.
 
-        So it may over one cell, with Keras's code alone in between, in the dtype that this layer computes in, and from
-        a state that fits.
+        It may run before if the layer has one cell, only Keras's code runs between the call and the loop, the dtype is
+        that of this layer, and the state fits.
         """
         if not is_plain(layer) or cells_of(layer.cell) != [layer.cell] or not layer.built or is_hooked(layer):
             return None
@@ -89,23 +89,23 @@ class Bidirectional(keras.layers.Bidirectional):  # type: ignore[misc]
         return native
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
-        """Every gate and state of both layers, as a pair (forward, backward); see `glasscell.keras.trace`."""
+        """Trace both layers. Returns a list (forward, backward); see `glasscell.keras.trace`."""
         return trace_layer(self, x, initial_state, mask)
 
     @property
     def engine_used(self) -> str | None:
-        """The engine that the last call (or trace) took: "native" if both directions did."""
+        """The engine of the last call (or trace): "native" if both directions ran natively."""
         used = {getattr(layer, "engine_used", None) for layer in (self.forward_layer, self.backward_layer)}
         return used.pop() if len(used) == 1 else "framework"
 
 
 def _fits_batch(layer: Any, sequences: Tensor) -> bool:
-    """Tells whether the state that a stateful layer keeps is of this batch size."""
+    """Tells whether the state of a stateful layer has the batch size of the sequences."""
     return bool(layer.states[0].shape[0] == sequences.shape[0])
 
 
 def _initial(layer: Any, state: Any, sequences: Tensor) -> list[Tensor]:
-    """Makes the state from which Keras's RNN.call would start."""
+    """Makes the initial state as Keras's `RNN.call` would."""
     if state is None:
         state = layer.states if layer.stateful else layer.get_initial_state(ops.shape(sequences)[0])
     return [ops.convert_to_tensor(s, dtype=layer.cell.compute_dtype) for s in state]

@@ -1,4 +1,4 @@
-"""The call context: what passes through Keras's code between a layer's `call` and its `inner_loop`."""
+"""Carries data from a layer's `call` to its `inner_loop`, past the Keras code between them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from glasscell.keras._inner_loop import LoopResult
 
 
 class Call(NamedTuple):
-    """A layer's call on its way to the layer's `inner_loop`, with Keras's code alone in between.
+    """Holds what `call` tells `inner_loop` about a layer's call, where only Keras's code runs between them.
 
-    from_zero: the initial state is Keras's zeros. result: of the loop, if `Bidirectional` has computed it, or None.
+    from_zero: the initial state is Keras's zeros. result: the loop's result, if `Bidirectional` has computed it.
     """
 
     layer: Any
@@ -22,16 +22,16 @@ class Call(NamedTuple):
 
 
 class Precomputed(NamedTuple):
-    """The result of a layer's loop, computed by `Bidirectional`, and the arguments of the call that it belongs to."""
+    """Holds the result of a layer's loop, computed by `Bidirectional`, and the arguments of the layer's call."""
 
     arguments: list[Any]
     result: LoopResult
 
 
 class CallContext(threading.local):
-    """What passes through Keras's code to a layer's `inner_loop`, in one thread.
+    """Holds the data for `inner_loop`, for each thread.
 
-    call: the innermost call that runs. precomputed: by the layer's id.
+    call: the innermost running call. precomputed: results of loops, by the id of the layer.
     """
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class CallContext(threading.local):
         self.precomputed: dict[int, Precomputed] = {}
 
     def precompute(self, layer: Any, result: LoopResult, *arguments: Any) -> None:
-        """Keeps the result of the loop of a layer's call with these arguments."""
+        """Stores the loop's result for a call of this layer with these arguments."""
         self.precomputed[id(layer)] = Precomputed(keras.tree.flatten(arguments), result)
 
     def take(self, layer: Any, *arguments: Any) -> LoopResult | None:
-        """Gives the result that is kept for a call of this layer with the very same arguments, and forgets it."""
+        """Removes and returns the result stored for a call of this layer with the identical arguments, or None."""
         kept, flat = self.precomputed.pop(id(layer), None), keras.tree.flatten(arguments)
         if kept is None or len(kept.arguments) != len(flat):
             return None

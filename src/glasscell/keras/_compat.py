@@ -1,6 +1,6 @@
 """Private parts of Keras and PyTorch that the layers rely on; tests/keras/test_keras_compat.py notices when one moves.
 
-What TensorFlow's and JAX's operations rely on stands in `_ops/tensorflow_compat.py` and `_ops/jax_compat.py`.
+Those of TensorFlow and JAX are in `_ops/tensorflow_compat.py` and `_ops/jax_compat.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-# The functions in which Keras makes graphs that nobody saves: its trainer's step, and the inference of shapes.
+# The functions in which Keras makes graphs that are never saved: its trainer's step, and the inference of shapes.
 NEVER_SAVED = {
     ("keras.src.backend.tensorflow.trainer", "one_step_on_data"),
     ("keras.src.backend.tensorflow.core", "compute_output_spec"),
@@ -21,7 +21,7 @@ EXPORT = "keras.src.export."  # the package of `model.export`
 
 
 def layers_in(model: Any) -> list[Any]:
-    """Lists the model and all layers in it, cells included. Publicly Keras lists one level, and no cells."""
+    """Lists the model and all layers in it, cells included. Keras's public list has one level and no cells."""
     return list(model._flatten_layers())
 
 
@@ -37,15 +37,15 @@ def is_hooked(layer: Any) -> bool:
 
 
 def in_export() -> bool:
-    """Tells whether `model.export` is calling. Keras tells nobody, so only the names of the callers do."""
+    """Tells whether `model.export` is calling, by the names of the callers: Keras has no other sign of it."""
     return any(module.startswith(EXPORT) for module, _ in _callers())
 
 
 def may_be_saved() -> bool:
-    """Tells whether TensorFlow is making a graph that somebody may save; it makes none in eager mode.
+    """Tells whether TensorFlow is making a graph that may be saved; in eager mode it makes none.
 
-    Keras tells nobody that it makes a graph, so only the names of the callers do, up to the next `tf.function`. In
-    doubt the graph may be saved.
+    The names of the callers, up to the next `tf.function`, tell the graphs that Keras never saves: Keras has no other
+    sign of them. All other graphs may be saved.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Eligibility: what a layer's loop runs on natively, or the reason why it runs in the framework."""
+"""Decides whether the native engine can run a layer's loop, and with what; else gives the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glasscell._cells import activations
 from glasscell.keras import _compat
 
 Tensor = Any
-CELL_METHODS = ("__call__", "forward", "call")  # what runs, one after another, when a cell is called
+CELL_METHODS = ("__call__", "forward", "call")  # the methods that a call of a cell runs
 OPERATIONS = {  # the module of each backend that has `why_not_available` and `run`
     "jax": "glasscell._ops.jax",
     "tensorflow": "glasscell._ops.tensorflow",
@@ -22,7 +22,7 @@ OPERATIONS = {  # the module of each backend that has `why_not_available` and `r
 
 
 class NativeCell(NamedTuple):
-    """A cell with the equations of `LSTMCell`, and the built-in activations that it has."""
+    """Holds a cell with the equations of `LSTMCell`, and its built-in activations."""
 
     cell: Any
     activation: activations.Activation
@@ -35,9 +35,9 @@ class NativeCell(NamedTuple):
 
 
 class Native(NamedTuple):
-    """What a layer's loop runs on natively.
+    """Holds what the native engine needs to run a layer's loop.
 
-    operation: the backend's module in `OPERATIONS`. cells: first to last. weights: those of each cell.
+    operation: the backend's module in `OPERATIONS`. cells: first to last. weights: the weights of each cell.
     """
 
     operation: Any
@@ -46,10 +46,10 @@ class Native(NamedTuple):
 
 
 def eligible(layer: Any, sequences: Tensor, mask: Any, state: Any = None, asked: bool = False) -> Native | str:
-    """Finds what this layer's loop over these sequences runs on natively, or the reason why it cannot.
+    """Finds the operation, cells and weights for a native run over these sequences, or the reason against one.
 
-    mask: as `_inner_loop.step_mask` gives it. state: the initial state, as far as it is known. asked: the native engine
-    was asked for by name, so that it also runs where it is slower, and in graphs that may be saved.
+    mask: as `_inner_loop.step_mask` returns it. state: the initial state, as far as it is known. asked: engine="native"
+    was given, so the native engine also runs where it is slower, and in graphs that may be saved.
     """
     operation = _find_operation(sequences, asked)
     if isinstance(operation, str):
@@ -67,7 +67,7 @@ def eligible(layer: Any, sequences: Tensor, mask: Any, state: Any = None, asked:
 
 
 def native_cells(layer: Any, cells: list[Any]) -> list[NativeCell] | str:
-    """Finds the cells that the native engine runs, or the reason why it cannot run this layer over any sequences."""
+    """Finds the cells for the native engine, or the reason why it cannot run this layer over any sequences."""
     native = []
     for cell in cells:
         if not is_lstm(cell):
@@ -109,13 +109,13 @@ def cells_of(cell: Any) -> list[Any]:
 
 
 def built_in(function: Any) -> activations.Activation | None:
-    """Finds the built-in activation that this Keras function is."""
+    """Finds the built-in activation for a Keras function, None if there is none."""
     name = _keras_name(function)
     return None if name is None else activations.BUILT_IN.get(name)
 
 
 def _keras_name(function: Any) -> str | None:
-    """Finds the name by which `keras.activations` has this very function; None where it has not."""
+    """Finds the name of this function in `keras.activations`; None if it is not there."""
     name = getattr(function, "__name__", None)
     known = isinstance(name, str) and (name in activations.BUILT_IN or name in activations.REFUSED)
     return name if known and function is keras.activations.get(name) else None
@@ -130,13 +130,13 @@ def _why_not_this_activation(argument: str, function: Any) -> str:
 
 
 def why_not_here() -> str | None:
-    """Finds the reason why the native engine runs no layer of this process: its backend, or where it computes."""
+    """Finds the reason why the native engine runs no layer of this process: the backend, or its device."""
     operation = _find_operation(ops.zeros(()), asked=True)
     return operation if isinstance(operation, str) else None
 
 
 def _find_operation(x: Tensor, asked: bool) -> Any:
-    """Finds the backend's module in `OPERATIONS`, or the reason why it cannot serve here."""
+    """Finds the backend's module in `OPERATIONS`, or the reason why it cannot run here."""
     backend = keras.backend.backend()
     if backend not in OPERATIONS:
         return f"the backend is {backend}; the native engine runs on {', '.join(OPERATIONS)}"
@@ -152,7 +152,7 @@ def _find_operation(x: Tensor, asked: bool) -> Any:
 
 
 def _why_not_this_call(layer: Any, cells: list[Any], sequences: Tensor, mask: Any) -> str | None:
-    """Finds the reason in the shapes of a call, in hooks, or in a loop that Keras runs in another way."""
+    """Finds a reason in the shapes of a call, in hooks, or in a combination that Keras's loop treats specially."""
     if (reason := why_not_these_shapes(sequences, mask)) is not None:
         return reason
     if any(_compat.is_hooked(cell) for cell in [layer.cell, *cells]):
@@ -163,7 +163,7 @@ def _why_not_this_call(layer: Any, cells: list[Any], sequences: Tensor, mask: An
 
 
 def why_not_these_shapes(sequences: Tensor, mask: Any) -> str | None:
-    """Finds the reason in the shapes of a call's sequences and mask; over most of these Keras's loop fails as well."""
+    """Finds a reason in the shapes of a call's sequences and mask; Keras's loop fails on most of these as well."""
     if len(sequences.shape) != 3:
         return f"x: expected shape (B, T, I), got {tuple(sequences.shape)}"
     if mask is not None and not _fits(mask.shape, sequences.shape[:2]):
@@ -179,7 +179,7 @@ def _fits(shape: Any, expected: Any) -> bool:
 def _why_not_these_tensors(
     operation: Any, dtype: str, x: Tensor, weights: list[list[Tensor | None]], state: Any
 ) -> str | None:
-    """Finds the reason in the tensors of a layer on PyTorch, which is a torch.nn.Module: their dtypes may change."""
+    """Finds a reason in the tensors of a layer on PyTorch, where the dtypes of a module's weights may change."""
     tensors = [w for of_a_cell in weights for w in of_a_cell if w is not None]
     dtypes = {keras.backend.standardize_dtype(w.dtype) for w in tensors} - {dtype}
     if dtypes:

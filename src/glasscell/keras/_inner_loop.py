@@ -1,6 +1,6 @@
-"""The native engine where Keras would loop over time, with the outputs that Keras gives on each backend.
+"""Runs the native engine in place of Keras's loop over time, with the outputs that Keras gives on each backend.
 
-No mathematics here: the cells' options, weights, states and masks go into the backend's operation.
+This file has no mathematics: it passes the cells' options, weights, states and masks to the backend's operation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LoopResult = tuple[Tensor, Tensor, list[Any]]  # the last output, all outputs an
 
 
 class Pass(NamedTuple):
-    """One layer's loop: the arguments of Keras's `inner_loop`, and what it runs on.
+    """Holds the arguments of Keras's `inner_loop` for one layer, and the native operation to run.
 
     from_zero: the initial state is known to be zero.
     """
@@ -35,7 +35,7 @@ class Pass(NamedTuple):
 
 
 def step_mask(layer: Any, mask: Any) -> Any:
-    """Gives a call's mask as (B, T), if Keras's loop would read it as one on this backend; else as it is."""
+    """Returns a call's mask as (B, T) where Keras's loop on this backend would read it so; else unchanged."""
     given, mask = mask, keras.tree.flatten(mask)[0] if mask is not None else None
     if mask is not None and not hasattr(mask, "shape"):
         raise TypeError(f"mask: expected a tensor or array of shape (B, T), got {describe(given)}")
@@ -47,7 +47,7 @@ def step_mask(layer: Any, mask: Any) -> Any:
 
 
 def why_not_this_width(cell: Any, x: Tensor) -> str | None:
-    """Finds what is wrong with the width of x, for a cell with the equations of `LSTMCell`."""
+    """Words the error for an x of the wrong width, for a cell with the equations of `LSTMCell`; None if it fits."""
     width = cell.kernel.shape[0]
     fits = x.shape[2] is None or x.shape[2] == width
     return None if fits else f"x: expected shape (B, T, I) = (B, T, {width}), got {tuple(x.shape)}"
@@ -84,7 +84,7 @@ def run_native(passes: list[Pass], sequences: Tensor, mask: Any) -> list[LoopRes
 
 
 def _scans(layer: Any) -> bool:
-    """Tells whether Keras's loop is a scan of JAX, which reads and writes masks in a way of its own."""
+    """Tells whether Keras's loop is a JAX scan, which treats masks in its own way."""
     return keras.backend.backend() == "jax" and not layer.unroll
 
 
@@ -94,14 +94,14 @@ def _step_flags(mask: Tensor | None) -> Tensor | None:
 
 
 def _operands(p: Pass, level: int, x: Tensor, state: Any) -> Operands:
-    """Gathers what the operation takes of one cell. Time runs backwards for the first of a stack alone."""
+    """Gathers the operands of one cell. In a stack, only the first cell can run backwards in time."""
     cell, activation, recurrent_activation = p.native.cells[level]
     if (wrong := why_not_this_width(cell, x)) is not None:
         raise ValueError(wrong)
     check_state(state, x.shape[0], cell.units)
     options = Options(activation, recurrent_activation, p.layer.go_backwards and level == 0)
     if p.layer.stateful and keras.backend.backend() == "torch":
-        state = [ops.copy(s) for s in state]  # the gradient needs them when the layer has written its new state
+        state = [ops.copy(s) for s in state]  # the layer overwrites them before the gradient reads them
     dropout_mask, recurrent_dropout_mask = _dropout_masks(cell, x, state, p.training)
     (W, R, b), (h0, c0) = p.native.weights[level], state
     return Operands(options, W, R, b, h0, c0, dropout_mask, recurrent_dropout_mask)
@@ -123,7 +123,7 @@ def _dropout_masks(cell: Any, x: Tensor, state: Any, training: bool) -> list[Ten
 
 
 def _loop_result(p: Pass, mask: Tensor | None, h: Tensor | None, states: list[Any]) -> LoopResult:
-    """Makes the layer's outputs of h; skipped steps hold what Keras gives there on this backend."""
+    """Makes the layer's outputs from h; at skipped steps they are Keras's on this backend."""
     layer, hT = p.layer, states[-1][0] if isinstance(states[-1], list) else states[0]
     outputs: Any = h if layer.return_sequences else hT[:, None]
     if keras.backend.backend() == "torch" and _needs_copy(p, mask is not None, outputs):
@@ -132,7 +132,7 @@ def _loop_result(p: Pass, mask: Tensor | None, h: Tensor | None, states: list[An
         return outputs[:, -1], outputs, states
     mask = ops.flip(mask, 1) if layer.go_backwards else mask
     scan = _scans(layer)
-    if not scan and not p.from_zero:  # before the first kept step Keras gives zeros there, else the initial h
+    if not scan and not p.from_zero:  # Keras's loop, but for a scan, gives zeros before the first kept step
         outputs = _zero_other_steps(ops.cumsum(ops.cast(mask, "int32"), 1) > 0, outputs, layer.return_sequences)
     if layer.zero_output_for_mask and (scan or keras.backend.backend() != "jax"):
         outputs = _zero_other_steps(mask, outputs, layer.return_sequences)
@@ -140,8 +140,8 @@ def _loop_result(p: Pass, mask: Tensor | None, h: Tensor | None, states: list[An
 
 
 def _needs_copy(p: Pass, masked: bool, outputs: Tensor) -> bool:
-    """Tells whether the outputs share memory on PyTorch with what the gradient keeps, or with a final h that Keras
-    gives memory of its own. A user may write into outputs."""
+    """Tells whether the outputs on PyTorch must be copied, because a user may write into them: they share memory with
+    the gradient's residuals, or with a final h that Keras gives memory of its own."""
     if p.layer.return_sequences:
         return bool(outputs.requires_grad)
     fused = getattr(p.layer, "use_cudnn", False) and not p.layer.cell.recurrent_dropout and not masked
@@ -149,5 +149,5 @@ def _needs_copy(p: Pass, masked: bool, outputs: Tensor) -> bool:
 
 
 def _zero_other_steps(steps: Tensor, outputs: Tensor, sequences: bool) -> Tensor:
-    """Gives the outputs, with zeros at all other steps."""
+    """Returns the outputs at these steps, and zeros at all others."""
     return ops.where((steps if sequences else steps[:, -1:])[:, :, None], outputs, 0.0)

@@ -1,6 +1,6 @@
-"""`LSTMCell`, `StackedRNNCells`, `RNN` and `LSTM` as Keras layers, run by the native engine.
+"""Defines `LSTMCell`, `StackedRNNCells`, `RNN` and `LSTM` as Keras layers that the native engine runs.
 
-No mathematics here: either `_inner_loop.run_native` runs, or Keras itself.
+This file has no mathematics: a call runs `_inner_loop.run_native`, or Keras's own loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from glasscell.keras._trace import trace_layer
 Tensor = Any
 LOG = logging.getLogger("glasscell")
 ENGINES = ("auto", "native", "framework")
-CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # a layer's call and its `inner_loop`
+CALL_METHODS = {"__call__", "forward", "call", "get_initial_state", "inner_loop"}  # all that a call runs
 
 _reasons: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()  # those that a layer has logged
 
@@ -30,14 +30,14 @@ register = keras.saving.register_keras_serializable(package="glasscell")
 
 @register
 class LSTMCell(keras.layers.LSTMCell):  # type: ignore[misc]
-    """`keras.layers.LSTMCell`: one step is the framework's; inside `RNN` whole sequences run natively.
+    """`keras.layers.LSTMCell`, whose sequences run natively inside `RNN`; a single step runs in Keras.
 
-    units: H, the number of units. activation: of the candidate g and of c on its way out. recurrent_activation: of the
-    gates i, f and o. use_bias: whether there is a bias; unit_forget_bias: whether its part of f starts as ones.
-    kernel_initializer, recurrent_initializer, bias_initializer, and _regularizer and _constraint of each: as in Keras,
-    of `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`, in the order i, f, g, o.
-    dropout, recurrent_dropout: the rates at which inputs and h are dropped in training. seed: of the dropout.
-    kwargs: Keras's for every layer: `name`, `dtype`, `trainable`; and `implementation`, 1 or 2.
+    units: H, the number of units. activation: for the candidate g, and for c in the output. recurrent_activation: for
+    the gates i, f and o. use_bias: add a bias. unit_forget_bias: start the bias of f as ones.
+    kernel_initializer, recurrent_initializer, bias_initializer, and the _regularizer and _constraint of each: as in
+    Keras, for `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`; their columns are i, f, g, o.
+    dropout, recurrent_dropout: the rates at which inputs and h are dropped in training. seed: the seed of the dropout.
+    kwargs: Keras's arguments of every layer, `name`, `dtype`, `trainable`; and `implementation`, 1 or 2.
 
     Raises: ValueError or TypeError naming the argument.
 
@@ -94,9 +94,9 @@ class LSTMCell(keras.layers.LSTMCell):  # type: ignore[misc]
 
 @register
 class StackedRNNCells(keras.layers.StackedRNNCells):  # type: ignore[misc]
-    """`keras.layers.StackedRNNCells`: inside `RNN` each cell runs natively over the whole sequence.
+    """`keras.layers.StackedRNNCells`, whose cells run natively inside `RNN`, each over the whole sequence.
 
-    cells: a list of cells, first to last. kwargs: Keras's for every layer.
+    cells: a list of cells, first to last. kwargs: Keras's arguments of every layer.
     """
 
     def __init__(self, cells: Any, **kwargs: Any) -> None:
@@ -107,11 +107,11 @@ class StackedRNNCells(keras.layers.StackedRNNCells):  # type: ignore[misc]
 
 
 class NativeLoop:
-    """Calls the native engine once where Keras would loop over time: the part that `RNN` and `LSTM` share.
+    """Calls the native engine once where Keras would loop over time; `RNN` and `LSTM` share this class.
 
-    `engine`: "auto" runs natively wherever it can and the framework is not faster; "native" raises a ValueError that
-    names the reason where it cannot; "framework" always runs Keras's own loop. `engine_used` tells what the last call
-    (or trace) took.
+    `engine`: "auto" runs natively wherever the native engine can run the call and Keras is not faster. "native" raises
+    a ValueError with the reason where the native engine cannot. "framework" always runs Keras's own loop.
+    `engine_used` is the engine of the last call (or trace).
     """
 
     engine: str = "auto"
@@ -124,16 +124,16 @@ class NativeLoop:
 
     @property
     def supports_jit(self) -> bool:
-        """Whether Keras may compile a model with this layer: not on TensorFlow, where XLA takes no native call."""
+        """Whether Keras may compile a model with this layer. False on TensorFlow, where XLA takes no native call."""
         framework = keras.backend.backend() != "tensorflow" or self.engine == "framework"
         return framework and self.__dict__.get("supports_jit", True)
 
     @supports_jit.setter
     def supports_jit(self, value: bool) -> None:
-        self.__dict__["supports_jit"] = value  # where Keras has it, for when the layer is Keras's own again
+        self.__dict__["supports_jit"] = value  # Keras's place for it, so that `restore` keeps it
 
     def call(self, sequences: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
-        """As `keras.layers.RNN.call`."""
+        """Run the layer; as `keras.layers.RNN.call`."""
         outer, context.call = context.call, None
         if is_plain(self):
             from_zero = initial_state is None and not self.stateful  # type: ignore[attr-defined]
@@ -144,7 +144,7 @@ class NativeLoop:
             context.call = outer
 
     def inner_loop(self, sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> LoopResult:
-        """Runs over time for `keras.layers.RNN.call`; gives the last output, all outputs and the states."""
+        """Run over time for `keras.layers.RNN.call`. Returns the last output, all outputs and the states."""
         steps = step_mask(self, mask)
         record_call(self, sequences, initial_state, steps)
         call = context.call if context.call is not None and context.call.layer is self else None
@@ -161,9 +161,9 @@ class NativeLoop:
         return run_native([Pass(self, native, initial_state, training, from_zero)], sequences, steps)[0]
 
     def _choose_engine(self, sequences: Tensor, mask: Any, state: Any) -> Native | None:
-        """Finds what this call runs on natively, or None for the framework; sets `engine_used`.
+        """Finds the native operation and cells for this call, or None for Keras's loop; sets `engine_used`.
 
-        Raises: ValueError with the reason where the engine is "native" and cannot serve.
+        Raises: ValueError with the reason where the engine is "native" and cannot run the call.
         """
         asked = self.engine == "native"
         found: Native | str = "engine is 'framework'"
@@ -175,12 +175,12 @@ class NativeLoop:
         if reason is not None and self.engine == "auto":
             self._log_once(reason)
         used = "native" if reason is None else "framework"
-        if self.engine_used != used:  # setting an attribute of a Keras layer takes its time
+        if self.engine_used != used:  # only on a change, for setting an attribute of a Keras layer is slow
             self.engine_used = used
         return None if isinstance(found, str) else found
 
     def _explain(self, error: Exception, sequences: Tensor, mask: Any) -> None:
-        """Raises an error that names the argument over whose shape Keras's loop failed, if it was one."""
+        """Raises an error that names the argument, where Keras's loop failed because of a wrong shape."""
         cell = cells_of(self.cell)[0]  # type: ignore[attr-defined]
         reason = why_not_these_shapes(sequences, mask) or (
             why_not_this_width(cell, sequences) if is_lstm(cell) else None
@@ -189,36 +189,38 @@ class NativeLoop:
             raise ValueError(reason) from error
 
     def _log_once(self, reason: str) -> None:
-        """Logs why the layer runs in the framework, each reason the first time that it is met."""
+        """Logs why the layer runs in Keras's loop, each reason once."""
         if reason not in (met := _reasons.setdefault(self, set())):
             met.add(reason)
             LOG.info("%s runs in Keras's own loop: %s", self.name, reason)  # type: ignore[attr-defined]
 
     def trace(self, x: Tensor, initial_state: Any = None, mask: Any = None) -> Any:
-        """Every gate and state of what the built layer does to `x: (B, T, I)`, in inference: a `glasscell.Trace`.
+        """Run the built layer on `x: (B, T, I)` in inference, and return every gate and state as a `glasscell.Trace`.
 
-        A list of them over `StackedRNNCells`. Runs on NumPy, on every backend; see `glasscell.keras.trace`.
+        For `StackedRNNCells` it is a list of traces. The trace runs on NumPy, on every backend; see
+        `glasscell.keras.trace`.
         """
         return trace_layer(self, x, initial_state, mask)
 
     def get_config(self) -> dict[str, Any]:
-        """Keras's configuration; `engine` is in it only where it was chosen, so Keras can read the rest."""
+        """Keras's configuration, with `engine` only where it is not "auto", so that Keras can read all others."""
         config: dict[str, Any] = super().get_config()  # type: ignore[misc]
         return config if self.engine == "auto" else {**config, "engine": self.engine}
 
 
 @register
 class RNN(NativeLoop, keras.layers.RNN):  # type: ignore[misc]
-    """`keras.layers.RNN` whose loop over an `LSTMCell`, or a stack of them, is native.
+    """`keras.layers.RNN`, whose loop over an `LSTMCell`, or over a stack of them, runs natively.
 
     cell: a cell, or a list of cells, which run one after another at each step.
-    return_sequences: whether to put out h of all steps, (B, T, H), or of the last alone, (B, H). return_state: whether
-    to put out the final states as well. go_backwards: whether time runs from the last step to the first; the outputs
-    are in that order. stateful: whether a batch starts from the states in which the one before it ended.
-    unroll: whether Keras's loop is unrolled; natively it changes no number. zero_output_for_mask: whether the outputs
-    of masked steps are zeros, or repeat the last.
-    engine: "auto", "native" or "framework", see `NativeLoop`. kwargs: Keras's for every layer, `name`, `dtype`,
-    `trainable`, `activity_regularizer`.
+    return_sequences: return the h of every step, (B, T, H), not of the last, (B, H). return_state: return
+    the final states too. go_backwards: process the steps from the last to the first; the outputs come in that order.
+    stateful: start each batch from the final states of the batch before.
+    unroll: unroll Keras's loop; a native run gives the same numbers either way. zero_output_for_mask: make the outputs
+    of masked steps zeros; otherwise they repeat the last output.
+    engine: "auto" runs natively where it can and Keras is not faster, "native" raises a ValueError with the reason
+    where it cannot, "framework" always runs Keras's own loop. `engine_used` is the engine of the last call.
+    kwargs: Keras's arguments of every layer, `name`, `dtype`, `trainable`, `activity_regularizer`.
 
     Raises: ValueError or TypeError naming the argument.
 
@@ -254,19 +256,19 @@ class RNN(NativeLoop, keras.layers.RNN):  # type: ignore[misc]
 
 @register
 class LSTM(NativeLoop, keras.layers.LSTM):  # type: ignore[misc]
-    """`keras.layers.LSTM` whose loop over time is one native call.
+    """`keras.layers.LSTM`, whose loop over time is one native call.
 
-    units: H, the number of units. activation: of the candidate g and of c on its way out. recurrent_activation: of the
-    gates i, f and o. use_bias: whether there is a bias; unit_forget_bias: whether its part of f starts as ones.
-    kernel_initializer, recurrent_initializer, bias_initializer, and _regularizer and _constraint of each: as in Keras,
-    of `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`, in the order i, f, g, o.
-    activity_regularizer: of the outputs. dropout, recurrent_dropout: the rates at which inputs and h are dropped in
-    training. seed: of the dropout.
-    return_sequences: whether to put out h of all steps, (B, T, H), or of the last alone, (B, H). return_state: whether
-    to put out the final h and c as well. go_backwards: whether time runs from the last step to the first; the outputs
-    are in that order. stateful: whether a batch starts from the states in which the one before it ended.
-    unroll: whether Keras's loop is unrolled; natively it changes no number. use_cudnn: for Keras's loop on a GPU.
-    engine: "auto", "native" or "framework", see `NativeLoop`. kwargs: Keras's for every layer: `name`, `dtype`,
+    units: H, the number of units. activation: for the candidate g, and for c in the output. recurrent_activation: for
+    the gates i, f and o. use_bias: add a bias. unit_forget_bias: start the bias of f as ones.
+    kernel_initializer, recurrent_initializer, bias_initializer, and the _regularizer and _constraint of each: as in
+    Keras, for `kernel: (I, 4 H)`, `recurrent_kernel: (H, 4 H)` and `bias: (4 H,)`; their columns are i, f, g, o.
+    activity_regularizer: for the outputs. dropout, recurrent_dropout: the rates at which inputs and h are dropped in
+    training. seed: the seed of the dropout.
+    return_sequences: return the h of every step, (B, T, H), not of the last, (B, H). return_state: return
+    the final h and c too. go_backwards: process the steps from the last to the first; the outputs come in that order.
+    stateful: start each batch from the final states of the batch before.
+    unroll: unroll Keras's loop; a native run gives the same numbers either way. use_cudnn: for Keras's loop on a GPU.
+    engine: "auto", "native" or "framework", as in `RNN`. kwargs: Keras's arguments of every layer, `name`, `dtype`,
     `trainable`; and `zero_output_for_mask`, `implementation`.
 
     Raises: ValueError or TypeError naming the argument.
@@ -340,8 +342,8 @@ class LSTM(NativeLoop, keras.layers.LSTM):  # type: ignore[misc]
 
 
 def is_plain(layer: Any) -> bool:
-    """Tells whether a call of this layer passes through Keras's code alone on its way to `inner_loop`, and starts from
-    zeros where it is given no initial state.
+    """Tells whether a call of this layer runs only Keras's code before `inner_loop`, and so starts from zeros where no
+    initial state is given.
     """
     if type(layer) not in (LSTM, RNN) or vars(layer).keys() & CALL_METHODS:
         return False

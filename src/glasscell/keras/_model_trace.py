@@ -1,4 +1,4 @@
-"""`trace`: every gate and state of an LSTM in a Keras model, on what the model receives."""
+"""Defines `trace`, which gives every gate and state of an LSTM inside a Keras model, for an input of the model."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ LAYERS = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
 def trace(model: Any, x: Any, initial_state: Any = None, mask: Any = None, *, layer: Any = None) -> Trace | Traces:
-    """Runs a model on `x` in inference and gives every gate, raw and activated, and every h and c of one LSTM in it.
+    """Run a model on `x` in inference, and return every gate, raw and activated, and every h and c of one LSTM in it.
 
-    model: a built model or layer: Sequential, functional, subclassed, nested; with layers of glasscell's or Keras's.
-    Nothing in it changes, no state of a stateful layer either.
-    x: what the model receives: an array, a tensor, a list or dict of them. The model itself finds what the LSTM
-    receives, its mask and its initial state with it.
-    layer: the LSTM, by its name or itself: an RNN or LSTM over `LSTMCell`, an RNN over `StackedRNNCells` of them, or a
-    `Bidirectional` of such layers; or what it is in, as TimeDistributed. Default: the only one in the model.
-    mask: passed on to a model as its own argument.
+    model: a built model or layer: Sequential, functional, subclassed or nested, with layers of glasscell or of Keras.
+    Nothing in the model changes, not even the state of a stateful layer.
+    x: the input of the model: an array, a tensor, or a list or dict of them. The model computes the input, the mask and
+    the initial state of the LSTM from it.
+    layer: the LSTM or its name. It is an RNN or LSTM over `LSTMCell`, an RNN over `StackedRNNCells` of them, or a
+    `Bidirectional` of such layers; or a layer that contains one, such as TimeDistributed. Default: the only LSTM.
+    mask: passed to the model as its own argument.
 
-    Where `model` is itself such a layer, x is (B, T, I), what the layer receives; mask: (B, T), True = use the step;
-    initial_state: as the layer takes it: (h, c), each (B, H); one such pair for each stacked cell; the forward and the
-    backward layer's, one after the other, for a Bidirectional. Default: the current state of a stateful layer, else
-    what the layer starts from.
+    Where `model` is itself such an LSTM, x is its input, (B, T, I). mask: (B, T), True = use the step. initial_state:
+    (h, c), each (B, H); for stacked cells one such pair for each cell; for a Bidirectional the states of the forward
+    layer and then those of the backward layer. Default: the current state of a stateful layer, else the layer's own
+    initial state.
 
-    Returns a `glasscell.Trace`; for stacked cells, for both directions and for several calls of one layer a list of
-    them, `Traces`. Time is in processing order, so that of a layer with `go_backwards` is reversed. The arrays are
-    float64 where the weights are and float32 otherwise: a layer of lower or mixed precision is traced in float32.
+    Returns a `glasscell.Trace`. For stacked cells, for two directions and for several calls of one layer it returns
+    `Traces`, a list. Time is in processing order, so it is reversed for a layer with `go_backwards`. The arrays are
+    float64 where the weights are float64, and float32 otherwise, also for lower and mixed precision.
 
-    Raises: ValueError for what is not built, for a wrong shape and for a layer that is not in the model or does not
-    run; TypeError for a layer or cell of another kind. They name it, and what was expected.
+    Raises: ValueError for a model that is not built, for a wrong shape, and for a layer that is not in the model or
+    does not run; TypeError for a layer or cell of another kind. The errors name it and the expected kind.
 
     >>> trace(model, words, layer="lstm").f.mean()
     """
@@ -59,12 +59,12 @@ def trace(model: Any, x: Any, initial_state: Any = None, mask: Any = None, *, la
 
 
 def _choose(model: Any, layer: Any) -> Any:
-    """Finds the LSTM that is meant: `layer`, or the only one in it, or the only one in the model."""
+    """Finds the LSTM to trace: `layer`, or the only LSTM inside `layer`, or the only one in the model."""
     part = model if layer is None else _find(model, layer)
     found = [part] if isinstance(part, LAYERS) else list(_lstms_in(part))
     if len(found) == 1:
         for one in _directions(found[0]):
-            lstm_cells(one)  # refuses others by name
+            lstm_cells(one)  # raises a TypeError for other cells
         return found[0]
     where = describe(part)
     if not found and layer is None and not isinstance(model, keras.Model):
@@ -75,7 +75,7 @@ def _choose(model: Any, layer: Any) -> Any:
 
 
 def _find(model: Any, layer: Any) -> Any:
-    """Finds the part of the model that `layer` names, or is."""
+    """Finds a layer of the model, given by its name or as the layer itself."""
     parts = {id(part): part for part in layers_in(model)}
     if isinstance(layer, keras.layers.Layer):
         if id(layer) in parts:
@@ -95,7 +95,7 @@ def _find(model: Any, layer: Any) -> Any:
 
 
 def _lstms_in(part: Any) -> Iterator[Any]:
-    """Yields the LSTMs in a part of a model, each once; the directions of a Bidirectional as one."""
+    """Yields each LSTM in a part of a model once; a Bidirectional stands for its two layers."""
     inside = {id(layer): layer for layer in layers_in(part)}
     for both in [layer for layer in inside.values() if _is_bidirectional(layer)]:
         for direction in _directions(both):
@@ -108,12 +108,12 @@ def _is_bidirectional(layer: Any) -> bool:
 
 
 def _directions(layer: Any) -> list[Any]:
-    """Lists the layers of a Bidirectional, or the one layer."""
+    """Lists the two layers of a Bidirectional, or the layer itself."""
     return [layer.forward_layer, layer.backward_layer] if _is_bidirectional(layer) else [layer]
 
 
 def _is_lstm(layer: Any) -> bool:
-    """Tells whether `trace_layer` opens the layer."""
+    """Tells whether `trace_layer` can trace the layer."""
     try:
         return all(lstm_cells(one) for one in _directions(layer))
     except TypeError:
@@ -125,7 +125,7 @@ def _names(layers: Any) -> str:
 
 
 def _record(model: Any, x: Any, mask: Any, layers: list[Any]) -> list[LayerCall]:
-    """Runs the model once and gives all calls in it of these layers."""
+    """Runs the model once, and returns all recorded calls, those of these layers among them."""
     given = {} if mask is None else {"mask": mask}
     theirs = [layer for layer in layers if not isinstance(layer, NativeLoop)]
     with recordable(theirs), unnoticed(), recording() as calls:
@@ -134,7 +134,7 @@ def _record(model: Any, x: Any, mask: Any, layers: list[Any]) -> list[LayerCall]
 
 
 def _assemble(model: Any, chosen: Any, calls: list[list[LayerCall]]) -> Trace | Traces:
-    """Traces the calls, a list for each direction, and puts what belongs to one call together."""
+    """Traces recorded calls, given as a list for each direction, and groups the directions of each call."""
     if not calls[0] or len({len(of_one) for of_one in calls}) > 1:
         times = " and ".join(str(len(of_one)) for of_one in calls)
         raise ValueError(

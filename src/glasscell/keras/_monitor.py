@@ -1,4 +1,4 @@
-"""`GateMonitor`: statistics of the gates and the cell state, epoch by epoch, among the metrics."""
+"""Defines `GateMonitor`, which adds statistics of the gates and the cell state to each epoch's metrics."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ METRICS = (*(f"{gate}_mean" for gate in GATES), *SATURATED, "cell_rms")
 
 
 class GateMonitor(keras.callbacks.Callback):  # type: ignore[misc]
-    """Puts statistics of the gates into each epoch's logs, for every glasscell LSTM layer that the model runs on `x`.
+    """Adds statistics of the gates to each epoch's logs, for every glasscell LSTM layer that the model runs on `x`.
 
-    Unless `metrics` says otherwise one value for each layer, the mean of the forget gate: how much of its state the
-    layer keeps from step to step. For a layer named `lstm`, over the steps that the mask keeps, all rows and all
-    units, there are:
+    By default it adds one value for each layer, the mean of the forget gate: the share of its state that the layer
+    keeps from step to step. The statistics are over the steps that the mask keeps, all rows and all units. For a layer
+    named `lstm` they are:
 
     - `lstm/input_mean`, `lstm/forget_mean`, `lstm/candidate_mean`, `lstm/output_mean`: the means of i, f, g and o;
     - `lstm/input_saturated`, `lstm/forget_saturated`, `lstm/output_saturated`: the share of values below 0.1 or above
-      0.9 (the bounds of Karpathy, Johnson & Li 2015). Only where the recurrent activation is sigmoid or hard_sigmoid:
-      for gates of another range, or of a callable, they would mean nothing and are left out;
+      0.9 (the bounds of Karpathy, Johnson & Li 2015). They exist only where the recurrent activation is sigmoid or
+      hard_sigmoid, for gates of another range do not saturate at these bounds;
     - `lstm/cell_rms`: the norm of c over the units, divided by sqrt(H), on average over rows and steps.
 
-    A Bidirectional's layers have their own names, `forward_lstm` and `backward_lstm`; stacked cells are
-    `rnn/cell_0/...`, `rnn/cell_1/...`. A layer called several times in one run (shared, or in TimeDistributed) counts
-    all its calls; a name that another layer has already gets `_1`, `_2`, in the order in which the layers run.
+    The layers of a Bidirectional have their own names, `forward_lstm` and `backward_lstm`; stacked cells are
+    `rnn/cell_0/...`, `rnn/cell_1/...`. For a layer that runs several times (shared, or in TimeDistributed), the
+    statistics are over all its calls. Where layers have the same name, the later ones get `_1`, `_2`, in the order in
+    which they run.
 
     x: a small batch of inputs as the model takes them (array, list or dict), run in one piece.
-    metrics: which of these, by the ends of their names, as ("forget_mean", "cell_rms"); "all" for all of them. Whatever
-    shows the metrics shows each of them: the progress bar prints them in its one line.
-    every: measure at the epochs 0, every, 2 * every, ...; the others repeat the values, so that the keys never change.
+    metrics: the statistics to add, by the ends of their names, as ("forget_mean", "cell_rms"); "all" adds all. Each one
+    appears wherever metrics appear: the progress bar prints them all in its one line.
+    every: measure at the epochs 0, every, 2 * every, ...; others repeat the values, so that the keys never change.
 
-    Place it BEFORE the callbacks that shall see the values (`TensorBoard`, `CSVLogger`, `EarlyStopping`): Keras hands
-    one dict from callback to callback, in their order. `History` and the progress bar come last by themselves.
+    Place it BEFORE the callbacks that should see the values (`TensorBoard`, `CSVLogger`, `EarlyStopping`): Keras passes
+    one dict from callback to callback, in their order. `History` and the progress bar always come last.
     TensorBoard shows the values as `epoch_lstm/forget_mean`.
 
     The model runs on x with `training=False`, once before training (so that a wrong x fails at once) and then at the
-    end of an epoch. That moves no state: no seed generator, no stateful layer, no moving average, no gradient, not
-    PyTorch's global generator.
+    end of an epoch. These runs change nothing: no seed generator, no stateful layer, no moving average, no gradient,
+    and not PyTorch's global generator.
 
-    Raises: TypeError for what is no batch of inputs, ValueError for an unknown metric; ValueError in `fit`, before the
+    Raises: TypeError where x is no batch of inputs, ValueError for an unknown metric; ValueError in `fit`, before the
     first step, if the model runs no glasscell LSTM layer.
 
     >>> model.fit(x, y, callbacks=[GateMonitor(x[:32], metrics="all"), keras.callbacks.TensorBoard("logs")])
@@ -66,11 +67,11 @@ class GateMonitor(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Run the model on x once."""
-        built = self.model.built  # `fit` has built it; a loop of one's own may not have
+        built = self.model.built  # a custom training loop, unlike `fit`, may not have built the model
         self._values = gate_statistics(self.model, self.x, self.metrics) if built else {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Measure, if it is time, and add the values to `logs`."""
+        """Measure if `every` asks for it, and add the values to `logs`."""
         if epoch % self.every == 0 or not self._values:
             self._values = gate_statistics(self.model, self.x, self.metrics)
         if logs is not None:
@@ -78,7 +79,7 @@ class GateMonitor(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _check_batch(x: Any) -> None:
-    """Refuses what gives batches one after another, or is none."""
+    """Refuses a source of many batches, and anything that is no batch."""
     streams = x is None or isinstance(x, (str, Iterator, keras.utils.PyDataset)) or hasattr(x, "element_spec")
     if streams or (not hasattr(x, "shape") and not keras.tree.is_nested(x)):
         raise TypeError(
@@ -101,7 +102,7 @@ def _chosen(metrics: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def gate_statistics(model: Any, x: Any, metrics: Iterable[str] = METRICS) -> dict[str, float]:
-    """Computes the values that `GateMonitor` logs, of the model as it is. Changes nothing in it."""
+    """Computes the values that `GateMonitor` logs, for the model as it is now, and changes nothing in it."""
     metrics = set(metrics)
     with unnoticed(), recording() as calls:
         model(x, training=False)
@@ -157,13 +158,13 @@ def _mean(values: Any) -> float:
 
 
 def _traces(call: LayerCall) -> list[tuple[Any, Trace]]:
-    """Traces a call: each cell of the layer with its trace."""
+    """Traces a call, and pairs each cell of the layer with its trace."""
     found: Any = trace_layer(call.layer, call.sequences, call.initial_state, call.mask)
     return list(zip(lstm_cells(call.layer), found if isinstance(found, list) else [found], strict=True))
 
 
 def _is_lstm(layer: Any) -> bool:
-    """Tells whether `trace_layer` opens the layer."""
+    """Tells whether `trace_layer` can trace the layer."""
     try:
         return bool(lstm_cells(layer))
     except TypeError:
@@ -171,6 +172,6 @@ def _is_lstm(layer: Any) -> bool:
 
 
 def _free_name(name: str, taken: Any) -> str:
-    """Numbers the name of a layer where another layer has it already."""
+    """Appends a number to the name of a layer where another layer has that name."""
     names = [name, *(f"{name}_{k}" for k in range(1, len(taken) + 1))]
     return next(n for n in names if n not in taken)

@@ -1,4 +1,4 @@
-"""A recording of layer calls: one list for each thread, filled where a layer's loop over time begins."""
+"""Records layer calls, in one list for each thread, at the start of a layer's loop over time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from glasscell.keras._inner_loop import step_mask
 
 
 class LayerCall(NamedTuple):
-    """One call of a layer, as NumPy arrays. sequences: (B, T, I). initial_state: as given. mask: (B, T) or None."""
+    """Holds one call of a layer, as NumPy arrays. sequences: (B, T, I). mask: (B, T) or None."""
 
     layer: Any
     sequences: Any
@@ -31,7 +31,7 @@ _recorder = _Recorder()
 
 @contextmanager
 def recording() -> Iterator[list[LayerCall]]:
-    """Gives a list to which this thread's layers append their calls as long as the context is open."""
+    """Yields a list to which this thread's layers append their calls while the context is open."""
     before, _recorder.calls = _recorder.calls, []
     try:
         yield _recorder.calls
@@ -59,7 +59,7 @@ def record_call(layer: Any, sequences: Any, initial_state: Any, mask: Any) -> No
 
 
 class _Recorded:
-    """Records the calls of a layer of Keras's own, at the place where `NativeLoop` records those of ours."""
+    """Records the calls of Keras's own layers, in `inner_loop`, as `NativeLoop` does for glasscell's."""
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         """As `keras.layers.RNN.inner_loop`."""
@@ -77,10 +77,10 @@ class _RecordedRNN(_Recorded, keras.layers.RNN):  # type: ignore[misc]
 
 @contextmanager
 def recordable(layers: Iterable[Any]) -> Iterator[None]:
-    """Lets recordings see Keras's own recurrent layers, and subclasses of them, as long as the context is open.
+    """Makes Keras's own recurrent layers, and subclasses of them, recordable while the context is open.
 
-    A layer changes its class and stays the same object. Its class stands before `_Recorded`, and that before Keras's,
-    so what is recorded is what Keras's loop receives, whatever a subclass does before.
+    A layer changes its class and stays the same object. In the new class `_Recorded` comes after a user's subclass and
+    before Keras's class, so the record holds the arguments of Keras's own loop.
     """
     changed = {id(layer): (layer, type(layer)) for layer in layers}
     try:
@@ -96,14 +96,14 @@ def recordable(layers: Iterable[Any]) -> Iterator[None]:
 
 @contextmanager
 def unnoticed() -> Iterator[None]:
-    """Lets a model run unnoticed: no variable changes, no gradient, no global random state."""
+    """Lets a model run without side effects: on variables, gradients and the global random state."""
     with keras.StatelessScope():
         if keras.backend.backend() != "torch":
             yield
             return
         import torch
 
-        # What a layer of the model's draws without a seed of its own, also in inference, comes from there.
+        # Layers without a seed of their own draw from PyTorch's global generator, also in inference.
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.no_grad(), torch.random.fork_rng(devices):
             yield

@@ -1,4 +1,4 @@
-"""What users may have given in place of what is expected, and the sentences that say so."""
+"""Checks the arguments of the Keras layers and functions, and words the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ADVICE = {
     "torch": "PyTorch's modules are for glasscell.torch",
     "glasscell": "what glasscell has for NumPy needs no Keras, and is native as it is",
 }
-RECURRENT = ("go_backwards", "return_sequences", "return_state", "stateful")  # what `Bidirectional` reads
+RECURRENT = ("go_backwards", "return_sequences", "return_state", "stateful")  # `Bidirectional` reads these
 
 
 def describe(value: Any) -> str:
-    """Names a value that came in place of another, in a few words."""
+    """Describes a wrong value in a few words, for an error."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, keras.layers.Layer):
@@ -44,7 +44,7 @@ def check_model(model: Any) -> None:
 
 
 def _kind_of(value: Any) -> str | None:
-    """Finds the entry of `ADVICE` for what is no Keras model."""
+    """Finds the key in `ADVICE` for a value that is no Keras model; None without advice."""
     if isinstance(value, type):
         return "class"
     if isinstance(value, (str, os.PathLike)):
@@ -54,7 +54,7 @@ def _kind_of(value: Any) -> str | None:
 
 
 def check_cell_options(units: Any, dropouts: Mapping[str, Any], activations: Mapping[str, Any]) -> None:
-    """Refuses the arguments of a cell that Keras would fail over without their name; leaves the others to Keras."""
+    """Refuses wrong arguments of a cell for which Keras's error would not name the argument."""
     if isinstance(units, bool) or not isinstance(units, (int, np.integer)):
         raise TypeError(f"units: expected a positive integer, got {describe(units)}")
     for name, rate in dropouts.items():
@@ -83,13 +83,13 @@ def check_recurrent(name: str, layer: Any) -> None:
 
 
 def check_state(state: Any, batch: int | None, units: int) -> None:
-    """Refuses what is no state of a cell: h and c, each (batch, units), as far as these numbers are known."""
+    """Refuses anything but a state of a cell: h and c, each (batch, units), as far as these sizes are known."""
     expected = f"initial_state: expected h and c, each of shape (B, H) = ({'B' if batch is None else batch}, {units})"
     if not isinstance(state, (list, tuple)) or len(state) != 2:
         came = f"{len(state)} states" if isinstance(state, (list, tuple)) else describe(state)
         raise ValueError(f"{expected}, got {came}")
     for s in state:
-        if getattr(s.shape, "rank", 2) is None:  # TensorFlow does not know
+        if getattr(s.shape, "rank", 2) is None:  # TensorFlow does not know the rank
             continue
         shape = tuple(s.shape)
         if len(shape) != 2 or any(None not in (n, m) and n != m for n, m in zip(shape, (batch, units), strict=True)):
@@ -99,7 +99,7 @@ def check_state(state: Any, batch: int | None, units: int) -> None:
 def read_numbers(name: str, value: Any) -> Any:
     """Reads an argument as a NumPy array.
 
-    Raises: TypeError naming the argument, for what holds no numbers.
+    Raises: TypeError naming the argument, for a value that holds no numbers.
     """
     try:
         array = ops.convert_to_numpy(value)

@@ -1,4 +1,4 @@
-"""Traces a Keras layer on what it receives, on any backend: its weights and options, run by the NumPy engine."""
+"""Traces a Keras layer on its own input, on any backend: the NumPy engine runs its weights and options."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Array = npt.NDArray[Any]
 
 
 def trace_layer(layer: Any, x: Any, initial_state: Any = None, mask: Any = None) -> Trace | Traces:
-    """Traces a built layer on what the layer itself receives; arguments and results are those of `trace`.
+    """Traces a built layer on its own input; arguments and results are those of `trace`.
 
     Raises: ValueError for a layer that is not built and for a wrong shape, TypeError for a layer or cell of another
-    kind; they name it, and what was expected.
+    kind; the errors name it and the expected kind.
     """
     if isinstance(layer, keras.layers.Bidirectional):
         forward, backward = _split_state(initial_state)
@@ -83,7 +83,7 @@ def _trace_cell(cell: Any, x: Array, state: Any, mask: Array | None, go_backward
 
 
 def _states(layer: Any, initial_state: Any, batch: int) -> Any:
-    """Finds the state that a call starts from, as Keras's `RNN.call` does."""
+    """Finds the initial state of a call, as Keras's `RNN.call` does."""
     if initial_state is not None:
         cells = getattr(layer.cell, "cells", None)
         if cells is not None and (not isinstance(initial_state, (list, tuple)) or len(initial_state) != len(cells)):
@@ -101,7 +101,7 @@ def _states(layer: Any, initial_state: Any, batch: int) -> Any:
 
 
 def _split_state(initial_state: Any) -> tuple[Any, Any]:
-    """Splits a Bidirectional's initial state in that of the forward and that of the backward layer."""
+    """Splits a Bidirectional's initial state into those of the forward and the backward layer."""
     if initial_state is None:
         return None, None
     if not isinstance(initial_state, (list, tuple)) or len(initial_state) % 2:
@@ -114,12 +114,12 @@ def _split_state(initial_state: Any) -> tuple[Any, Any]:
 
 
 def _describe(value: Any) -> str:
-    """Names the number of states, or the type of what is no list of them."""
+    """Describes an initial state for an error: the length of a list, or the type of anything else."""
     return f"{len(value)} of them" if isinstance(value, (list, tuple)) else type(value).__name__
 
 
 def _numpy_activation(function: Any) -> Activation:
-    """Makes a Keras activation one over NumPy arrays: the built-in one, or the callable on the backend's tensors."""
+    """Converts a Keras activation for NumPy arrays: to a built-in one, or to a call of it on the backend's tensors."""
 
     def on_tensors(z: Array, xp: Any) -> Array:
         return np.asarray(ops.convert_to_numpy(function(ops.convert_to_tensor(z))), z.dtype)

@@ -1,7 +1,7 @@
-"""Figures of what a cell did, for papers: the views of `trace.report(path)` as matplotlib figures.
+"""Draws a trace for papers: the views of `trace.report(path)` as matplotlib figures.
 
-Every function takes a `glasscell.Trace`, or what `glasscell.insight` makes of one, and returns a figure of its own,
-which pyplot does not know: `figure.savefig("gates.pdf")`. Needs matplotlib.
+Every function takes a `glasscell.Trace`, or a result of `glasscell.insight`, and returns a new figure that is not
+registered with pyplot: `figure.savefig("gates.pdf")` writes it. Needs matplotlib.
 """
 
 try:

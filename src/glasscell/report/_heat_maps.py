@@ -1,4 +1,4 @@
-"""The gates and states of all units over time, as heat maps."""
+"""Draws the gates and states of all units over time, as heat maps."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ GATES = ("f", "i", "o")
 
 @styled
 def gates_and_states(trace: Trace, row: int = 0, order: Any = None) -> Figure:
-    """The six heat maps of one row: gates, candidate, cell state and hidden state, time across and units down.
+    """Draw six heat maps of one row: gates, candidate, cell state and hidden state, time across and units down.
 
-    Gates go from 0 to 1, and further where a value does; g, c and h each have a scale around zero that holds all
-    values of the row. Steps that the mask skipped are grey.
+    The scale of a gate goes from 0 to 1, or further if a value does. g, c and h each have a scale around zero that
+    holds all values of the row. Steps that the mask skipped are grey.
 
-    trace: a `Trace`. row: which of its rows. order: the units from top to bottom; default: by their mean forget gate,
-    the longest memory on top.
+    trace: a `Trace`. row: the index of the row. order: the units from top to bottom; by default they are sorted by
+    their mean forget gate, with the longest memory on top.
     Returns: a `matplotlib.figure.Figure`.
-    Raises: ValueError for a row that the trace has not.
+    Raises: ValueError for a row that is not in the trace.
 
     >>> gates_and_states(trace, row=0).savefig("gates.pdf")
     """

@@ -1,4 +1,4 @@
-"""The look of the figures, which is that of the page: colours that colour-blind eyes can tell apart, and type."""
+"""Defines the style of the figures, as on the page: fonts, and colours that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ P = ParamSpec("P")
 
 INK, FAINT, SKIPPED = "#1b2530", "#9aa5b1", "#c3c9cf"
 PLUS, MINUS = "#c05f10", "#2166ac"
-LINES = ("#1768ac", "#c05f10", "#2a7f62")  # told apart by their dashes too
+LINES = ("#1768ac", "#c05f10", "#2a7f62")  # the lines also differ in their dashes
 DASHES = ("-", "--", ":")
 WIDTH = 5.6  # inches
 STYLE = {
@@ -30,13 +30,13 @@ STYLE = {
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draws in STYLE, whatever the caller's own settings are."""
+    """Makes a function draw in STYLE, whatever the caller's matplotlib settings are."""
     drawn: Callable[P, Figure] = rc_context(STYLE)(draw)
     return drawn
 
 
 def canvas(rows: int, columns: int, height: float, **shared: Any) -> tuple[Figure, Any]:
-    """A figure of axes, rows x columns, `height` inches each; it is known to nobody but its holder."""
+    """Makes a figure of axes, rows x columns, `height` inches each, which is not registered with pyplot."""
     figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 

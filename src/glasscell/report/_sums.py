@@ -1,4 +1,4 @@
-"""Sums as bars: where a memory comes from, and why gates stand as they do."""
+"""Draws sums as bars: the parts of a memory, and the terms of the gates."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Array = npt.NDArray[Any]
 
 @styled
 def memory_sources(trace: Trace, row: int, time: int, unit: int) -> Figure:
-    """What each step has written into the cell state of a unit, and is left of it at `time`: a bar for each step.
+    """Draw a bar for each step: the part of a unit's cell state at `time` that the step has written.
 
-    The bars and what the initial state left, the bar before step 0, sum to c; `insight.memory_sources` is the formula.
+    The bar before step 0 is the part of the initial state. All bars sum to c; `insight.memory_sources` has the formula.
 
     trace, row, time: as `insight.memory_sources` takes them. unit: one index.
     Returns: a `matplotlib.figure.Figure`.
@@ -40,9 +40,9 @@ def memory_sources(trace: Trace, row: int, time: int, unit: int) -> Figure:
 
 @styled
 def gate_terms(trace: Trace, row: int, time: int, unit: int, count: int = 6) -> Figure:
-    """Why the gates of a unit stand as they do at a step: the `count` largest terms of each raw gate, and the others.
+    """Draw the terms of the raw gates of a unit at a step: the `count` largest of each gate, and the sum of the others.
 
-    The bars of a gate sum to its raw value z; `insight.gate_terms` is the formula.
+    The bars of a gate sum to its raw value z; `insight.gate_terms` has the formula.
 
     trace, row, time: as `insight.gate_terms` takes them. unit: one index.
     Returns: a `matplotlib.figure.Figure` of four axes, for i, f, g and o.

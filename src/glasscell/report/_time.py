@@ -1,4 +1,4 @@
-"""How long units remember, how often their gates are saturated, and how gradients flow back."""
+"""Draws how long units remember, how often their gates are saturated, and how gradients flow back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from glasscell.report._style import DASHES, INK, LINES, canvas, styled, time_axi
 
 @styled
 def half_lives(trace: Trace, rows: Any = None) -> Figure:
-    """The half-life of each unit, sorted, on a logarithmic axis. Units that never forget stand at the top edge.
+    """Draw the half-life of each unit, sorted, on a logarithmic axis. Units that never forget are at the top edge.
 
-    Those whose forget gate was 0 once have the half-life 0, and stand at the bottom. The formula is that of
-    `insight.half_life`.
+    Units whose forget gate was 0 once have the half-life 0, and are at the bottom. `insight.half_life` has the formula.
 
     trace: a `Trace`. rows: as `Trace.at` takes them; None for all.
     Returns: a `matplotlib.figure.Figure`.
@@ -40,10 +39,11 @@ def half_lives(trace: Trace, rows: Any = None) -> Figure:
 
 @styled
 def saturation(trace: Trace, rows: Any = None) -> Figure:
-    """The saturation plot of Karpathy, Johnson & Fei-Fei 2015: for each unit, how often each gate is open and closed.
+    """Draw the saturation plot of Karpathy, Johnson & Fei-Fei 2015: how often each unit's gates are open or closed.
 
-    A point is a unit; along: the share of the steps in which its gate is above 0.9, up: below 0.1. Units at the end of
-    the first axis have a gate that is always open. `insight.saturation` counts.
+    A point is a unit. The horizontal axis is the share of the steps in which its gate is above 0.9, the vertical axis
+    the share in which it is below 0.1. A unit at the right end has a gate that is always open. `insight.saturation`
+    computes the shares.
 
     trace: a `Trace`. rows: as `Trace.at` takes them; None for all.
     Returns: a `matplotlib.figure.Figure` of three axes, for i, f and o.
@@ -64,12 +64,12 @@ def saturation(trace: Trace, rows: Any = None) -> Figure:
 
 @styled
 def gradient_flow(flow: insight.GradientFlow) -> Figure:
-    """The norms of dL/dc and dL/dh of each step over all rows and units, and of the carousel, on a logarithmic axis.
+    """Draw the norms of dL/dc, dL/dh and the carousel at each step, over all rows and units, on a logarithmic axis.
 
-    Where the lines fall to the left, gradients vanish on their way back. Where dL/dc runs with the carousel, they came
-    over the cell state alone.
+    Where the lines fall to the left, gradients vanish on their way back. Where dL/dc runs along the carousel, they came
+    through the cell state alone.
 
-    flow: what `insight.gradient_flow` gives for one cell.
+    flow: the result of `insight.gradient_flow` for one cell.
     Returns: a `matplotlib.figure.Figure`.
 
     >>> gradient_flow(insight.gradient_flow(lstm, x, dy)).savefig("gradients.pdf")

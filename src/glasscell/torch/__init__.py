@@ -1,8 +1,9 @@
-"""PyTorch modules that run the LSTM in one native call: the drop-in for those of `torch.nn`.
+"""A drop-in for `torch.nn.LSTM` that runs a whole sequence in one native call.
 
-`from glasscell.torch import LSTM` where it said `from torch.nn import LSTM`. Same arguments, same parameters, same
-checkpoints; and recurrent dropout, lengths, masks, resets and traces.
-`accelerate(module)` does the same to a finished module. `LSTMCell` is that of `torch.nn` itself: one step is torch's.
+Replace `from torch.nn import LSTM` with `from glasscell.torch import LSTM`. Arguments, parameters and checkpoints are
+the same; recurrent dropout, lengths, masks, resets and traces are added.
+`accelerate(module)` makes the LSTMs inside a finished module run natively. `LSTMCell` is `torch.nn.LSTMCell` itself,
+unchanged: PyTorch runs single steps.
 """
 
 from glasscell import _doors

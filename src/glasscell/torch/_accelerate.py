@@ -1,7 +1,7 @@
-"""`accelerate` and `restore`: the LSTMs of a finished module become ours, and torch's again, in place.
+"""Defines `accelerate` and `restore`, which turn the LSTMs of a finished module into glasscell's and back, in place.
 
-`LSTM` keeps its parameters and attributes where `torch.nn.LSTM` does, so a module changes its class and stays the same
-object: its parameters, hooks, parametrizations, place in the model and what an optimizer knows of it are untouched.
+`LSTM` has the same parameters and attributes as `torch.nn.LSTM`. So a module only changes its class and stays the same
+object, with its parameters, hooks, parametrizations, place in the model and optimizer state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from glasscell.torch._lstm import LSTM, TORCHS
 from glasscell.torch._prepare import PROJECTED, why_not_native
 
 Module = TypeVar("Module", bound=torch.nn.Module)
-# What to do about an argument that is no module, by what it is.
+# Advice for an argument that is no module, by the name of its class or package.
 ADVICE = {
     "keras": "glasscell.keras has one for Keras's models",
     "glasscell": "NumPy's layers are native as they are",
@@ -30,13 +30,13 @@ ADVICE = {
 
 
 def accelerate(module: Module) -> Module:
-    """Makes every `torch.nn.LSTM` in a module, or the module itself, `glasscell.torch.LSTM`, in place.
+    """Turn every `torch.nn.LSTM` in a module, or the module itself, into a `glasscell.torch.LSTM`, in place.
 
-    module: any torch.nn.Module, a compiled or wrapped one too. Its parameters, hooks, parametrizations and what an
-        optimizer knows of them are untouched. `restore` goes back.
+    module: any torch.nn.Module, also a compiled or wrapped one. Parameters, hooks, parametrizations and optimizer
+        state are untouched. `restore` is the inverse.
 
-    What is left as it was is listed in one UserWarning, each LSTM with the reason. Another UserWarning lists those that
-    will run torch's own as they stand, in half precision or on another device, and what to do about it.
+    One UserWarning lists the LSTMs that are left as they were, each with the reason. Another one lists those that will
+    run PyTorch's own LSTM in their present state, in half precision or on another device, with advice.
 
     Returns: the module.
     Raises: TypeError for anything but a torch.nn.Module.
@@ -69,12 +69,12 @@ def accelerate(module: Module) -> Module:
 
 
 def restore(module: Module) -> Module:
-    """Makes every `glasscell.torch.LSTM` in a module, or the module itself, `torch.nn.LSTM` again, in place.
+    """Turn every `glasscell.torch.LSTM` in a module, or the module itself, back into a `torch.nn.LSTM`, in place.
 
     module: any torch.nn.Module. Subclasses are left, and listed in one UserWarning.
 
     Returns: the module.
-    Raises: TypeError for anything but a torch.nn.Module; ValueError for an LSTM that has what torch's has not.
+    Raises: TypeError for anything but a torch.nn.Module; ValueError for an LSTM with an option that torch's lacks.
 
     >>> restore(LSTM(3, 4))
     LSTM(3, 4)
@@ -100,7 +100,8 @@ def _plain(part: Any) -> bool:
 
 
 def _become(part: Any, kind: type) -> None:
-    """The class that parametrizations made for a module, and share with its copies, is made anew over the other."""
+    """Changes the class of a module. A parametrized module has a class of its own, which its copies share: it gets a
+    new one, derived from `kind`."""
     if is_parametrized(part):
         own = {name: value for name, value in vars(type(part)).items() if name not in ("__dict__", "__weakref__")}
         kind = type(type(part).__name__, (kind,), own)

@@ -1,4 +1,4 @@
-"""Checks the arguments of a call of `LSTM` and brings them into the layout of a pass: batch, step flags, states."""
+"""Checks the arguments of a call of `LSTM`, and converts them for a pass: batch, step flags, states."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DENSE = {
 
 
 class ArgumentError(ValueError, RuntimeError):
-    """The ValueError of a wrong argument where `torch.nn.LSTM` raises a RuntimeError: whoever catches either has it."""
+    """A ValueError that is also a RuntimeError, for wrong arguments where `torch.nn.LSTM` raises a RuntimeError."""
 
 
 def check_kinds(input: Any, hx: Any) -> None:
-    """Checks the kinds of the arguments. Raises: TypeError or ArgumentError: no dense tensor, states in no pair."""
+    """Checks the kinds of the arguments. Raises: TypeError or ArgumentError unless a dense tensor and a pair."""
     if not isinstance(input, (Tensor, PackedSequence)):
         advice = "torch.as_tensor makes a tensor"
         if isinstance(input, tuple) and input and isinstance(input[0], (Tensor, PackedSequence)):
@@ -49,7 +49,7 @@ def check_kinds(input: Any, hx: Any) -> None:
 
 
 def batched(x: Tensor, features: int, batch_first: bool) -> tuple[Tensor, bool]:
-    """x as (B, T, I), and whether it came without a batch."""
+    """Returns x as (B, T, I), and whether it came without a batch axis."""
     if x.dim() not in (2, 3) or x.shape[-1] != features:
         layout = "B, T" if batch_first else "T, B"
         raise ArgumentError(f"input: expected shape ({layout}, {features}) or (T, {features}), got {tuple(x.shape)}")
@@ -60,7 +60,7 @@ def batched(x: Tensor, features: int, batch_first: bool) -> tuple[Tensor, bool]:
 
 
 def check_packed(packed: PackedSequence, features: int) -> None:
-    """Checks the shape of packed data. Raises: ArgumentError where its batch sizes and the layer ask for another."""
+    """Checks the shape of packed data. Raises: ArgumentError unless it fits the batch sizes and the layer."""
     sizes, shape = packed.batch_sizes, tuple(packed.data.shape)
     if len(sizes) == 0:
         raise ArgumentError("input: expected at least one step, got a packed sequence without any")
@@ -69,7 +69,7 @@ def check_packed(packed: PackedSequence, features: int) -> None:
 
 
 def states(hx: Any, x: Tensor, count: int, units: int, squeeze: bool) -> tuple[Tensor, Tensor]:
-    """h and c, (count, B, H) each, of layers and directions. squeeze: they come without a batch."""
+    """Returns h and c, (count, B, H) each, for all layers and directions. squeeze: hx has no batch axis."""
     shape = (count, x.shape[0], units)
     if hx is None:
         zeros = x.new_zeros(shape)
@@ -86,7 +86,7 @@ def states(hx: Any, x: Tensor, count: int, units: int, squeeze: bool) -> tuple[T
 
 
 def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squeeze: bool) -> Tensor | None:
-    """`Call.step_flags`, (B, T) uint8, for `x: (B, T, I)`. mask, reset: in the layout that the input came in."""
+    """Makes `Call.step_flags`, (B, T) uint8, for `x: (B, T, I)`. mask, reset: in the layout of the user's input."""
     if lengths is None and mask is None and reset is None:
         return None
     B, T, _ = x.shape
@@ -104,7 +104,7 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
         flags.append(value[None] if squeeze else value if batch_first else value.t())
     ends = None if lengths is None else _ends(lengths, x)
     given = [t for t in (ends, *flags) if t is not None]
-    if not at_hand(x, *given):  # what cannot be read is not checked
+    if not at_hand(x, *given):  # tensors without readable memory are not checked
         inside = x.new_ones((B, T), dtype=torch.bool)
         if ends is not None:
             inside = torch.arange(T, device=inside.device) < ends.to(inside.device)[:, None]
@@ -117,7 +117,7 @@ def steps(x: Tensor, lengths: Any, mask: Any, reset: Any, batch_first: bool, squ
 
 
 def _flags_got(value: Any, expected: tuple[int, ...]) -> str:
-    """Names what came in place of a mask or resets, and what to do."""
+    """Describes a wrong mask or reset, with advice."""
     if not isinstance(value, Tensor):
         return f"{kind_of(value)}; torch.as_tensor makes a tensor"
     got = f"{tuple(value.shape)} {value.dtype} on {value.device}"
@@ -127,12 +127,12 @@ def _flags_got(value: Any, expected: tuple[int, ...]) -> str:
 
 
 def _copied(flags: Tensor) -> Any:
-    """A copy as an array: PyTorch would not resize the memory of one that NumPy has seen."""
+    """Copies flags to an array. Without a copy, PyTorch could not resize the user's tensor any more."""
     return flags.detach().clone().numpy(force=True)
 
 
 def _ends(lengths: Any, x: Tensor) -> Tensor:
-    """A tensor of lengths, beside x unless it is one; what it must hold is checked with the steps."""
+    """Converts lengths to a tensor, on the device of x unless they are a tensor; `steps` checks their values."""
     try:
         ends = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device=x.device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -146,7 +146,7 @@ def _ends(lengths: Any, x: Tensor) -> Tensor:
 
 
 def kind_of(value: Any) -> str:
-    """Names what came, for an error: its class, with the room it is from where that tells more."""
+    """Names the class of a wrong value for an error, with its package unless it is built in."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if callable(value) and hasattr(value, "__name__"):

@@ -1,4 +1,4 @@
-"""Makes the module of a NumPy layer: an `LSTM` of the same cells and weights."""
+"""Converts a NumPy layer to an `LSTM` module with the same cells and weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from glasscell.torch._lstm import LSTM
 
 
 def from_layer(layer: Any) -> LSTM:
-    """The module of a NumPy layer, with its weights: batch first, in the layer's dtype, the bias in `bias_ih`.
+    """Make a module from a NumPy layer, with its weights: batch first, in the layer's dtype, the bias in `bias_ih`.
 
-    layer: a `glasscell.LSTM`, an `RNN` over a stack, a `Bidirectional`, or what `glasscell.LSTM.from_torch` gave.
-    A `torch.nn.LSTM` of the same arguments loads its `state_dict()`. The cells' `recurrent_dropout` comes along; their
-    `dropout`, which is another than PyTorch's between layers, stays behind, and a warning says so.
+    layer: a `glasscell.LSTM`, an `RNN` over a stack, a `Bidirectional`, or a result of `glasscell.LSTM.from_torch`.
+    A `torch.nn.LSTM` with the same arguments loads the module's `state_dict()`. The cells' `recurrent_dropout` is
+    kept. Their `dropout` acts on x, unlike PyTorch's between layers: it is not carried over, and a warning says so.
 
-    Raises: TypeError for anything else; ValueError where one module cannot have the layer's cells.
+    Raises: TypeError for anything else; ValueError where no single module can hold the layer's cells.
     """
     if not hasattr(layer, "torch_cells"):
         raise TypeError(f"layer: expected a NumPy layer, such as glasscell.LSTM(64), got {described(layer)}")

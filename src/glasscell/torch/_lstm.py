@@ -1,4 +1,4 @@
-"""`LSTM` as a PyTorch module: that of `torch.nn`, with the sequence run by the native engine."""
+"""Defines `LSTM`, a PyTorch module like `torch.nn.LSTM` whose sequences the native engine runs."""
 
 from __future__ import annotations
 
@@ -23,36 +23,38 @@ LOG = logging.getLogger("glasscell")
 TORCHS = torch.nn.LSTM  # bound now: a library may be patched by torch.nn.LSTM = glasscell.torch.LSTM
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # runs, once, where its caller is compiled
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # logs once while its caller is compiled
 def _log(kind: str, reason: str) -> None:
     LOG.info("%s runs in torch's own: %s", kind, reason)
 
 
-class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasses
-    """`torch.nn.LSTM`: its arguments, attributes, parameters and `state_dict`, run by the native engine on the CPU.
+class LSTM(Tools):  # no subclass of torch.nn.LSTM: torch.compile stops at those
+    """A `torch.nn.LSTM` that the native engine runs on the CPU, with the same arguments, parameters and `state_dict`.
 
-    For each layer and direction, with W = weight_ih, R = weight_hh and b = bias_ih + bias_hh:
+    It computes, for each layer and direction, with W = weight_ih, R = weight_hh and b = bias_ih + bias_hh:
 
         i, f, g, o = s(.), s(.), a(.), s(.) of x W^T + h R^T + b;  c' = f c + i g;  h' = o a(c')
 
-    which is the cell of `glasscell.LSTMCell`. What a call takes and gives is at `forward`. The arguments of torch's:
+    which is the cell of `glasscell.LSTMCell`. `forward` explains a call. The arguments of `torch.nn.LSTM`:
 
-    input_size: I, the features of a step. hidden_size: H, the units. num_layers: layers, each over the one before.
-    bias: add b. batch_first: `input` is (B, T, I), else (T, B, I). bidirectional: a second direction, back in time.
-    dropout: the share of a layer's output dropped on its way into the next layer, in training.
-    proj_size: as torch's, which then runs. device, dtype: of the parameters; float32 and float64 run natively.
+    input_size: I, the features of a step. hidden_size: H, the units. num_layers: the number of layers; each reads the
+    output of the one before. bias: add b. batch_first: `input` is (B, T, I), else (T, B, I). bidirectional: add a
+    second direction, back in time. dropout: the share of a layer's output that is dropped before the next layer, in
+    training. proj_size: with a projection PyTorch's own LSTM runs. device, dtype: those of the parameters; float32 and
+    float64 run natively.
 
-    And what torch's has not, by keyword:
+    Further arguments, by keyword only:
 
-    recurrent_dropout: the share of h dropped on its way into the gates, in training: one mask for each gate, row, layer
-        and direction, the same at all steps (Gal & Ghahramani 2016), as Keras draws them; scaled by 1 / (1 - rate).
+    recurrent_dropout: the share of h that is dropped on its way into the gates, in training, as in Keras. Each gate,
+        row, layer and direction has one mask for all steps (Gal & Ghahramani 2016), scaled by 1 / (1 - rate).
     activation, recurrent_activation: a(.) and s(.) of the equations, by Keras's names.
-    engine: "auto" runs torch's own LSTM where the native engine cannot serve and torch can: on other devices than the
-        CPU, in other dtypes than float32 and float64, with `proj_size`, under autocast, in exports. "native" raises a
-        ValueError there that names the reason, "framework" always runs torch's own. `engine_used` tells what ran last.
+    engine: "auto" runs PyTorch's own LSTM where the native engine cannot run and PyTorch can: on other
+        devices than the CPU, in other dtypes than float32 and float64, with `proj_size`, under autocast, in exports.
+        "native" raises a ValueError with the reason there. "framework" always runs PyTorch's own. `engine_used` is the
+        engine of the last call.
 
-    Raises: ValueError or TypeError naming the argument and what came, of torch's kinds where torch refuses it too;
-    ValueError for what this LSTM has beyond torch's together with `proj_size`.
+    Raises: ValueError or TypeError naming the argument and its value, of the same kind as PyTorch's error where PyTorch
+    refuses it too; ValueError for one of the further arguments together with `proj_size`.
 
     >>> import torch
     >>> lstm = LSTM(64, 128, num_layers=2, batch_first=True)
@@ -106,7 +108,7 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
             self._check_framework(PROJECTED.format(self.proj_size), True)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Checks an activation when it is set: a module among the children would be hidden by the class's default."""
+        """Checks an activation when it is set. PyTorch would keep a module as a child, hidden by the class default."""
         if name in ("activation", "recurrent_activation"):
             value = activations.get(value, name, callables=False).name
         super().__setattr__(name, value)
@@ -119,19 +121,21 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         mask: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> tuple[Any, tuple[Tensor, Tensor]]:
-        """Runs all layers over whole sequences, as `torch.nn.LSTM` does.
+        """Run all layers over whole sequences, as `torch.nn.LSTM` does.
 
         input: (T, B, I), (B, T, I) with `batch_first`, (T, I) unbatched, or a PackedSequence; of the parameters' dtype.
         hx: the initial (h, c), each (num_layers * directions, B, H), of the input's dtype; None is zero.
-        lengths: (B,) integers: row b has so many steps. mask: bool, in the layout of the first two axes of `input`,
+        lengths: (B,) integers, the number of steps of each row. mask: bool, shaped as the first two axes of `input`,
             True = run the step. At other steps the state stays, and the output is zero, as in a padded packed sequence.
-        reset: bool, likewise: True = the state is zero before the step (an episode starts); one direction only.
+        reset: bool, shaped as mask: True = set the state to zero before the step (an episode starts there). It is for
+            one direction only.
 
-        Dropout between layers draws for the steps of a packed sequence, as torch's does, and for all of a padded batch.
+        Dropout between layers draws a number for each step of a packed sequence, as PyTorch does; for a padded batch
+        it draws for all steps.
 
         Returns: the output, (T, B, directions * H) in the layout of `input`, and the final (h, c), shaped as `hx`.
-        Raises: ValueError or TypeError naming the argument, what was expected and what came; where torch raises a
-        RuntimeError for wrong shapes, the ValueError is one too.
+        Raises: ValueError or TypeError naming the argument, the expected and the given value. Where PyTorch raises a
+        RuntimeError for wrong shapes, the ValueError is also a RuntimeError.
         """
         _check_module("forward", self)
         if lengths is None and mask is None and reset is None:
@@ -165,15 +169,16 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         mask: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> Traces:
-        """Gives every gate and state of every layer and direction in the call `self(input, hx, ...)`, in inference.
+        """Run the call `self(input, hx, ...)` in inference, and return every gate and state of every layer.
 
-        The call runs with the module's hooks, its subclass's `forward` and its parametrizations, without dropout and
-        without gradients, and leaves the module as it is. Arguments as in `forward`. Of a compiled or wrapped module:
-        `compiled.trace`, and `module.trace` of what DistributedDataParallel or DataParallel holds.
+        The call runs with the module's hooks, its subclass's `forward` and its parametrizations, but without dropout
+        and gradients, and does not change the module. Arguments as in `forward`. A compiled module has `trace` too;
+        for DistributedDataParallel or DataParallel, use `wrapped.module.trace`.
 
         Returns: `Traces` in the order of `hx`, a list with `names` and `report`. The arrays of a trace are (B, T, H),
-        in processing order; those of a packed sequence padded, its rows in the order of the batch, `mask` set.
-        Raises: ValueError where the native engine cannot serve, with the reason and what to do; else as `forward`.
+        in processing order. For a packed sequence they are padded, with the rows in the order of the batch, and `mask`
+        is set.
+        Raises: ValueError where the native engine cannot run, with the reason and advice; else as `forward`.
 
         >>> import torch
         >>> lstm = LSTM(3, 4, num_layers=2)
@@ -192,7 +197,7 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         return found[0]
 
     def _trace_pass(self, call: Prepared | str, found: list[Traces]) -> tuple[Any, tuple[Tensor, Tensor]]:
-        """Runs a prepared call, as `forward` does, and puts its traces into `found`."""
+        """Runs a prepared call, as `forward` does, and appends its traces to `found`."""
         reason = call if isinstance(call, str) else why_not_traced(call)
         if reason is not None or isinstance(call, str):
             raise ValueError(f"trace: needs the native engine, which cannot serve: {reason}")
@@ -201,7 +206,7 @@ class LSTM(Tools):  # not of torch.nn.LSTM: torch.compile stops at its subclasse
         return hand_out(self, call, *results)
 
     def _check_framework(self, reason: str, plain: bool) -> None:
-        """Raises: ValueError where torch's own may not run, or cannot; reason: why the native engine does not."""
+        """Raises a ValueError where PyTorch's own LSTM may not run, or cannot. reason: against the native engine."""
         options = (self.activation, self.recurrent_activation, self.recurrent_dropout * self.training)
         if self.engine == "native" or not plain or options != ("tanh", "sigmoid", 0):
             what = "engine: 'native'" if self.engine == "native" else "what this LSTM has beyond torch.nn.LSTM"
@@ -213,12 +218,12 @@ def _traces_of_call(lstm: LSTM, input: Any, given: dict[str, Any]) -> list[Trace
     """Calls a copy of a module in inference, and collects the traces of each of its runs of `LSTM.forward`."""
     copy, found = copy_in_inference(lstm), list[Traces]()
     copy._traces = found
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):  # a trace is the native engine's whatever is on
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):  # under autocast the native engine would not run
         copy(input, **given)
     return found
 
 
 def _check_module(method: str, module: Any) -> None:
-    """Checks that a method was called on an LSTM of ours. Raises: TypeError, for a call of the class."""
+    """Checks that a method was called on an instance. Raises: TypeError for a call on the class itself."""
     if not isinstance(module, LSTM):
         raise TypeError(f"{method}: expected a glasscell.torch.LSTM as self, got {kind_of(module)}; make one first")

@@ -1,6 +1,6 @@
-"""Checks the arguments of the constructor of `LSTM`, each in one sentence, before PyTorch reads them.
+"""Checks the arguments of the constructor of `LSTM`, with errors of one sentence, before PyTorch reads them.
 
-PyTorch's own sentences are kept where it has them, for its users look for them, with what came put behind.
+Where PyTorch has an error for an argument, its text is kept, so that users can search for it; the given value follows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check_switches(bias: Any, batch_first: Any, bidirectional: Any) -> None:
 
 
 def check_dtype(dtype: Any) -> None:
-    """Checks the dtype of the parameters. Raises: TypeError for none of PyTorch's, ArgumentError for no floats."""
+    """Checks the dtype of the parameters. Raises: TypeError unless a torch.dtype, ArgumentError unless of floats."""
     if dtype is None:
         return
     if not isinstance(dtype, torch.dtype):

@@ -1,4 +1,4 @@
-"""Packed sequences as padded batches and back, by one copy each way."""
+"""Converts packed sequences to padded batches and back, with one copy each way."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from glasscell._ops.torch_eligibility import at_hand, why_in_torch
 
 
 class Packing:
-    """The places of a packed sequence's steps in a batch (B, T), its rows in the order before they were sorted.
+    """Holds the index of each step of a packed sequence in a batch (B, T), whose rows are in their unsorted order.
 
-    lengths: (B,), of each row.
+    lengths: (B,), the length of each row.
     """
 
     def __init__(self, packed: PackedSequence) -> None:
@@ -29,29 +29,29 @@ class Packing:
         self._place = row * self.T + step
 
     def padded(self, data: Tensor) -> Tensor:
-        """Packed data as (B, T, ...), undefined beyond a row's length."""
+        """Returns packed data as (B, T, ...), undefined beyond a row's length."""
         if self.B == 1:
             return data[None]
         batch: Tensor = data.new_empty(self.B * self.T, *data.shape[1:]).index_copy_(0, self._place, data)
         return batch.view(self.B, self.T, *data.shape[1:])
 
     def data(self, y: Tensor) -> Tensor:
-        """`y: (B, T, ...)` as packed data, (sum of lengths, ...)."""
+        """Returns `y: (B, T, ...)` as packed data, (sum of lengths, ...)."""
         if self.B == 1:
-            return y[0].clone()  # see `_ops.torch.run`
+            return y[0].clone()  # a copy, for the reason in `_ops.torch.run`
         rows = y.reshape(self.B * self.T, *y.shape[2:])
         plain = at_hand(rows) and why_in_torch(rows) is None
         taken: Tensor = _Take.apply(rows, self._place) if plain else rows.index_select(0, self._place)
         return taken
 
     def packed(self, y: Tensor) -> PackedSequence:
-        """`y: (B, T, ...)`, packed as the sequence was."""
+        """Packs `y: (B, T, ...)` in the same way as the original sequence."""
         like = self._packed
         return PackedSequence(self.data(y), like.batch_sizes, like.sorted_indices, like.unsorted_indices)
 
 
 class _Take(torch.autograd.Function):  # type: ignore[misc]
-    """Takes rows at places that are all different: the gradient is a copy, where that of an index adds row by row."""
+    """Takes rows at distinct indices, so that the gradient can copy rows, where that of `index_select` adds them."""
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, places: Tensor) -> Tensor:
@@ -65,4 +65,4 @@ class _Take(torch.autograd.Function):  # type: ignore[misc]
         rows = gradient.new_zeros(ctx.rows, *gradient.shape[1:])
         if at_hand(gradient):
             return rows.index_copy_(0, places, gradient), None
-        return rows.index_put_((places,), gradient), None  # the same, for `vmap`, which does not know the other
+        return rows.index_put_((places,), gradient), None  # the same result; `vmap` supports only this one

@@ -1,4 +1,4 @@
-"""A prepared call of `LSTM` run through all layers, by the operation or by the engine that keeps traces."""
+"""Runs a prepared call of `LSTM` through all layers, as PyTorch's operation or as a trace."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from glasscell.torch._prepare import Prepared
 
 
 def run(lstm: Any, call: Prepared) -> tuple[str, Tensor, Tensor, Tensor]:
-    """Runs all layers: the engine, the output (B, T, directions * H) and the final states, (layers * directions, B, H).
+    """Runs all layers. Returns the engine, the output (B, T, directions * H), and the final h and c.
 
-    The engine is "framework" where a layer ran in PyTorch's operations, else "native".
+    Each of h and c is (layers * directions, B, H). The engine is "framework" where a layer ran in PyTorch's operations,
+    else "native".
     """
     x, engine = call.x, "native"
     states: list[tuple[Tensor, Tensor]] = []
@@ -42,7 +43,7 @@ def run(lstm: Any, call: Prepared) -> tuple[str, Tensor, Tensor, Tensor]:
 
 
 def traced(call: Prepared) -> tuple[Traces, Tensor, Tensor, Tensor]:
-    """Runs all layers without dropout: the trace of each layer and direction, in the order of `hx`; then as `run`."""
+    """Runs all layers without dropout. Returns the traces in the order of `hx`, the output, and the final h and c."""
     x, flags, found, names = call.x, call.step_flags, list[Trace](), list[str]()
     steps, states = None if flags is None else flags.numpy(), list[list[Tensor]]()
     for layer, operands in enumerate(call.layers):
@@ -63,18 +64,18 @@ def traced(call: Prepared) -> tuple[Traces, Tensor, Tensor, Tensor]:
 def draw_masks(x: Tensor, units: int, rate: float) -> Tensor:
     """Draws the masks of recurrent dropout, (4, B, H): 0 for a share `rate` of all elements, else 1 / (1 - rate).
 
-    By torch's generator; `torch.nn.functional.dropout` of ones takes it three times as long.
+    The random numbers are torch's. `torch.nn.functional.dropout` of ones would take three times as long.
     """
     return torch.rand(4, x.shape[0], units, dtype=x.dtype, device=x.device).ge_(rate).mul_(1 / (1 - rate))
 
 
 def _dropped(x: Tensor, rate: float, call: Prepared) -> Tensor:
-    """`x: (B, T, ...)` after the dropout between layers, drawn in torch's layout: so the draws are torch's."""
+    """Applies the dropout between layers to `x: (B, T, ...)`, in torch's layout, so that the masks equal torch's."""
     if call.packing is not None:
         return call.packing.padded(dropout(call.packing.data(x), rate))
     return dropout(x.transpose(0, 1).contiguous(), rate).transpose(0, 1)
 
 
 def _in_time(hs: list[Tensor]) -> Tensor:
-    """Joins the directions' outputs to (B, T, directions * H), the second one flipped back into time."""
+    """Joins the directions' outputs to (B, T, directions * H), with the second put in the order of time."""
     return hs[0] if len(hs) == 1 else torch.cat([hs[0], hs[1].flip(1)], 2)

@@ -1,4 +1,4 @@
-"""The short way of most calls, on plain tensors in eager mode. All other calls, and the errors, are `prepare`'s."""
+"""Runs most calls on a short path: plain tensors in eager mode. `prepare` serves other calls and raises errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Outputs = tuple[Tensor, tuple[Tensor, Tensor]]
 
 
 def run_plain(lstm: Any, input: Any, hx: Any) -> Outputs | None:
-    """The outputs of a call without lengths, mask and reset; None, and nothing has run, where it is not a common one.
+    """Runs a call without lengths, mask and reset. Returns None without running where the short path does not apply.
 
-    Nothing is remembered from call to call: weights and options may have changed in any way.
+    Nothing is cached between calls, for weights and options may change between them.
     """
     if type(input) not in PLAIN or not nothing_between(input) or input.is_nested or input.layout is not torch.strided:
         return None
@@ -33,7 +33,7 @@ def run_plain(lstm: Any, input: Any, hx: Any) -> Outputs | None:
 
 
 def _option_codes(lstm: Any) -> list[int] | None:
-    """The option codes of a module's directions; None where it does not run natively, is traced, or draws dropout."""
+    """Encodes a module's options for its directions; None where it is not native, is traced, or draws dropout."""
     if lstm.engine not in ("auto", "native") or lstm.proj_size or lstm._traces is not None:
         return None
     if lstm.training and (lstm.dropout or lstm.recurrent_dropout):
@@ -45,7 +45,7 @@ def _option_codes(lstm: Any) -> list[int] | None:
 
 
 def _run(lstm: Any, codes: list[int], tensors: list[Any], states: int) -> Outputs | None:
-    """The outputs, from x: (B, T, I), so many states and the weights; None as `run_plain`."""
+    """Runs on `tensors`: x (B, T, I), then h and c (`states` is 2) or none (0), then the weights; as `run_plain`."""
     arrays, end = memory_of_plain(tensors), 1 + states
     if arrays is None:
         return None
@@ -60,6 +60,6 @@ def _run(lstm: Any, codes: list[int], tensors: list[Any], states: int) -> Output
         return y, (h, c)
     try:
         y, h, c = infer(arrays, end, own, codes, shape)
-    except ValueError:  # weights that do not fit: `prepare` has the words for them
+    except ValueError:  # weights that do not fit: `prepare` raises the error
         return None
     return y if lstm.batch_first else y.transpose(0, 1).contiguous(), (h, c)

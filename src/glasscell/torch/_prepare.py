@@ -1,4 +1,4 @@
-"""A call of `LSTM` made ready for a pass, or the reason why the native engine cannot serve it; and the way back."""
+"""Prepares a call of `LSTM` for a native pass, or finds the reason against it; converts results back."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ NATIVE = (torch.float32, torch.float64)
 
 
 class Prepared(NamedTuple):
-    """A call of `LSTM`, checked and in the layout of a pass.
+    """Holds a call of `LSTM`, checked and in the layout of a pass.
 
     x: (B, T, I). step_flags: as `Call.step_flags`. layers: the operands of each layer's directions.
-    packing: of a packed sequence. squeeze: the input came without a batch.
+    packing: for a packed sequence, else None. squeeze: the input came without a batch axis.
     """
 
     x: Tensor
@@ -39,12 +39,12 @@ class Prepared(NamedTuple):
 
 
 def prepare(lstm: Any, engine: str, input: Any, hx: Any, lengths: Any, mask: Any, reset: Any) -> Prepared | str:
-    """Checks the arguments of a call and brings them into the layout of a pass; or gives the reason against it.
+    """Checks the arguments of a call and converts them for a pass; or returns the reason against a native pass.
 
-    PyTorch's own pass evaluates parametrizations itself, and an evaluation more would be a step too many of a spectral
-    norm's: where there are any, the reason is sought in the weights of the last evaluation.
+    Parametrizations may be evaluated only once for a call, for a spectral norm makes a step with each evaluation, and
+    PyTorch's own pass evaluates them itself. So the reason is first sought in the weights of the last evaluation.
 
-    Raises: ValueError or TypeError naming the argument, what was expected and what came.
+    Raises: ValueError or TypeError naming the argument, the expected and the given value.
     """
     arguments.check_kinds(input, hx)
     packed = input if isinstance(input, PackedSequence) else None
@@ -79,7 +79,7 @@ def prepare(lstm: Any, engine: str, input: Any, hx: Any, lengths: Any, mask: Any
 
 
 def why_not_native(lstm: Any, engine: str, x: Tensor, weights: list[Any]) -> str | None:
-    """The reason why the native engine may not or cannot read the input and the weights; None if it can."""
+    """Finds the reason why the native engine may not or cannot run on the input and weights; None if it can."""
     if engine == "framework":
         return "engine is 'framework'"
     if lstm.proj_size:
@@ -98,7 +98,7 @@ def why_not_native(lstm: Any, engine: str, x: Tensor, weights: list[Any]) -> str
 
 
 def why_not_traced(call: Prepared) -> str | None:
-    """The reason why a call that the native engine serves cannot be traced; None if it can."""
+    """Finds the reason why a call that the native engine can run cannot be traced; None if it can."""
     if call.x.is_meta:
         return "the tensors are on meta, which has no numbers; .to_empty(device='cpu') and load_state_dict bring them"
     if not at_hand(call.x, *(t for operands in call.layers for d in operands for t in d[1:6] if t is not None)):
@@ -107,7 +107,7 @@ def why_not_traced(call: Prepared) -> str | None:
 
 
 def _layers(lstm: Any, weights: list[Any], hx: Any, x: Tensor, squeeze: bool) -> list[Any]:
-    """The operands of each layer's directions, without dropout masks."""
+    """Makes the operands of each layer's directions, without dropout masks."""
     directions = 2 if lstm.bidirectional else 1
     h0, c0 = arguments.states(hx, x, lstm.num_layers * directions, lstm.hidden_size, squeeze)
     a, s = (
@@ -128,7 +128,7 @@ def _layers(lstm: Any, weights: list[Any], hx: Any, x: Tensor, squeeze: bool) ->
 
 
 def hand_out(lstm: Any, call: Prepared, y: Tensor, hT: Tensor, cT: Tensor) -> tuple[Any, tuple[Tensor, Tensor]]:
-    """The results of a pass in the layout that the call came in; y is the caller's to write into."""
+    """Converts the results of a pass to the layout of the call's input; the caller may write into the output."""
     if call.packing is not None:
         return call.packing.packed(y), (hT, cT)
     flags, squeeze = call.step_flags, call.squeeze

@@ -1,7 +1,7 @@
-"""Answers PyTorch's tools that look for `torch.nn.LSTM` by its class.
+"""Serves the tools of PyTorch that look for the class `torch.nn.LSTM`.
 
-Ours cannot be a subclass, for torch.compile stops at `torch.nn.LSTM` and its subclasses. torch.jit.trace, torch.export,
-ONNX and torch.compile need nothing from here.
+`glasscell.torch.LSTM` cannot be a subclass of it, for torch.compile stops at such subclasses. torch.jit.trace,
+torch.export, ONNX and torch.compile do not need this file.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ RESTORE = "glasscell.torch.restore(module) before it makes the LSTM torch's own,
 
 
 class Tools(torch.nn.RNNBase):  # type: ignore[misc]
-    """The part of `LSTM` that is for torch.fx, TorchScript and torch.ao.quantization."""
+    """The base of `LSTM` with its methods for torch.fx, TorchScript and torch.ao.quantization."""
 
     def _node(self, input: fx.Proxy, hx: Any, extras: dict[str, Any], forward: Any) -> Any:
-        """This module as one node of the graph that torch.fx traces, which `torch.nn.LSTM` is too.
+        """Makes this module one node of the graph that torch.fx traces, as `torch.nn.LSTM` is.
 
-        Raises: TraceError for the whole of what is traced; and where something of this module's has run already, on its
-        way to `forward`: it would run once more with the node.
+        Raises: TraceError where this module itself is the traced root; and where it has hooks or its own `forward`,
+        which have already run here and would run again with the node.
         """
         tracer, given = input.tracer, {name: value for name, value in extras.items() if value is not None}
         if tracer.root is self or type(self).forward is not forward or is_hooked(self):
@@ -35,7 +35,7 @@ class Tools(torch.nn.RNNBase):  # type: ignore[misc]
     def __prepare_scriptable__(self) -> Any:
         """Refuses torch.jit.script, which asks here for a module to compile in place of this one.
 
-        Torch's LSTM in its place would stand in the user's model too.
+        Giving it a `torch.nn.LSTM` would also replace this module in the user's model.
 
         Raises: RuntimeError.
         """
@@ -43,7 +43,7 @@ class Tools(torch.nn.RNNBase):  # type: ignore[misc]
 
     @property
     def qconfig(self) -> Any:
-        """The note that torch.ao.quantization leaves at each module before it looks for its class."""
+        """The configuration that torch.ao.quantization sets on each module before it looks at the class."""
         try:
             return self.__dict__["qconfig"]
         except KeyError:

@@ -24,8 +24,8 @@ const cells = data.cells.map((cell) => new Cell(cell));
 let cell;
 let scales;
 let order;
-let ordered; // what the order was made for
-let stepsFor; // what the steps by name were made for
+let ordered; // the choice that the order belongs to
+let stepsFor; // the choice that the steps by name belong to
 const cellOf = () => cell;
 const orderNow = () => order;
 
@@ -48,7 +48,7 @@ function open(next) {
   showDefinitions(byId("definitions"), cell);
 }
 
-/** Sorts the units anew where the choice asks for it. */
+/** Sorts the units again when a choice has changed their order. */
 function sort({ row, way, feature, label }) {
   const key = [row, way, feature, label].join();
   if (key === ordered) return;
@@ -71,11 +71,11 @@ function show(now) {
   views.draw(now);
   showInside(byId("inside"), cell, scales, now);
   showSteps(now);
-  byId("place").setAttribute("aria-live", player.playing ? "off" : "polite"); // else it could not keep pace
+  byId("place").setAttribute("aria-live", player.playing ? "off" : "polite"); // too fast for speech
   byId("place").textContent = describePlace(cell, now);
 }
 
-/** Shows the steps by name; where only the time has changed, another one is marked. */
+/** Shows the steps by name; where only the time has changed, only the mark moves. */
 function showSteps({ cell: number, row, unit, time, colour }) {
   byId("steps").hidden = !cell.stepNames;
   if (!cell.stepNames) return;
@@ -117,5 +117,5 @@ for (const [event, printing] of [
   });
 }
 
-// For whoever wants to look closer from the browser's console, and for the tests.
+// For the browser's console, and for the tests.
 globalThis.glasscell = { cells, choice, GATES, gateTerms, memorySources, outputSources, logitSources };

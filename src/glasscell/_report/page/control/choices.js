@@ -6,7 +6,7 @@ import { stepText } from "../text/words.js";
 
 const filled = new WeakMap(); // what each select holds
 
-/** Fills a select with [value, text] pairs, where it does not hold them already, and chooses one. */
+/** Fills a select with [value, text] pairs, unless it holds them already, and selects one. */
 function fill(select, pairs, chosen) {
   const content = JSON.stringify(pairs);
   if (filled.get(select) !== content) {
@@ -17,7 +17,7 @@ function fill(select, pairs, chosen) {
 }
 
 export class ChoiceBar {
-  /** cells: all of the page. cellOf: gives the chosen one. orderNow: the places of its units from top to bottom. */
+  /** cells: all cells of the page. cellOf: returns the chosen cell. orderNow: returns its units from top to bottom. */
   constructor(bar, choice, cells, cellOf, orderNow) {
     this.parts = Object.fromEntries(
       [...bar.querySelectorAll("[data-choice]")].map((part) => [part.dataset.choice, part]),
@@ -67,7 +67,7 @@ export class ChoiceBar {
     this.hide(now, cell);
   }
 
-  /** Hides what there is no choice of. */
+  /** Hides the menus that have only one choice. */
   hide(now, cell) {
     const needed = {
       cell: this.cells.length > 1,

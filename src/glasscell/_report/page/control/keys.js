@@ -2,7 +2,7 @@
 
 const FAR = 10; // steps of Page Up and Page Down
 
-/** Listens on the views. orderNow: a function that gives the places of the units from top to bottom. */
+/** Listens on the views. orderNow: a function that returns the units from top to bottom. */
 export function listenToKeys(views, choice, cellOf, orderNow, player) {
   views.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || ["SELECT", "INPUT"].includes(event.target.tagName)) return;
@@ -18,7 +18,7 @@ export function listenToKeys(views, choice, cellOf, orderNow, player) {
   });
 }
 
-/** What a key changes; null for any other key. */
+/** Returns the change that a key makes; null for any other key. */
 function changeOf(key, { time, unit }, cell, order) {
   const to = (step) => ({ time: Math.max(0, Math.min(cell.steps - 1, step)) });
   const times = {

@@ -1,4 +1,4 @@
-// What the reader has chosen. Views are told when it changes, at most once a frame.
+// Holds the choices of the reader, and tells the views of a change, at most once a frame.
 
 export class Choice {
   constructor(first) {
@@ -7,7 +7,7 @@ export class Choice {
     this.waiting = false;
   }
 
-  /** Changes some of what is chosen. */
+  /** Changes some of the choices. */
   set(changes) {
     this.now = { ...this.now, ...changes };
     if (this.waiting) return;
@@ -29,8 +29,8 @@ export class Choice {
 }
 
 /**
- * What is chosen first in a cell: its first row, the last step that ran, the unit with the largest state there.
- * hasBeside: whether the second row stands beside it; then the last step that ran in both.
+ * Returns the first choices in a cell: its first row, the last step that ran, the unit with the largest state there.
+ * hasBeside: whether the second row is shown beside it; then the step is the last that ran in both.
  */
 export function firstChoice(cell, hasBeside) {
   const [row, other] = [0, hasBeside && cell.rows.length > 1 ? 1 : null];

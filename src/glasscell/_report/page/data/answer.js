@@ -1,4 +1,4 @@
-// Says what the Dense layer would answer after each step.
+// Computes the answer of the Dense layer after each step.
 
 /** The logits of the Dense layer on the h of a step. */
 export function logits(cell, row, time) {
@@ -10,7 +10,7 @@ export function logits(cell, row, time) {
   });
 }
 
-/** What the layer gives after a step: probabilities of a softmax, logits of any other activation. */
+/** The output of the layer after a step: probabilities for a softmax, logits for any other activation. */
 export function outputs(cell, row, time) {
   const raw = logits(cell, row, time);
   if (!givesProbabilities(cell)) return raw;
@@ -30,7 +30,7 @@ export function answerOf(cell, row) {
   return last.indexOf(Math.max(...last));
 }
 
-/** What a unit adds to the logit of each class: its h times its weight. */
+/** The term of a unit in the logit of each class: its h times its weight. */
 export function partOfUnit(cell, row, time, unit) {
   const h = cell.value("h", row, time, unit);
   return cell.answer.classes.map((_, label) => h * cell.answer.kernel.at(unit, label));

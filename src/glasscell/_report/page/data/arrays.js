@@ -1,4 +1,4 @@
-// Reads what a page knows of a cell: arrays of float32, the steps that ran, and names.
+// Reads the data of a cell: arrays of float32, the steps that ran, and names.
 
 /** An array of up to three axes over a Float32Array. */
 export class NumberArray {
@@ -55,7 +55,7 @@ export class Cell {
     return this.ran(row, time) ? this.arrays.x.at(row, time, feature) : NaN;
   }
 
-  /** The cell state that a step found; NaN where the first step's is not known. */
+  /** The cell state before a step; NaN where the initial state is not known. */
   cellBefore(row, time, unit) {
     if (this.wasReset(row, time)) return 0;
     if (time) return this.arrays.c.at(row, time - 1, unit);
@@ -67,13 +67,13 @@ export class Cell {
     return this.arrays.h0.at(row, this.units[unit]);
   }
 
-  /** The last step of a row that ran; the last of all where none did. */
+  /** The last step of a row that ran; the last step of all where none ran. */
   lastStep(row) {
     for (let time = this.steps - 1; time >= 0; time--) if (this.ran(row, time)) return time;
     return this.steps - 1;
   }
 
-  /** The place on the page of the unit with this number in the cell; -1 where it is not there. */
+  /** The index on the page of the unit with this number in the cell; -1 if it is not on the page. */
   placeOf(number) {
     return this.units.indexOf(number);
   }

@@ -1,8 +1,8 @@
-// Sorts the units of a cell, by what they did in one row; steps that were skipped count for nothing.
+// Sorts the units of a cell by their values in one row, over the steps that ran.
 
 import { logits } from "./answer.js";
 
-/** The ways to sort that a cell knows enough for: a key and its words. */
+/** The ways to sort for which a cell has the data: a key and its words. */
 export function waysToSort(cell) {
   return [
     ["number", "number"],
@@ -18,7 +18,7 @@ export function waysToSort(cell) {
   ];
 }
 
-/** The places of all units in the order asked for. feature, label: what a correlation is with. */
+/** The indices of all units in the chosen order. feature, label: the other side of a correlation. */
 export function orderOf(cell, row, way, feature, label) {
   const places = Array.from({ length: cell.size }, (_, unit) => unit);
   if (way === "number") return places;

@@ -1,6 +1,6 @@
 // Chooses the ends of colour scales: one for each quantity of a cell, the same in all its rows, so that rows compare.
 
-const SHARE = 0.98; // of the values that a signed scale holds where the others are much larger and would pale the rest
+const SHARE = 0.98; // of the values: a signed scale holds these where the others are much larger
 
 /** The scale of a gate: from 0 to 1, and further if a value lies there. */
 export function gateScale(values) {
@@ -11,7 +11,7 @@ export function gateScale(values) {
   return { kind: "gate", low, high, largest: high };
 }
 
-/** A scale around zero that holds all values, or 98 of 100; `largest` is the size of the largest. */
+/** A scale around zero that holds all values, or 98 of 100; `largest` is the largest absolute value. */
 export function signedScale(values) {
   const sizes = Float32Array.from(values, Math.abs).filter(Number.isFinite).sort();
   const largest = sizes.length ? sizes[sizes.length - 1] : 1;

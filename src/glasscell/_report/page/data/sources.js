@@ -1,4 +1,4 @@
-// Takes numbers of a cell apart into exact sums, as `glasscell.insight` does, from the trace's own arrays.
+// Splits numbers of a cell into exact sums, as `glasscell.insight` does, from the arrays of the trace.
 
 export const GATES = ["i", "f", "g", "o"];
 
@@ -26,7 +26,7 @@ export function gateTerms(cell, row, time, unit, gate) {
   return { bias: bias ? bias.at(k, unit) : 0, inputs, recurrent };
 }
 
-/** The parts of c after a step: what the initial state left, and what each step has written and is left of it. */
+/** The parts of c after a step: the rest of the initial state, and the rest of each step's writing. */
 export function memorySources(cell, row, time, unit) {
   const steps = new Float64Array(time + 1);
   let kept = 1; // the product of the forget gates after step s
@@ -40,7 +40,7 @@ export function memorySources(cell, row, time, unit) {
   return { initial: kept * cell.cellBefore(row, 0, unit), steps };
 }
 
-/** The parts of h after a step, by the telescope of a(.); at a skipped step those of the step that it repeats. */
+/** The parts of h after a step, as a telescoping sum; at a skipped step those of the last step that ran. */
 export function outputSources(cell, row, time, unit) {
   const parts = new Float64Array(time + 1);
   let shown = time;
@@ -64,7 +64,7 @@ export function outputSources(cell, row, time, unit) {
   return { initial: first, steps: parts, constant: o * a(0) };
 }
 
-/** The parts of a logit of the Dense layer after a step: those of the h of all units, by their weights. */
+/** The parts of a logit of the Dense layer after a step: the parts of h of all units, times their weights. */
 export function logitSources(cell, row, time, label) {
   const { kernel, bias } = cell.answer;
   const found = { initial: 0, steps: new Float64Array(time + 1), constant: bias.at(label) };

@@ -1,4 +1,4 @@
-// The one time axis of all views: where a step stands, its marks, and the crosshair.
+// Draws the time axis that all views share: the positions of steps, marks, and the crosshair.
 
 import { styled } from "./colours.js";
 
@@ -7,7 +7,7 @@ export const RIGHT = 12;
 export const AXIS = 20; // pixels below a view, for the marks of time
 const FONT = "11px system-ui, sans-serif";
 
-/** A canvas of this size, sharp on any screen, with room for the axis below; its context, and where steps stand. */
+/** Prepares a canvas of this size, with room for the axis below. Returns its context and the positions of steps. */
 export function prepared(canvas, width, height, steps, hasAxis) {
   const ratio = Math.max(window.devicePixelRatio || 1, 1);
   canvas.width = Math.round(width * ratio);

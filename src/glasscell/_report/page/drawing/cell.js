@@ -1,9 +1,9 @@
-// Draws the cell as a diagram: one step of one unit, with its numbers, each path as wide as its number is large.
+// Draws the cell as a diagram: one step of one unit, with its numbers, each path as wide as its number.
 
 import { number, signed } from "../text/words.js";
 import { element, shownNumber, svgElement } from "../text/elements.js";
 
-// The paths, from where to where; what flows in each is in `flows`.
+// The paths, with both ends; `flows` gives the number in each.
 const PATHS = {
   c: "M14 56 H137",
   kept: "M163 56 H287",
@@ -45,7 +45,7 @@ export function flows(cell, row, time, unit, activation) {
   return { c, i, f, g, o, kept: f * c, written: i * g, new: at("c"), seen, h: at("h"), ran: cell.ran(row, time) };
 }
 
-/** The diagram. flow: what `flows` gives. largest: the largest |c| and |h| of the cell, which are drawn widest. */
+/** The diagram. flow: the result of `flows`. largest: the largest |c| and |h| of the cell, which are drawn widest. */
 export function cellDiagram(flow, largest, description) {
   return svgElement(
     "svg",

@@ -27,7 +27,7 @@ const SIGNED = {
 };
 
 let printing = false;
-const found = new Map(); // the colours of the styles that were asked for
+const found = new Map(); // the colours of the styles that have been read
 
 /** Takes the light colours while the page is printed. */
 export function setPrinting(value) {
@@ -45,7 +45,7 @@ export function styled(name) {
   return found.get(name);
 }
 
-/** Asks the styles anew, which light, dark or paper have changed. */
+/** Reads the styles again, after a change between light, dark and paper. */
 export function forgetStyles() {
   found.clear();
 }

@@ -3,7 +3,7 @@
 import { LEFT, RIGHT, drawCrosshair, drawSideMarks, drawTimeAxis, niceStep } from "./axis.js";
 import { colourOf, coloursOf, css, parts, styled } from "./colours.js";
 
-/** A picture of one pixel a value. read(time, place): the value; NaN, and steps that were skipped, are grey. */
+/** A picture with one pixel for each value. read(time, place): the value. NaN and skipped steps are grey. */
 export function pictureOf(cell, row, places, scale, read) {
   const picture = new OffscreenCanvas(cell.steps, places.length);
   const context = picture.getContext("2d");

@@ -1,4 +1,4 @@
-// Draws why each gate stands as it does: its raw value as a sum, with the largest terms named.
+// Draws the raw value of each gate as a sum, with the largest terms named.
 
 import { GATES, gateTerms } from "../data/sources.js";
 import { element, shownNumber } from "../text/elements.js";
@@ -6,7 +6,7 @@ import { number, signed } from "../text/words.js";
 
 const NAMED = 4; // terms that are named beside the bias
 
-/** The terms of a gate as [name, value], the bias first, then the largest, then all others in one. */
+/** The terms of a gate as [name, value]: the bias, the largest terms, and the sum of all others. */
 export function namedTerms(cell, row, time, unit, gate) {
   const { bias, inputs, recurrent } = gateTerms(cell, row, time, unit, gate);
   const terms = [

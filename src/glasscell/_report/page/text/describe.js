@@ -55,7 +55,7 @@ export function describeSources(cell, row, symbol, { initial, steps, constant = 
   return `${said.join("; ")}.`;
 }
 
-/** Says where the reader stands, for a screen reader. */
+/** Words the chosen row, step and unit, for a screen reader. */
 export function describePlace(cell, now) {
   const { row, time, unit } = now;
   const at = `${stepText(cell, row, time)}, ${cell.unitName(unit)}`;
@@ -64,7 +64,7 @@ export function describePlace(cell, now) {
   return `${at}: ${said.join(", ")}.`;
 }
 
-/** What is known of the chosen unit: how long it remembers, how often its gates are saturated. */
+/** Words how long the chosen unit remembers, and how often its gates are saturated. */
 export function describeUnit(cell, row, unit) {
   if (!cell.arrays.half_life) return "";
   const life = cell.arrays.half_life.at(row, unit);

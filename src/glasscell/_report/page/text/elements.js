@@ -1,4 +1,4 @@
-// Makes elements of the page. Text goes in as text, never as markup: a name can do nothing.
+// Makes elements of the page. Text is inserted as text, never as markup, so that a name cannot run anything.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,7 +20,7 @@ function filledElement(made, attributes, children) {
   return made;
 }
 
-/** A number of the trace, written short, with all of it in `data-value`. */
+/** A number of the trace, written short, with all digits in `data-value`. */
 export function shownNumber(name, value, text) {
   return element("span", { class: "number", "data-name": name, "data-value": String(value) }, text);
 }

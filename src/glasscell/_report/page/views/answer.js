@@ -1,4 +1,4 @@
-// The views of the answer: what the Dense layer would say after each step, and which steps spoke for a class.
+// The views of the answer: the output of the Dense layer after each step, and the part of each step in a logit.
 
 import { givesProbabilities, outputs } from "../data/answer.js";
 import { extent } from "../data/scale.js";
@@ -42,7 +42,7 @@ export function answerViews({ cell, picture }) {
   ];
 }
 
-/** A line for each class: the chosen one solid, its strongest rival dashed, the others thin and below. */
+/** A line for each class: the chosen one solid, its strongest rival dashed, the others thin, drawn first. */
 function linesOf(cell, row, series, label) {
   const peak = (k) => Math.max(...series.map((values) => values[k]));
   const others = series[0]

@@ -18,7 +18,7 @@ export class Views {
     Object.assign(this, { place, choice, orderNow, pictures: new Map() });
   }
 
-  /** Builds the views of a cell anew. scales: by quantity. */
+  /** Builds the views of a cell again. scales: by quantity. */
   open(cell, scales) {
     this.pictures.clear();
     const context = {
@@ -66,12 +66,12 @@ export class Views {
     );
   }
 
-  /** Draws everything as it is chosen now. */
+  /** Draws everything by the present choices. */
   draw(now) {
     const rows = now.other === null ? [now.row] : [now.row, now.other];
     this.place.classList.toggle("two", rows.length > 1);
     for (const { views } of this.cards) views.forEach((view) => this.fitCanvases(view, rows));
-    const width = this.place.querySelector(".canvas").clientWidth; // of all of them: asked once, for each asking costs
+    const width = this.place.querySelector(".canvas").clientWidth; // the same for all; a read is slow
     for (const { heading, title, views } of this.cards) {
       heading.textContent = title(now);
       views.forEach((view, k) => this.drawView(view, rows, now, width, k === views.length - 1));

@@ -1,4 +1,4 @@
-// The cell from inside, at the chosen step and unit: the diagram, why each gate stands as it does, what the unit says.
+// The inside of the cell at the chosen step and unit: the diagram, the terms of the gates, the unit's logits.
 
 import { partOfUnit } from "../data/answer.js";
 import { activationOf } from "../data/sources.js";
@@ -14,7 +14,7 @@ const WHY =
 const UNKNOWN = "The page does not have the weights and the input.";
 const SKIPPED = "The mask skipped this step: its gates were never computed, and c and h stay as they were.";
 
-/** Shows the cell in a place of the page: the diagram of each row, then why its gates stand so. scales: by quantity. */
+/** Shows the cell in a place of the page: the diagram of each row, then the terms of its gates. scales: by quantity. */
 export function showInside(place, cell, scales, now) {
   const rows = now.other === null ? [now.row] : [now.row, now.other];
   const heading = (row) => (rows.length > 1 ? [element("p", { class: "of" }, cell.rows[row])] : []);
@@ -64,7 +64,7 @@ function reasons(cell, row, { time, unit }) {
   ];
 }
 
-/** What the unit adds to the logit of each class. */
+/** The terms of the unit in the logit of each class. */
 function votes(cell, row, { time, unit, label }) {
   if (!cell.answer) return [];
   const parts = partOfUnit(cell, row, time, unit);

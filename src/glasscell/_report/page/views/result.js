@@ -1,4 +1,4 @@
-// Draws the result of a training run: its curves, and how often each class was taken for each.
+// Draws the result of a training run: its curves, and how often each class was taken for each other.
 
 import { coloursOf, css, inkOn } from "../drawing/colours.js";
 import { element, svgElement } from "../text/elements.js";

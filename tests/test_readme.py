@@ -38,9 +38,7 @@ def test_the_lines_of_the_numpy_page_run(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT))
-)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_paths_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
     # Without titles, and without anchors, which tests/docs/test_pages.py follows.

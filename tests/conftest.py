@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import glasscell
+from browsers import chromium
 
 
 def pytest_collection_modifyitems(items):
@@ -28,6 +29,13 @@ def engine_name(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One browser for all pages."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,16 +12,6 @@ import glasscell as gc
 from glasscell._cells import lstm
 
 DOCS = Path(__file__).parents[2] / "docs"
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Sums of at most 21 products in double precision, in another order; the widget's functions are within an ulp or two.
 FLOAT64 = 1e-13
 
@@ -35,18 +24,6 @@ def live_cell():
     finally:
         sys.path.remove(str(DOCS / "_ext"))
     return live_cell
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no chromium or google-chrome on PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

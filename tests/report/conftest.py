@@ -1,28 +1,8 @@
-"""One browser for all tests of pages, offline; what its console says fails the test."""
-
-import shutil
+"""One tab for all tests of pages, offline; what its console says fails the test."""
 
 import pytest
 
 from browsers import Window
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no chromium or google-chrome on PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,18 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 MB = 1 << 20
 
 
+KEPT, SOON, AT_ONCE = (
+    2000,
+    400,
+    20,
+)  # milliseconds for which idle blocks stay; a busy machine stops a test for some tens
+
+
 @pytest.fixture
-def idle():
-    """Gives idle blocks back within milliseconds, as they are after the test within seconds."""
-    _native.set_block_cache(64 * MB, 20)
-    yield
-    _native.set_block_cache(512 * MB, 2000)
+def cache():
+    """Sets the limit in megabytes and the milliseconds for which idle blocks stay; sets both back in the end."""
+    yield lambda limit, idle: _native.set_block_cache(limit * MB, idle)
+    _native.set_block_cache(512 * MB, KEPT)
 
 
 def timers():
@@ -80,7 +86,7 @@ def torch_calls():
         layer.zero_grad()
     return call, lambda B: torch.ones(B, 100, 256)
 
-_native.set_block_cache(512 << 20, 20)
+_native.set_block_cache(512 << 20, own.SOON)
 call, rows = globals()[sys.argv[1]]()
 for B in (1, 2):
     call(rows(B))
@@ -104,12 +110,13 @@ def test_a_process_that_stops_calling_keeps_no_more_than_it_had(calls):
     assert left < kept / 4  # small arrays, stacks of threads, and what the framework keeps
 
 
-def test_blocks_are_kept_within_the_limit(idle):
+def test_blocks_are_kept_within_the_limit(cache):
+    cache(64, KEPT)
     mark(4, 4, 4)
     blocks = [block() for _ in range(3)]
     assert written(blocks) == 3
     del blocks
-    _native.set_block_cache(9 * MB, 2000)  # forgets all
+    cache(9, KEPT)  # forgets all
     mark(4, 4, 4)
     blocks = [block() for _ in range(4)]
     assert written(blocks) == 2
@@ -119,22 +126,26 @@ def test_blocks_are_kept_within_the_limit(idle):
     assert written([np.frombuffer(_native.AlignedBuffer(4 * MB - 9), np.uint8)]) == 1  # one of nearly its size may
     mark(10)
     assert written([block(10)]) == 0  # more than the limit
-    _native.set_block_cache(0, 20)
+    cache(0, AT_ONCE)
     mark(4)
     wait_until_empty()
 
 
-def test_no_more_is_kept_than_was_in_use(idle):
+def test_no_more_is_kept_than_was_in_use(cache):
+    cache(64, AT_ONCE)
     wait_until_empty()
+    cache(64, KEPT)
     for megabytes in (8, 10, 12, 14, 16):  # one after another
         mark(megabytes)
     blocks = [block(m) for m in (8, 10, 12, 14, 16)]
     assert written(blocks) == 1
 
 
-def test_idle_blocks_go_back_though_others_are_used(idle):
+def test_idle_blocks_go_back_though_others_are_used(cache):
+    cache(64, SOON)
+    wait_until_empty()  # the thread of an earlier test sleeps for longer
     mark(8)
-    until = time.monotonic() + 0.5
+    until = time.monotonic() + 3 * SOON / 1000
     while time.monotonic() < until:
         mark(2)
     assert _native.block_cache_bytes() == 2 * MB
@@ -171,7 +182,9 @@ def test_nobody_gets_what_somebody_holds(name):
     np.testing.assert_array_equal(np.asarray(view), expected)
 
 
-def test_threads_share_blocks(idle):
+def test_threads_share_blocks(cache):
+    cache(64, AT_ONCE)
+
     def use(n):
         for k in range(100):
             one = block(1 + (n + k) % 3)
@@ -195,7 +208,7 @@ child = os.fork()
 blocks = [own.block(), own.block()]
 if child == 0:
     fresh = own.written(blocks) == 0 and own.timers() == 0  # the parent's thread and blocks are the parent's
-    _native.set_block_cache(64 << 20, 100)
+    _native.set_block_cache(64 << 20, 1000)
     del blocks
     works = _native.block_cache_bytes() == 8 << 20
     own.wait_until_empty()

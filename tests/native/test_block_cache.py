@@ -1,5 +1,6 @@
 """Large blocks of memory, kept from call to call: whose they are, how many there may be, and when they go back."""
 
+import contextlib
 import os
 import pickle
 import sys
@@ -33,7 +34,11 @@ def cache():
 
 def timers():
     """How many threads wait to give blocks back: one that is new has no name yet."""
-    return [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()].count("glasscell-idle\n")
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            names.append((task / "comm").read_text())
+    return names.count("glasscell-idle\n")
 
 
 def wait_until_empty():

@@ -45,7 +45,8 @@ template <class Work> GLASSCELL_INLINE void with_vectors(int64_t vectors, Work w
 template <class T, int R, int N, int Blocks = 1>
 GLASSCELL_INLINE void accumulate(V<T> (&sum)[R][Blocks * N], const T* const* a, const T* b, int64_t count,
                                  const T* next, int64_t block = 0) {
-    constexpr bool kHolds = (R == 2 || R == 3) && (R + 1) * Blocks * N < kRegisters;  // with more, GCC holds them itself
+    // With more rows GCC holds the columns by itself.
+    constexpr bool kHolds = (R == 2 || R == 3) && (R + 1) * Blocks * N < kRegisters;
     const T* row[R];
     GLASSCELL_UNROLL
     for (int r = 0; r < R; ++r) row[r] = a[r];

@@ -25,7 +25,7 @@ demo: $(VENV)/.train-$(COMPILER)
 
 # Two test processes for two cores; the tests of threads need two of them whatever the machine has.
 test: $(VENV)/.test-$(COMPILER)
-	$(SAY) "Running the suite: ten minutes"
+	$(SAY) "Running the suite: ten to twenty minutes"
 	@GLASSCELL_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The peers beside glasscell; close everything else first. BENCH="--mode step --json step.json" and the like picks.

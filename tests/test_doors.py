@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 from environments import Environment
@@ -70,6 +72,16 @@ def test_keras_runs_on_what_is_installed(missing, chosen, tmp_path):
     script = "import glasscell.keras, keras; print(keras.backend.backend())"
     said = output_of("-c", HIDE.format(missing) + script, KERAS_BACKEND="", KERAS_HOME=str(tmp_path))
     assert said.splitlines()[-1] == chosen
+
+
+def test_trace_runs_on_what_is_installed(tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4)])
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", np.zeros((5, 3), "float32"))
+    files = [str(tmp_path / name) for name in ("model.keras", "x.npy", "page.html")]
+    script = "from glasscell._cli.main import main; main(['trace', {!r}, {!r}, '-o', {!r}])".format(*files)
+    said = output_of("-c", HIDE.format(["tensorflow"]) + script, KERAS_BACKEND="", KERAS_HOME=str(tmp_path))
+    assert said.splitlines()[-1] == f"Written to {files[2]}"
 
 
 @pytest.mark.parametrize("written", ['{"backend": "torch"}', "not JSON", "[]"])

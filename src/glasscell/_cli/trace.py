@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glasscell import _doors
+
 Array = npt.NDArray[Any]
 
 LARGEST = 2**30  # bytes of an unpacked data file: an archive may unpack to a thousand times its size
@@ -114,9 +116,10 @@ def load_model(path: Path) -> Any:
         raise Refusal(f"MODEL: expected a .keras file, as model.save('model.keras') writes it, got {str(path)!r}")
     if not path.is_file():
         raise Refusal(f"MODEL: expected a file, got {str(path)!r}, which is not there")
+    _doors.choose_backend()  # before Keras is imported, which takes TensorFlow where nothing is set
     import keras
 
-    import glasscell.keras  # noqa: F401  chooses the backend, and registers its layers
+    import glasscell.keras  # noqa: F401  registers its layers
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)

@@ -8,6 +8,8 @@ from torch.autograd import forward_ad
 
 from glasscell._ops.torch_compat import PLAIN, dispatch_modes_active, transforms_active
 
+NATIVE = (torch.float32, torch.float64)  # the dtypes that the engine computes in
+
 
 def why_not_available(x: Tensor) -> str | None:
     """Finds the reason why the operators cannot run on this input; None if they can."""

@@ -17,10 +17,9 @@ from glasscell._cells.checks import Array
 from glasscell._ops import aligned
 from glasscell._ops.operands import INPUTS, OPTION_CODES, RESIDUALS, WEIGHTS, inputs_of, residuals_of
 from glasscell._ops.torch_compat import PLAIN, array_at, is_batched_cotangent, memory_of
-from glasscell._ops.torch_eligibility import nothing_between
+from glasscell._ops.torch_eligibility import NATIVE, nothing_between
 from glasscell._ops.torch_rules import gradients, placeholders
 
-NATIVE = (torch.float32, torch.float64)
 H_ALL = RESIDUALS.index("h")
 KEPT = 7  # a `_ForwardAtHand` saves x and its six inputs, and then the tape
 Outputs = tuple[Tensor, Tensor, Tensor]

@@ -15,13 +15,12 @@ from glasscell._ops.call import KEEP
 from glasscell._ops.operands import Operands, each
 from glasscell._ops.torch import why_not_available
 from glasscell._ops.torch_compat import flat_weights, has_own_operations
-from glasscell._ops.torch_eligibility import at_hand
+from glasscell._ops.torch_eligibility import NATIVE, at_hand
 from glasscell.torch import _arguments as arguments
 from glasscell.torch._options import check_engine
 from glasscell.torch._packed import Packing
 
 PROJECTED = "proj_size is {}, and the cell has no projection"
-NATIVE = (torch.float32, torch.float64)
 
 
 class Prepared(NamedTuple):
